@@ -1,0 +1,1 @@
+//! Uptane metadata, vehicle configuration and offline bundle; a verifier without I/O.

@@ -1,0 +1,1 @@
+//! The signed, encrypted image envelope, its page table and the install grant.

@@ -1,0 +1,1 @@
+//! The ECU's bootloader: slots, journal, download, boot decision and programming server.

@@ -1,0 +1,1 @@
+//! A CAN bus model: arbitration and exact frame times, without I/O.

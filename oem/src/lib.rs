@@ -1,0 +1,1 @@
+//! The OEM side: keys, pack, release, bundle and serve.

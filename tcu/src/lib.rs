@@ -1,0 +1,1 @@
+//! The telematics unit: inventory, verification and the vehicle transaction.

@@ -1,0 +1,1 @@
+//! End-to-end tests through public surfaces and built binaries.

@@ -1,0 +1,1 @@
+//! An asynchronous UDS client over our ISO-TP or the kernel's.

@@ -1,0 +1,3 @@
+//! The chores of the workspace; see `cargo xtask --help`.
+
+fn main() {}
