@@ -1,1 +1,32 @@
 //! Uptane metadata, vehicle configuration and offline bundle; a verifier without I/O.
+//!
+//! Nothing here reads a file, a socket or a clock: documents come in as bytes, the time as seconds,
+//! and a [`VerifiedCampaign`] or a typed refusal goes out. The same code runs in the telematics
+//! unit, in the OEM tool when it checks its own releases, and in any ECU with an allocator.
+//! The formats are in `docs/spec/campaign.md`.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::cast_possible_truncation
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+#[macro_use]
+extern crate std;
+
+pub mod ids;
+pub mod layout;
+pub mod vehicle;
+pub mod verified;
+
+pub use verified::{EcuTarget, VerifiedCampaign};

@@ -1,0 +1,59 @@
+//! What a verified campaign asks of this vehicle.
+//!
+//! Only the verifier makes one in a product; the fields are public because nothing in
+//! it is secret and tests of other crates build their own.
+
+use crate::ids::{
+    CampaignId, Digest, EcuName, HardwareId, SecurityCounter, Serial, TargetPath, Version, Vin,
+};
+use alloc::{string::String, vec::Vec};
+
+/// A campaign of which every statement has been verified for one vehicle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedCampaign {
+    /// The campaign.
+    pub id: CampaignId,
+    /// The vehicle that it is for.
+    pub vin: Vin,
+    /// What to install, one entry per ECU, in the order of the vehicle's configuration.
+    pub ecus: Vec<EcuTarget>,
+    /// Public keys that image headers may be signed with, as SubjectPublicKeyInfo in DER; named by
+    /// the image repository.
+    pub image_keys: Vec<Vec<u8>>,
+}
+
+/// What to install on one ECU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EcuTarget {
+    /// The ECU's name in the vehicle's configuration.
+    pub ecu: EcuName,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its hardware type, which is also the image's.
+    pub hardware_id: HardwareId,
+    /// The target's name in the metadata of both repositories.
+    pub path: TargetPath,
+    /// Length of the packed image in bytes.
+    pub length: u64,
+    /// SHA-256 of the whole packed image.
+    pub sha256: Digest,
+    /// The image's identity: SHA-256 of its signed header (FD00, FD01, grant).
+    pub image_digest: Digest,
+    /// The image's version.
+    pub version: Version,
+    /// The image's security counter.
+    pub security_counter: SecurityCounter,
+    /// The install grant for this ECU, 256 bytes, as it is sent to it.
+    pub grant: Vec<u8>,
+    /// The grant's sequence number.
+    pub grant_sequence: u64,
+}
+
+impl EcuTarget {
+    /// Where the packed image lies, relative to the repository's root and in a bundle:
+    /// `targets/SHA256.img`.
+    #[must_use]
+    pub fn artifact_path(&self) -> String {
+        crate::layout::artifact_path(&self.sha256)
+    }
+}
