@@ -22,4 +22,7 @@
 extern crate std;
 
 pub mod can;
+pub mod nrc;
+pub mod server;
+pub mod service;
 pub mod time;
