@@ -141,20 +141,20 @@ mod tests {
     fn named_codes_are_distinct_and_ascending() {
         assert!(Nrc::ALL.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(Nrc::ALL.iter().all(|nrc| nrc.name().is_some()));
-        assert_eq!(Nrc::ALL.len(), 58);
+        assert_eq!(Nrc::ALL.len(), 59);
     }
 
     #[test]
     fn every_byte_has_a_text() {
         assert_eq!(
-            Nrc::CONDITIONS_NOT_CORRECT.to_string(),
+            format!("{}", Nrc::CONDITIONS_NOT_CORRECT),
             "0x22 conditionsNotCorrect"
         );
         assert_eq!(
-            Nrc(0xF0).to_string(),
+            format!("{}", Nrc(0xF0)),
             "0xF0 manufacturer-specific condition not correct"
         );
-        assert_eq!(Nrc(0x00).to_string(), "0x00 reserved");
+        assert_eq!(format!("{}", Nrc(0x00)), "0x00 reserved");
     }
 
     #[test]
