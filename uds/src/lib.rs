@@ -22,6 +22,7 @@
 extern crate std;
 
 pub mod can;
+pub mod client;
 pub mod nrc;
 pub mod server;
 pub mod service;
