@@ -1,1 +1,60 @@
-//! The signed, encrypted image envelope, its page table and the install grant.
+//! The signed, encrypted image envelope, its page table and the install grant
+//! (`docs/spec/image.md`): one definition for the OEM tool, the TCU and the ECU.
+//!
+//! Without features the crate is what an ECU needs: no allocation, no I/O, total on hostile bytes.
+//! The feature `alloc` adds what the other two need: packing, whole-image verification, issuing of
+//! grants, and the provisioning file of an ECU.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::cast_possible_truncation
+    )
+)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(test)]
+#[macro_use]
+extern crate std;
+
+pub mod crypto;
+mod error;
+#[cfg(any(all(test, feature = "alloc"), feature = "fuzz"))]
+pub mod fuzz;
+mod grant;
+mod header;
+mod id;
+mod montgomery;
+#[cfg(feature = "alloc")]
+pub mod pack;
+#[cfg(feature = "alloc")]
+pub mod provision;
+pub mod pss;
+#[cfg(feature = "alloc")]
+mod serde_text;
+mod table;
+#[cfg(feature = "alloc")]
+pub mod verify;
+mod wire;
+
+pub use error::{ParseError, Problem};
+pub use grant::{GRANT_LEN, GRANT_MACED_LEN, Grant, GrantFlags, WrappedKey};
+pub use header::{
+    Cipher, HEADER_LEN, Header, HeaderFlags, Layout, PayloadKind, SIGNED_LEN, Signature,
+    SignatureLen,
+};
+pub use id::{
+    Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, LogicalBlock,
+    PageSize, Salt, SecurityCounter, SequenceNumber, Slot, SlotSet, TextError,
+};
+pub use table::{
+    ENTRIES_PER_TABLE_PAGE, MAX_PAGES, MAX_TABLE_PAGES, TABLE_PAGE_LEN, TableDigests, TablePage,
+};

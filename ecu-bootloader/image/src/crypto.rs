@@ -1,0 +1,306 @@
+//! The symmetric operations of the envelope in software: page encryption, key unwrapping, MACs and
+//! digests, with keys as types that never print.
+//!
+//! An ECU whose keys live in a secure element reaches the same operations through its own key
+//! handles; these functions are what a handle of software does.
+
+use core::fmt;
+
+use aes::cipher::consts::{U16, U32, U48};
+use aes::cipher::{
+    Array, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit, KeyIvInit,
+};
+use aes::{Aes128, Aes256};
+use cmac::{Cmac, Mac};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::grant::{GRANT_LEN, Grant, WrappedKey};
+use crate::header::Cipher;
+use crate::id::{Digest, IvSeed, Salt};
+
+/// SHA-256 over the concatenation of `parts`.
+#[must_use]
+pub fn sha256(parts: &[&[u8]]) -> Digest {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    Digest(hash.finalize().into())
+}
+
+/// The salted digest of a plaintext that arrives in parts.
+#[derive(Clone)]
+pub struct SaltedHash(Sha256);
+
+impl SaltedHash {
+    /// Starts with the salt.
+    #[must_use]
+    pub fn new(salt: &Salt) -> Self {
+        Self(Sha256::new_with_prefix(salt.as_bytes()))
+    }
+
+    /// Adds plaintext, without the fill of the last page.
+    pub fn update(&mut self, plaintext: &[u8]) {
+        self.0.update(plaintext);
+    }
+
+    /// The digest.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+impl fmt::Debug for SaltedHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SaltedHash(..)")
+    }
+}
+
+macro_rules! secret_key {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// A key of 16 bytes.
+            #[must_use]
+            pub const fn new(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The key's bytes, for storing it where it is kept.
+            #[must_use]
+            pub const fn expose(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                self.0.zeroize();
+            }
+        }
+
+        impl ZeroizeOnDrop for $name {}
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    };
+}
+
+secret_key! {
+    /// An ECU's AES-128 key that unwraps content keys.
+    WrapKey
+}
+
+secret_key! {
+    /// An AES-128 key for CMAC: grant key, journal key or access key of an ECU.
+    MacKey
+}
+
+impl MacKey {
+    /// AES-CMAC (NIST SP 800-38B) of `message`.
+    #[must_use]
+    pub fn mac(&self, message: &[u8]) -> [u8; 16] {
+        let mut cmac = Cmac::<Aes128>::new(&self.0.into());
+        cmac.update(message);
+        cmac.finalize().into_bytes().into()
+    }
+
+    /// Whether `mac` is that of `message`; constant time in the MAC's bytes.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], mac: &[u8; 16]) -> bool {
+        self.mac(message).ct_eq(mac).into()
+    }
+
+    /// Whether the MAC in the bytes of a grant is right under this grant key.
+    #[must_use]
+    pub fn verify_grant(&self, bytes: &[u8; GRANT_LEN]) -> bool {
+        let (_, mac) = bytes.split_last_chunk().unwrap_or((&[], &[0; 16]));
+        self.verify(Grant::maced_bytes(bytes), mac)
+    }
+}
+
+/// The content key of an image.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub enum ContentKey {
+    /// For AES-128-CBC.
+    Aes128([u8; 16]),
+    /// For AES-256-CBC.
+    Aes256([u8; 32]),
+}
+
+impl fmt::Debug for ContentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContentKey({:?})", self.cipher())
+    }
+}
+
+/// A page or buffer is not a whole number of AES blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartialBlock;
+
+impl fmt::Display for PartialBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("length is not a multiple of 16 bytes")
+    }
+}
+
+impl core::error::Error for PartialBlock {}
+
+impl ContentKey {
+    /// The cipher this key is for.
+    #[must_use]
+    pub const fn cipher(&self) -> Cipher {
+        match self {
+            Self::Aes128(_) => Cipher::Aes128Cbc,
+            Self::Aes256(_) => Cipher::Aes256Cbc,
+        }
+    }
+
+    /// The key's bytes, 16 or 32.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8] {
+        match self {
+            Self::Aes128(key) => key,
+            Self::Aes256(key) => key,
+        }
+    }
+
+    /// The IV of page `page`: the page's number into the seed, encrypted under the key.
+    #[must_use]
+    pub fn page_iv(&self, seed: &IvSeed, page: u32) -> [u8; 16] {
+        let mut block = seed.0;
+        for (byte, number) in block.iter_mut().zip(u128::from(page).to_be_bytes()) {
+            *byte ^= number;
+        }
+        let mut block = block.into();
+        match self {
+            Self::Aes128(key) => Aes128::new(key.into()).encrypt_block(&mut block),
+            Self::Aes256(key) => Aes256::new(key.into()).encrypt_block(&mut block),
+        }
+        block.into()
+    }
+
+    /// Encrypts page `page` in place.
+    ///
+    /// # Errors
+    /// The page is no whole number of AES blocks; nothing is changed then.
+    pub fn encrypt_page(
+        &self,
+        seed: &IvSeed,
+        page: u32,
+        data: &mut [u8],
+    ) -> Result<(), PartialBlock> {
+        let iv = self.page_iv(seed, page);
+        match self {
+            Self::Aes128(key) => {
+                encrypt(cbc::Encryptor::<Aes128>::new(key.into(), &iv.into()), data)
+            }
+            Self::Aes256(key) => {
+                encrypt(cbc::Encryptor::<Aes256>::new(key.into(), &iv.into()), data)
+            }
+        }
+    }
+
+    /// Decrypts page `page` in place. It authenticates nothing: the page table does, before.
+    ///
+    /// # Errors
+    /// The page is no whole number of AES blocks; nothing is changed then.
+    pub fn decrypt_page(
+        &self,
+        seed: &IvSeed,
+        page: u32,
+        data: &mut [u8],
+    ) -> Result<(), PartialBlock> {
+        let iv = self.page_iv(seed, page);
+        match self {
+            Self::Aes128(key) => {
+                decrypt(cbc::Decryptor::<Aes128>::new(key.into(), &iv.into()), data)
+            }
+            Self::Aes256(key) => {
+                decrypt(cbc::Decryptor::<Aes256>::new(key.into(), &iv.into()), data)
+            }
+        }
+    }
+}
+
+fn encrypt<M>(mut mode: M, data: &mut [u8]) -> Result<(), PartialBlock>
+where
+    M: BlockModeEncrypt<BlockSize = U16>,
+{
+    let (blocks, rest) = Array::slice_as_chunks_mut(data);
+    if !rest.is_empty() {
+        return Err(PartialBlock);
+    }
+    mode.encrypt_blocks(blocks);
+    Ok(())
+}
+
+fn decrypt<M>(mut mode: M, data: &mut [u8]) -> Result<(), PartialBlock>
+where
+    M: BlockModeDecrypt<BlockSize = U16>,
+{
+    let (blocks, rest) = Array::slice_as_chunks_mut(data);
+    if !rest.is_empty() {
+        return Err(PartialBlock);
+    }
+    mode.decrypt_blocks(blocks);
+    Ok(())
+}
+
+/// The wrapped key was not made under this wrap key, or was altered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnwrapError;
+
+impl fmt::Display for UnwrapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the wrapped content key fails its integrity check")
+    }
+}
+
+impl core::error::Error for UnwrapError {}
+
+impl WrapKey {
+    /// Unwraps content key and salt (AES-KW, RFC 3394 clause 2.2.2).
+    ///
+    /// # Errors
+    /// The integrity check of the wrapping fails.
+    pub fn unwrap(&self, wrapped: &WrappedKey) -> Result<(ContentKey, Salt), UnwrapError> {
+        let mut buffer = zeroize::Zeroizing::new([0; 48]);
+        let plain = aes_kw::KwAes128::new(&self.0.into())
+            .unwrap_key(wrapped.as_bytes(), &mut *buffer)
+            .map_err(|_| UnwrapError)?;
+        let (key, salt) = plain.split_last_chunk().ok_or(UnwrapError)?;
+        let key = match wrapped {
+            WrappedKey::Aes128(_) => ContentKey::Aes128(key.try_into().map_err(|_| UnwrapError)?),
+            WrappedKey::Aes256(_) => ContentKey::Aes256(key.try_into().map_err(|_| UnwrapError)?),
+        };
+        Ok((key, Salt(*salt)))
+    }
+
+    /// Wraps content key and salt.
+    #[must_use]
+    pub fn wrap(&self, key: &ContentKey, salt: &Salt) -> WrappedKey {
+        let kw = aes_kw::KwAes128::new(&self.0.into());
+        match key {
+            ContentKey::Aes128(key) => {
+                let mut plain = zeroize::Zeroizing::new([0; 32]);
+                crate::wire::put(&mut *plain, 0, key);
+                crate::wire::put(&mut *plain, 16, &salt.0);
+                WrappedKey::Aes128(kw.wrap_fixed_key::<U32>(&(*plain).into()).into())
+            }
+            ContentKey::Aes256(key) => {
+                let mut plain = zeroize::Zeroizing::new([0; 48]);
+                crate::wire::put(&mut *plain, 0, key);
+                crate::wire::put(&mut *plain, 32, &salt.0);
+                WrappedKey::Aes256(kw.wrap_fixed_key::<U48>(&(*plain).into()).into())
+            }
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! The image header (`docs/spec/image.md`, "Header"): 1536 bytes, of which the first 1024 are
+//! signed. A [`Header`] holds only what the specification allows, so each can be encoded, and each
+//! that parses encodes to the same bytes.
+
+use crate::crypto::sha256;
+use crate::error::{ParseError, Problem};
+use crate::id::{
+    Digest, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, LogicalBlock, PageSize,
+    SecurityCounter, SlotSet,
+};
+use crate::table::{ENTRIES_PER_TABLE_PAGE, MAX_PAGES, TableDigests};
+use crate::wire::{Reader, check, put, some};
+
+/// Bytes of a header.
+pub const HEADER_LEN: usize = 1536;
+/// Bytes of a header that are signed, and whose SHA-256 is the image digest.
+pub const SIGNED_LEN: usize = 1024;
+
+const MAGIC: [u8; 4] = *b"CNPI";
+const FORMAT_VERSION: u16 = 1;
+const RSA_PSS_SHA256: u16 = 1;
+const LIMP_HOME: u16 = 1;
+
+/// How long an image is and how it is cut into pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    payload_len: u32,
+    page_size: PageSize,
+    page_count: u32,
+}
+
+impl Layout {
+    /// A payload of `payload_len` bytes in pages of `page_size`, or `None` where it is empty or
+    /// needs more than 2048 pages.
+    #[must_use]
+    pub fn new(payload_len: u64, page_size: PageSize) -> Option<Self> {
+        let page_count = payload_len.div_ceil(u64::from(page_size.get()));
+        let page_count = u32::try_from(page_count).ok()?;
+        if page_count == 0 || page_count > MAX_PAGES {
+            return None;
+        }
+        Some(Self {
+            payload_len: u32::try_from(payload_len).ok()?,
+            page_size,
+            page_count,
+        })
+    }
+
+    /// True length of the plaintext in bytes. At most 2048 pages of 64 KiB, so 32 bits hold it.
+    #[must_use]
+    pub const fn payload_len(&self) -> u32 {
+        self.payload_len
+    }
+
+    /// The size of every page; the last is filled with zeros.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Number of pages, 1 to 2048.
+    #[must_use]
+    pub const fn page_count(&self) -> u32 {
+        self.page_count
+    }
+
+    /// Length of all ciphertext pages in bytes.
+    #[must_use]
+    pub const fn ciphertext_len(&self) -> u32 {
+        self.page_count.saturating_mul(self.page_size.get())
+    }
+
+    /// Number of table pages, 1 to 16.
+    #[must_use]
+    pub fn table_page_count(&self) -> u16 {
+        u16::try_from(self.page_count.div_ceil(ENTRIES_PER_TABLE_PAGE)).unwrap_or(u16::MAX)
+    }
+
+    /// Length of all table pages in bytes.
+    #[must_use]
+    pub fn table_len(&self) -> u32 {
+        u32::from(self.table_page_count()).saturating_mul(4096)
+    }
+}
+
+/// What the payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadKind {
+    /// The whole image.
+    Full,
+}
+
+/// How pages are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cipher {
+    /// AES-128 in CBC mode.
+    Aes128Cbc,
+    /// AES-256 in CBC mode.
+    Aes256Cbc,
+}
+
+impl Cipher {
+    const fn code(self) -> u16 {
+        match self {
+            Self::Aes128Cbc => 1,
+            Self::Aes256Cbc => 2,
+        }
+    }
+
+    const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            1 => Some(Self::Aes128Cbc),
+            2 => Some(Self::Aes256Cbc),
+            _ => None,
+        }
+    }
+
+    /// Length of the content key in bytes.
+    #[must_use]
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::Aes128Cbc => 16,
+            Self::Aes256Cbc => 32,
+        }
+    }
+}
+
+/// What the OEM permits for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeaderFlags {
+    /// The image may run in limp-home although its counter is below the floor.
+    pub limp_home: bool,
+}
+
+/// Length of an RSA signature, which is that of the key's modulus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SignatureLen {
+    /// RSA-2048: only where a policy says so.
+    Rsa2048,
+    /// RSA-3072.
+    Rsa3072,
+    /// RSA-4096.
+    Rsa4096,
+}
+
+impl SignatureLen {
+    /// The length of a modulus in bytes as a signature length, or `None` for other sizes.
+    #[must_use]
+    pub const fn from_bytes(bytes: usize) -> Option<Self> {
+        match bytes {
+            256 => Some(Self::Rsa2048),
+            384 => Some(Self::Rsa3072),
+            512 => Some(Self::Rsa4096),
+            _ => None,
+        }
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Rsa2048 => 256,
+            Self::Rsa3072 => 384,
+            Self::Rsa4096 => 512,
+        }
+    }
+
+    const fn field(self) -> u16 {
+        match self {
+            Self::Rsa2048 => 256,
+            Self::Rsa3072 => 384,
+            Self::Rsa4096 => 512,
+        }
+    }
+}
+
+/// An RSA-PSS signature, big-endian, of 256, 384 or 512 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature {
+    bytes: [u8; 512],
+    len: SignatureLen,
+}
+
+impl Signature {
+    /// A signature, or `None` where its length is that of no accepted key.
+    #[must_use]
+    pub fn new(signature: &[u8]) -> Option<Self> {
+        let len = SignatureLen::from_bytes(signature.len())?;
+        let mut bytes = [0; 512];
+        put(&mut bytes, 0, signature);
+        Some(Self { bytes, len })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len.bytes()).unwrap_or(&[])
+    }
+
+    /// The length.
+    #[must_use]
+    pub const fn len(&self) -> SignatureLen {
+        self.len
+    }
+}
+
+impl core::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Signature({:?})", self.len)
+    }
+}
+
+/// A well-formed header. Well-formed is not authentic: check [`Self::signature`] over
+/// [`signed_bytes`](Self::signed_bytes) before anything is done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The hardware the image is for.
+    pub hardware_id: HardwareId,
+    /// The block it fills.
+    pub logical_block: LogicalBlock,
+    /// The slots it is linked for.
+    pub slots: SlotSet,
+    /// Its version.
+    pub version: ImageVersion,
+    /// Compared with the ECU's floor.
+    pub security_counter: SecurityCounter,
+    pub(crate) load_address: u64,
+    pub(crate) layout: Layout,
+    /// What the payload is. Full only, so the base digest is zero.
+    pub payload_kind: PayloadKind,
+    /// How pages are encrypted.
+    pub cipher: Cipher,
+    /// What the OEM permits.
+    pub flags: HeaderFlags,
+    /// The key that signed.
+    pub key_id: KeyId,
+    /// Start of all page IVs.
+    pub iv_seed: IvSeed,
+    /// SHA-256 of salt and plaintext.
+    pub plaintext_digest: Digest,
+    /// SHA-256 of all ciphertext pages.
+    pub ciphertext_digest: Digest,
+    pub(crate) table_digests: TableDigests,
+    /// RSA-PSS-SHA-256 over the signed bytes.
+    pub signature: Signature,
+}
+
+impl Header {
+    /// Parses a header. Total: every 1536 bytes are a header or an error that says where.
+    ///
+    /// # Errors
+    /// The first field that the specification does not allow.
+    pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, ParseError> {
+        let r = Reader(bytes);
+        parse_frame(r)?;
+        let layout = parse_layout(r)?;
+        let load_address = r.u64(56);
+        let end = load_address.checked_add(u64::from(layout.ciphertext_len()));
+        some(end, "load_address", 56, Problem::Range(load_address))?;
+        let flags = r.u16(86);
+        check(
+            flags & !LIMP_HOME == 0,
+            "flags",
+            86,
+            Problem::Unknown(flags.into()),
+        )?;
+        let text = |error| ParseError {
+            field: "hardware_id",
+            offset: 8,
+            problem: Problem::Text(error),
+        };
+        Ok(Self {
+            hardware_id: HardwareId::from_field(&r.array(8)).map_err(text)?,
+            logical_block: LogicalBlock(r.u16(40)),
+            slots: some(
+                SlotSet::from_bits(r.u16(42)),
+                "slot_set",
+                42,
+                Problem::Unknown(r.u16(42).into()),
+            )?,
+            version: ImageVersion {
+                major: r.u16(44),
+                minor: r.u16(46),
+                patch: r.u32(48),
+            },
+            security_counter: SecurityCounter(r.u32(52)),
+            load_address,
+            layout,
+            payload_kind: PayloadKind::Full,
+            cipher: some(
+                Cipher::from_code(r.u16(82)),
+                "cipher",
+                82,
+                Problem::Unknown(r.u16(82).into()),
+            )?,
+            flags: HeaderFlags {
+                limp_home: flags & LIMP_HOME != 0,
+            },
+            key_id: KeyId(r.array(88)),
+            iv_seed: IvSeed(r.array(96)),
+            plaintext_digest: Digest(r.array(144)),
+            ciphertext_digest: Digest(r.array(176)),
+            table_digests: parse_table_digests(r, layout)?,
+            signature: parse_signature(r)?,
+        })
+    }
+
+    /// The bytes of this header.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        let b = &mut bytes;
+        put(b, 0, &MAGIC);
+        put(b, 4, &FORMAT_VERSION.to_le_bytes());
+        put(b, 6, &1536u16.to_le_bytes());
+        put(b, 8, self.hardware_id.as_field());
+        put(b, 40, &self.logical_block.get().to_le_bytes());
+        put(b, 42, &self.slots.bits().to_le_bytes());
+        put(b, 44, &self.version.major.to_le_bytes());
+        put(b, 46, &self.version.minor.to_le_bytes());
+        put(b, 48, &self.version.patch.to_le_bytes());
+        put(b, 52, &self.security_counter.get().to_le_bytes());
+        put(b, 56, &self.load_address.to_le_bytes());
+        put(b, 64, &u64::from(self.layout.payload_len).to_le_bytes());
+        put(b, 72, &self.layout.page_size.get().to_le_bytes());
+        put(b, 76, &self.layout.page_count.to_le_bytes());
+        put(b, 82, &self.cipher.code().to_le_bytes());
+        put(b, 84, &RSA_PSS_SHA256.to_le_bytes());
+        put(b, 86, &u16::from(self.flags.limp_home).to_le_bytes());
+        put(b, 88, self.key_id.as_bytes());
+        put(b, 96, self.iv_seed.as_bytes());
+        put(b, 144, self.plaintext_digest.as_bytes());
+        put(b, 176, self.ciphertext_digest.as_bytes());
+        put(b, 208, &self.layout.table_page_count().to_le_bytes());
+        put(b, 210, &self.signature.len.field().to_le_bytes());
+        for (index, digest) in self.table_digests.iter().enumerate() {
+            put(b, index.saturating_mul(32).saturating_add(512), &digest.0);
+        }
+        put(b, SIGNED_LEN, self.signature.as_bytes());
+        bytes
+    }
+
+    /// The signed part of a header's bytes.
+    #[must_use]
+    pub fn signed_bytes(bytes: &[u8; HEADER_LEN]) -> &[u8] {
+        bytes.get(..SIGNED_LEN).unwrap_or(&[])
+    }
+
+    /// The identity of the image with these header bytes. It is also the message digest that the
+    /// signature is made over.
+    #[must_use]
+    pub fn digest_of(bytes: &[u8; HEADER_LEN]) -> ImageDigest {
+        ImageDigest(sha256(&[Self::signed_bytes(bytes)]).0)
+    }
+
+    /// The identity of this image.
+    #[must_use]
+    pub fn digest(&self) -> ImageDigest {
+        Self::digest_of(&self.encode())
+    }
+
+    /// Where the plaintext is linked to run. Load address and pages fit the address space.
+    #[must_use]
+    pub const fn load_address(&self) -> u64 {
+        self.load_address
+    }
+
+    /// Lengths and pages.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The digests of the table pages, as many as the layout has.
+    #[must_use]
+    pub const fn table_digests(&self) -> &TableDigests {
+        &self.table_digests
+    }
+
+    /// This header with other table digests, or `None` where their number is not the layout's.
+    #[must_use]
+    pub fn with_table_digests(mut self, digests: TableDigests) -> Option<Self> {
+        if digests.count() != self.layout.table_page_count() {
+            return None;
+        }
+        self.table_digests = digests;
+        Some(self)
+    }
+}
+
+/// Magic, versions, lengths and reserved bytes.
+fn parse_frame(r: Reader<'_>) -> Result<(), ParseError> {
+    let unknown = |field, offset, value: u16, expected: u16| {
+        check(
+            value == expected,
+            field,
+            offset,
+            Problem::Unknown(value.into()),
+        )
+    };
+    check(r.array(0) == MAGIC, "magic", 0, Problem::Magic)?;
+    unknown("format_version", 4, r.u16(4), FORMAT_VERSION)?;
+    unknown("header_len", 6, r.u16(6), 1536)?;
+    unknown("payload_kind", 80, r.u16(80), 0)?;
+    unknown("signature_algorithm", 84, r.u16(84), RSA_PSS_SHA256)?;
+    r.zero("base_digest", 112, 32)?;
+    r.zero("reserved", 212, 300)
+}
+
+fn parse_layout(r: Reader<'_>) -> Result<Layout, ParseError> {
+    let page_size = some(
+        PageSize::new(r.u32(72)),
+        "page_size",
+        72,
+        Problem::Range(r.u32(72).into()),
+    )?;
+    let payload_len = r.u64(64);
+    let layout = some(
+        Layout::new(payload_len, page_size),
+        "payload_len",
+        64,
+        Problem::Range(payload_len),
+    )?;
+    implied("page_count", 76, layout.page_count, r.u32(76))?;
+    implied(
+        "table_page_count",
+        208,
+        layout.table_page_count(),
+        r.u16(208),
+    )?;
+    Ok(layout)
+}
+
+fn implied<T: Into<u64>>(
+    field: &'static str,
+    offset: usize,
+    expected: T,
+    found: T,
+) -> Result<(), ParseError> {
+    let (expected, found) = (expected.into(), found.into());
+    let problem = Problem::Contradiction { expected, found };
+    check(expected == found, field, offset, problem)
+}
+
+fn parse_table_digests(r: Reader<'_>, layout: Layout) -> Result<TableDigests, ParseError> {
+    let mut digests = TableDigests::EMPTY;
+    let count = usize::from(layout.table_page_count());
+    let (entries, _) = r.slice(512, 512).as_chunks::<32>();
+    for entry in entries.iter().take(count) {
+        digests = some(
+            digests.push(Digest(*entry)),
+            "table_digests",
+            512,
+            Problem::Range(16),
+        )?;
+    }
+    let used = count.saturating_mul(32);
+    let unused = 512usize.saturating_sub(used);
+    r.zero("table_digests", used.saturating_add(512), unused)?;
+    Ok(digests)
+}
+
+fn parse_signature(r: Reader<'_>) -> Result<Signature, ParseError> {
+    let len = usize::from(r.u16(210));
+    let signature = some(
+        Signature::new(r.slice(SIGNED_LEN, len)),
+        "signature_len",
+        210,
+        Problem::Unknown(r.u16(210).into()),
+    )?;
+    let unused = 512usize.saturating_sub(len);
+    r.zero("signature", SIGNED_LEN.saturating_add(len), unused)?;
+    Ok(signature)
+}

@@ -1,0 +1,353 @@
+//! The provisioning file of one ECU: identity, addresses and keys as JSON. The OEM tool writes it
+//! when a vehicle is added; the virtual ECU and a board's programmer read it.
+//!
+//! Byte strings are hexadecimal. CAN identifiers are written as candump writes them: three digits
+//! for 11 bits, eight for 29.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::crypto::{MacKey, WrapKey};
+use crate::id::{EcuSerial, HardwareId, KeyId, SecurityCounter, TextError};
+use crate::pss::{PUBLIC_EXPONENT, PublicKey};
+use crate::serde_text::as_text;
+
+/// What one ECU is given before its first update.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EcuProvisioning {
+    /// Name in the vehicle, for example `brake-front`.
+    pub name: Name,
+    /// The vehicle it belongs to.
+    pub vin: Vin,
+    /// Serial of this ECU.
+    pub serial: EcuSerial,
+    /// Its type of hardware.
+    pub hardware_id: HardwareId,
+    /// The bus that it sits on, by name.
+    pub bus: Name,
+    /// Physical requests to it.
+    pub request_id: CanIdText,
+    /// Its responses.
+    pub response_id: CanIdText,
+    /// Functional requests.
+    pub functional_id: CanIdText,
+    /// The application's heartbeat.
+    pub heartbeat_id: CanIdText,
+    /// Whether it speaks CAN FD.
+    pub fd: bool,
+    /// Unwraps content keys.
+    #[serde(with = "secret")]
+    pub wrap_key: WrapKey,
+    /// Authenticates install grants.
+    #[serde(with = "secret")]
+    pub grant_key: MacKey,
+    /// Authenticates the ECU's own journal.
+    #[serde(with = "secret")]
+    pub journal_key: MacKey,
+    /// SecurityAccess.
+    #[serde(with = "secret")]
+    pub access_key: MacKey,
+    /// Keys whose image signatures it accepts.
+    pub image_keys: Vec<ImageKey>,
+    /// Its first floor.
+    pub floor: SecurityCounter,
+}
+
+/// A name: 1 to 64 letters, digits, `-`, `_` or `.`, not starting with a dot. Safe as a file name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        match text.bytes().find(|byte| !allowed(byte)) {
+            Some(byte) => Err(TextError::Character(byte)),
+            None if text.is_empty() => Err(TextError::Empty),
+            None if text.len() > 64 => Err(TextError::TooLong(text.len())),
+            None if text.starts_with('.') => Err(TextError::Character(b'.')),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+/// A vehicle identification number (ISO 3779): 17 digits or capital letters other than I, O and Q.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vin(String);
+
+impl Vin {
+    /// The 17 characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Vin {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let allowed = |byte: u8| {
+            byte.is_ascii_digit() || (byte.is_ascii_uppercase() && !b"IOQ".contains(&byte))
+        };
+        if text.len() == 17 && text.bytes().all(allowed) {
+            return Ok(Self(text.into()));
+        }
+        Err(TextError::Notation(
+            "a VIN of 17 digits or capital letters without I, O, Q",
+        ))
+    }
+}
+
+macro_rules! shown_as_text {
+    ($($name:ident),+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    )+};
+}
+
+shown_as_text!(Name, Vin);
+
+/// A CAN identifier as candump writes it. This crate knows no CAN; `uds` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CanIdText {
+    raw: u32,
+    extended: bool,
+}
+
+impl CanIdText {
+    /// An 11-bit identifier, or `None` above `0x7FF`.
+    #[must_use]
+    pub const fn standard(raw: u32) -> Option<Self> {
+        if raw > 0x7FF {
+            return None;
+        }
+        Some(Self {
+            raw,
+            extended: false,
+        })
+    }
+
+    /// A 29-bit identifier, or `None` above `0x1FFF_FFFF`.
+    #[must_use]
+    pub const fn extended(raw: u32) -> Option<Self> {
+        if raw > 0x1FFF_FFFF {
+            return None;
+        }
+        Some(Self {
+            raw,
+            extended: true,
+        })
+    }
+
+    /// The value without its width.
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        self.raw
+    }
+
+    /// Whether it has 29 bits.
+    #[must_use]
+    pub const fn is_extended(self) -> bool {
+        self.extended
+    }
+}
+
+impl fmt::Display for CanIdText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.extended {
+            write!(f, "{:08X}", self.raw)
+        } else {
+            write!(f, "{:03X}", self.raw)
+        }
+    }
+}
+
+impl FromStr for CanIdText {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let expected = TextError::Notation(
+            "a CAN identifier of 3 (11 bits) or 8 (29 bits) hexadecimal digits",
+        );
+        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let raw = u32::from_str_radix(text, 16)
+            .ok()
+            .filter(|_| digits)
+            .ok_or(expected)?;
+        let id = match text.len() {
+            3 => Self::standard(raw),
+            8 => Self::extended(raw),
+            _ => None,
+        };
+        id.ok_or(expected)
+    }
+}
+
+as_text!(Name, Vin, CanIdText);
+
+/// A public key for image signatures. Its id, size and exponent have been checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ImageKeyText", into = "ImageKeyText")]
+pub struct ImageKey {
+    modulus: Vec<u8>,
+    key: PublicKey,
+}
+
+impl ImageKey {
+    /// The key of a big-endian modulus of 256, 384 or 512 bytes; its exponent is 65537.
+    ///
+    /// # Errors
+    /// The modulus is no modulus of an accepted size.
+    pub fn new(modulus: &[u8]) -> Result<Self, crate::pss::KeyError> {
+        Ok(Self {
+            modulus: modulus.to_vec(),
+            key: PublicKey::from_modulus(modulus)?,
+        })
+    }
+
+    /// The key as the in-house verification takes it.
+    #[must_use]
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// The big-endian modulus, for other implementations of RSA.
+    #[must_use]
+    pub fn modulus(&self) -> &[u8] {
+        &self.modulus
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImageKeyText {
+    key_id: KeyId,
+    #[serde(with = "hex::serde")]
+    modulus: Vec<u8>,
+    exponent: u32,
+}
+
+/// Why a key in a provisioning file is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageKeyError {
+    /// The modulus is no modulus of an accepted size.
+    Key(crate::pss::KeyError),
+    /// The exponent is not 65537.
+    Exponent(u32),
+    /// The identity is not that of the modulus, which is given.
+    Id(KeyId),
+}
+
+impl fmt::Display for ImageKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(error) => error.fmt(f),
+            Self::Exponent(exponent) => write!(f, "exponent is {exponent}, not 65537"),
+            Self::Id(id) => write!(f, "key_id is not that of the modulus, {id}"),
+        }
+    }
+}
+
+impl core::error::Error for ImageKeyError {}
+
+impl TryFrom<ImageKeyText> for ImageKey {
+    type Error = ImageKeyError;
+
+    fn try_from(text: ImageKeyText) -> Result<Self, ImageKeyError> {
+        let key = Self::new(&text.modulus).map_err(ImageKeyError::Key)?;
+        if text.exponent != PUBLIC_EXPONENT {
+            return Err(ImageKeyError::Exponent(text.exponent));
+        }
+        if text.key_id != key.key.id() {
+            return Err(ImageKeyError::Id(key.key.id()));
+        }
+        Ok(key)
+    }
+}
+
+impl From<ImageKey> for ImageKeyText {
+    fn from(key: ImageKey) -> Self {
+        Self {
+            key_id: key.key.id(),
+            modulus: key.modulus,
+            exponent: PUBLIC_EXPONENT,
+        }
+    }
+}
+
+/// A secret key of 16 bytes as 32 hexadecimal digits. Errors do not repeat what was read.
+mod secret {
+    use super::{
+        Deserialize, Deserializer, MacKey, Serialize, Serializer, String, WrapKey, Zeroizing,
+    };
+    use serde::de::Error;
+
+    pub(super) trait Key {
+        fn from_bytes(bytes: [u8; 16]) -> Self;
+        fn bytes(&self) -> &[u8; 16];
+    }
+
+    impl Key for WrapKey {
+        fn from_bytes(bytes: [u8; 16]) -> Self {
+            Self::new(bytes)
+        }
+
+        fn bytes(&self) -> &[u8; 16] {
+            self.expose()
+        }
+    }
+
+    impl Key for MacKey {
+        fn from_bytes(bytes: [u8; 16]) -> Self {
+            Self::new(bytes)
+        }
+
+        fn bytes(&self) -> &[u8; 16] {
+            self.expose()
+        }
+    }
+
+    pub(super) fn serialize<K: Key, S: Serializer>(
+        key: &K,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Zeroizing::new(hex::encode(key.bytes()))
+            .as_str()
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, K: Key, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<K, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let mut bytes = Zeroizing::new([0; 16]);
+        hex::decode_to_slice(text.as_bytes(), bytes.as_mut())
+            .map_err(|_| D::Error::custom("a secret key is not 32 hexadecimal digits"))?;
+        Ok(K::from_bytes(*bytes))
+    }
+}

@@ -1,0 +1,344 @@
+//! RSA-PSS-SHA-256 verification (RFC 8017, 8.1.2 and 9.1.2) without allocation, in slices.
+//!
+//! An ECU must answer its bus while it verifies, so a [`Verifier`] works in steps of at most two
+//! Montgomery multiplications and can be left between any two. It verifies only: there is no
+//! secret here. Keys of 2048, 3072 and 4096 bits with exponent 65537; MGF1 with SHA-256; a salt of
+//! 32 bytes.
+//!
+//! The number of steps depends on the key's size alone: a signature that cannot be right from its
+//! first byte takes as long as one whose last comparison fails.
+
+use core::fmt;
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::header::{Signature, SignatureLen};
+use crate::id::{ImageDigest, KeyId};
+use crate::montgomery::{Modulus, Number, number_from_be, number_to_be, unit};
+
+/// The public exponent of every accepted key.
+pub const PUBLIC_EXPONENT: u32 = 65537;
+/// Squarings in a power of 65537 = 2^16 + 1.
+const SQUARINGS: u8 = 16;
+const HASH_LEN: usize = 32;
+const SALT_LEN: usize = 32;
+
+/// Why bytes are not a public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyError {
+    /// The modulus has not 256, 384 or 512 bytes.
+    Length(usize),
+    /// The modulus is even, or its top bit is clear.
+    Modulus,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length(len) => {
+                write!(f, "modulus has {len} bytes, not 256, 384 or 512")
+            }
+            Self::Modulus => f.write_str("modulus is even or its top bit is clear"),
+        }
+    }
+}
+
+impl core::error::Error for KeyError {}
+
+/// An RSA public key with exponent 65537.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    modulus: Modulus,
+    len: SignatureLen,
+    id: KeyId,
+}
+
+impl PublicKey {
+    /// A key of its big-endian modulus of 256, 384 or 512 bytes.
+    ///
+    /// # Errors
+    /// Another length, an even modulus or one with its top bit clear.
+    pub fn from_modulus(modulus: &[u8]) -> Result<Self, KeyError> {
+        let len = SignatureLen::from_bytes(modulus.len()).ok_or(KeyError::Length(modulus.len()))?;
+        Ok(Self {
+            modulus: Modulus::from_be_bytes(modulus).ok_or(KeyError::Modulus)?,
+            len,
+            id: key_id(modulus),
+        })
+    }
+
+    /// The key's identity.
+    #[must_use]
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The length of its signatures.
+    #[must_use]
+    pub const fn signature_len(&self) -> SignatureLen {
+        self.len
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({}, {:?})", self.id, self.len)
+    }
+}
+
+/// The identity of the key with this big-endian modulus.
+#[must_use]
+pub fn key_id(modulus: &[u8]) -> KeyId {
+    let digest = crate::crypto::sha256(&[modulus]);
+    let (id, _) = digest.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    KeyId(*id)
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Not finished: call again.
+    Pending,
+    /// The signature is right.
+    Valid,
+    /// The signature is wrong. There is no more to say.
+    Invalid,
+}
+
+/// No key has the identity that the header names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownKey;
+
+impl fmt::Display for UnknownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no key has this identity")
+    }
+}
+
+impl core::error::Error for UnknownKey {}
+
+/// Something that verifies image signatures in slices: this module's software, or a peripheral.
+pub trait SignatureVerifier {
+    /// Starts to verify `signature` over the signed bytes whose SHA-256 is `digest`. One
+    /// verification runs at a time; a new one replaces it.
+    ///
+    /// # Errors
+    /// There is no key `key_id`.
+    fn begin(
+        &mut self,
+        key_id: KeyId,
+        digest: &ImageDigest,
+        signature: &Signature,
+    ) -> Result<(), UnknownKey>;
+
+    /// Works for at most `budget` steps. Without a `begin`, [`Progress::Invalid`].
+    fn step(&mut self, budget: u32) -> Progress;
+}
+
+/// A [`SignatureVerifier`] in software over a set of keys.
+#[derive(Debug)]
+pub struct SoftwareVerifier<K> {
+    keys: K,
+    running: Option<Verifier>,
+}
+
+impl<K: AsRef<[PublicKey]>> SoftwareVerifier<K> {
+    /// Over `keys`.
+    pub const fn new(keys: K) -> Self {
+        Self {
+            keys,
+            running: None,
+        }
+    }
+}
+
+impl<K: AsRef<[PublicKey]>> SignatureVerifier for SoftwareVerifier<K> {
+    fn begin(
+        &mut self,
+        key_id: KeyId,
+        digest: &ImageDigest,
+        signature: &Signature,
+    ) -> Result<(), UnknownKey> {
+        self.running = None;
+        let mut keys = self.keys.as_ref().iter();
+        let key = keys.find(|key| key.id == key_id).ok_or(UnknownKey)?;
+        self.running = Some(Verifier::new(key, digest, signature));
+        Ok(())
+    }
+
+    fn step(&mut self, budget: u32) -> Progress {
+        match &mut self.running {
+            Some(verifier) => verifier.step(budget),
+            None => Progress::Invalid,
+        }
+    }
+}
+
+/// Where a verification stands. `base` and `power` are the verifier's registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// base = power = 2^32 in Montgomery form.
+    Radix,
+    /// power = base ^ limbs, from the bit below the top: R in Montgomery form.
+    RadixPower { bits: u32 },
+    /// base = power = signature in Montgomery form.
+    Enter,
+    /// power = power^2.
+    Square { left: u8 },
+    /// power = power * base.
+    Multiply,
+    /// power = the encoded message.
+    Leave,
+    /// The padding is compared.
+    Compare,
+    /// The answer.
+    Done(bool),
+}
+
+/// One verification, about 2 KiB.
+#[derive(Clone)]
+pub struct Verifier {
+    modulus: Modulus,
+    signature: Number,
+    base: Number,
+    power: Number,
+    digest: ImageDigest,
+    /// Length and value of the signature fit the modulus (RFC 8017, 5.2.2 step 1).
+    fits: bool,
+    stage: Stage,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Verifier({:?})", self.stage)
+    }
+}
+
+impl Verifier {
+    /// Starts to verify `signature` under `key` over the bytes whose SHA-256 is `digest`.
+    #[must_use]
+    pub fn new(key: &PublicKey, digest: &ImageDigest, signature: &Signature) -> Self {
+        let number = number_from_be(signature.as_bytes()).unwrap_or([0; 128]);
+        let fits = signature.len() == key.len && key.modulus.exceeds(&number);
+        Self {
+            modulus: key.modulus.clone(),
+            // Arithmetic is defined below the modulus; the answer is no in any case.
+            signature: if fits { number } else { key.modulus.one() },
+            base: [0; 128],
+            power: [0; 128],
+            digest: *digest,
+            fits,
+            stage: Stage::Radix,
+        }
+    }
+
+    /// Works for at most `budget` steps. After the answer it stays the answer.
+    pub fn step(&mut self, budget: u32) -> Progress {
+        for _ in 0..budget {
+            if let Stage::Done(_) = self.stage {
+                break;
+            }
+            self.stage = self.advance();
+        }
+        match self.stage {
+            Stage::Done(true) => Progress::Valid,
+            Stage::Done(false) => Progress::Invalid,
+            _ => Progress::Pending,
+        }
+    }
+
+    fn advance(&mut self) -> Stage {
+        let n = &self.modulus;
+        match self.stage {
+            Stage::Radix => {
+                self.base = (0..32).fold(n.one(), |power, _| n.double(&power));
+                self.power = self.base;
+                let bits = n.len().checked_ilog2().unwrap_or(0);
+                Stage::RadixPower { bits }
+            }
+            Stage::RadixPower { bits } => {
+                let Some(bits) = bits.checked_sub(1) else {
+                    return Stage::Enter;
+                };
+                self.power = n.multiply(&self.power, &self.power);
+                if n.len().checked_shr(bits).unwrap_or(0) & 1 == 1 {
+                    self.power = n.multiply(&self.power, &self.base);
+                }
+                Stage::RadixPower { bits }
+            }
+            Stage::Enter => self.enter(),
+            Stage::Square { left } => {
+                self.power = n.multiply(&self.power, &self.power);
+                match left.saturating_sub(1) {
+                    0 => Stage::Multiply,
+                    left => Stage::Square { left },
+                }
+            }
+            Stage::Multiply => {
+                self.power = n.multiply(&self.power, &self.base);
+                Stage::Leave
+            }
+            Stage::Leave => {
+                self.power = n.multiply(&self.power, &unit());
+                Stage::Compare
+            }
+            Stage::Compare => Stage::Done(self.compare()),
+            Stage::Done(answer) => Stage::Done(answer),
+        }
+    }
+
+    fn enter(&mut self) -> Stage {
+        self.base = self.modulus.multiply(&self.signature, &self.power);
+        self.power = self.base;
+        Stage::Square { left: SQUARINGS }
+    }
+
+    fn compare(&self) -> bool {
+        let mut encoded = [0; 512];
+        let len = self.modulus.len().saturating_mul(4);
+        let Some(encoded) = encoded.get_mut(..len) else {
+            return false;
+        };
+        number_to_be(&self.power, encoded);
+        encoding_is_right(encoded, &self.digest) & self.fits
+    }
+}
+
+/// EMSA-PSS-VERIFY (RFC 8017, 9.1.2) with emBits = 8 len - 1. It looks at everything before it
+/// answers.
+fn encoding_is_right(encoded: &mut [u8], digest: &ImageDigest) -> bool {
+    let Some((trailer, rest)) = encoded.split_last_mut() else {
+        return false;
+    };
+    let Some((masked, hash)) = rest.split_last_chunk_mut::<HASH_LEN>() else {
+        return false;
+    };
+    let top_is_clear = masked.first().is_some_and(|byte| byte & 0x80 == 0);
+    unmask(masked, hash);
+    if let Some(first) = masked.first_mut() {
+        *first &= 0x7F;
+    }
+    let Some((padding, salt)) = masked.split_last_chunk::<SALT_LEN>() else {
+        return false;
+    };
+    let Some((one, zeros)) = padding.split_last() else {
+        return false;
+    };
+    let padded = (zeros.iter().fold(0, |any, byte| any | byte) == 0) & (*one == 1);
+    let expected = crate::crypto::sha256(&[&[0; 8], digest.as_bytes(), salt]);
+    let hashed: bool = expected.0.ct_eq(hash).into();
+    (*trailer == 0xBC) & top_is_clear & padded & hashed
+}
+
+/// Adds MGF1-SHA-256 of `seed` to `data` (RFC 8017, B.2.1).
+fn unmask(data: &mut [u8], seed: &[u8; HASH_LEN]) {
+    let seeded = Sha256::new_with_prefix(seed);
+    for (counter, chunk) in (0u32..).zip(data.chunks_mut(HASH_LEN)) {
+        let mut hash = seeded.clone();
+        hash.update(counter.to_be_bytes());
+        for (byte, mask) in chunk.iter_mut().zip(hash.finalize()) {
+            *byte ^= mask;
+        }
+    }
+}
