@@ -23,6 +23,7 @@ extern crate std;
 
 pub mod can;
 pub mod client;
+pub mod isotp;
 pub mod nrc;
 pub mod server;
 pub mod service;
