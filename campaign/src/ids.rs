@@ -1,11 +1,18 @@
 //! Identifiers as types that hold only valid values, in deserialisation too.
 //!
 //! Names that end up in paths, in UDS records or in the fixed fields of the image header are
-//! bounded here once, so nothing behind this module checks them again.
+//! bounded here once, so nothing behind this module checks them again. What the image header and the
+//! grant also hold has its types there.
 
-use alloc::{borrow::ToOwned, format, string::String};
+use alloc::{borrow::ToOwned, string::String};
 use core::{fmt, str::FromStr};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+pub use ecu_image::{
+    Digest, EcuSerial as Serial, HardwareId, ImageDigest, ImageVersion as Version, SecurityCounter,
+    SequenceNumber,
+    provision::{CanIdText as CanId, Vin},
+};
 
 /// Text that is not a valid value of an identifier type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +26,7 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(what: &'static str, found: &str, rule: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str, found: &str, rule: &'static str) -> Self {
         let found = found.chars().take(64).collect();
         Self { what, found, rule }
     }
@@ -95,21 +102,6 @@ fn is_file_name(text: &str, max: usize) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-fn is_graphic(text: &str, max: usize) -> bool {
-    (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-text_id!(
-    /// A vehicle identification number (ISO 3779), as in DID F190.
-    Vin,
-    "VIN",
-    "17 capital letters and digits without I, O and Q",
-    |text| text.len() == 17
-        && text.bytes().all(|byte| {
-            (byte.is_ascii_uppercase() || byte.is_ascii_digit()) && !b"IOQ".contains(&byte)
-        })
-);
-
 text_id!(
     /// The name of an ECU within its vehicle.
     EcuName,
@@ -135,22 +127,6 @@ text_id!(
 );
 
 text_id!(
-    /// An ECU's serial number, as in DID F18C and in the install grant.
-    Serial,
-    "serial number",
-    "1 to 32 printable ASCII characters without space",
-    |text| is_graphic(text, 32)
-);
-
-text_id!(
-    /// A hardware type, as in DID F191 and in the image header.
-    HardwareId,
-    "hardware id",
-    "1 to 32 printable ASCII characters without space",
-    |text| is_graphic(text, 32)
-);
-
-text_id!(
     /// The name of a target in the metadata: a relative path without `.`, `..` or empty parts.
     TargetPath,
     "target path",
@@ -158,178 +134,11 @@ text_id!(
     |text| text.len() <= 200 && text.split('/').all(|part| is_file_name(part, 200))
 );
 
-/// A version `major.minor.patch`, as in the image header and DID F195.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// Incompatible changes.
-    pub major: u16,
-    /// Additions.
-    pub minor: u16,
-    /// Corrections.
-    pub patch: u32,
+/// The digest of a file: SHA-256 of `bytes`.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Digest {
+    ecu_image::crypto::sha256(&[bytes])
 }
-
-impl FromStr for Version {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let number = |part: &str| {
-            let digits = part.bytes().all(|byte| byte.is_ascii_digit());
-            let shortest = part.len() == 1 || !part.starts_with('0');
-            (digits && shortest).then(|| part.parse::<u32>().ok())?
-        };
-        let parse = || {
-            let mut parts = text.split('.').map(number);
-            let mut next = || parts.next().flatten();
-            let version = Self {
-                major: next()?.try_into().ok()?,
-                minor: next()?.try_into().ok()?,
-                patch: next()?,
-            };
-            parts.next().is_none().then_some(version)
-        };
-        let rule = "major.minor.patch, at most 65535.65535.4294967295";
-        parse().ok_or_else(|| InvalidId::new("version", text, rule))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{}.{}", self.major, self.minor, self.patch))
-    }
-}
-
-/// A number that only rises with corrections of security; an ECU refuses images below its floor.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct SecurityCounter(pub u32);
-
-impl fmt::Display for SecurityCounter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A SHA-256 digest; 64 lower-case hexadecimal digits as text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    /// The digest of `bytes`.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        use sha2::Digest as _;
-        Self(sha2::Sha256::digest(bytes).into())
-    }
-
-    /// The 32 bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl FromStr for Digest {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let error = || InvalidId::new("SHA-256 digest", text, "64 lower-case hexadecimal digits");
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(error());
-        }
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| error())?;
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digest({self})")
-    }
-}
-
-/// Serialises through `Display` and `FromStr`.
-macro_rules! serde_as_text {
-    ($($name:ty),+) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(de::Error::custom)
-            }
-        }
-    )+};
-}
-
-/// A CAN identifier as configuration text: three hexadecimal digits for 11 bits, eight for 29, as
-/// candump writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CanId {
-    /// 11 bits.
-    Standard(u16),
-    /// 29 bits.
-    Extended(u32),
-}
-
-impl CanId {
-    /// The identifier's value without its width.
-    #[must_use]
-    pub fn raw(self) -> u32 {
-        match self {
-            Self::Standard(id) => u32::from(id),
-            Self::Extended(id) => id,
-        }
-    }
-
-    /// Whether the identifier has 29 bits.
-    #[must_use]
-    pub const fn is_extended(self) -> bool {
-        matches!(self, Self::Extended(_))
-    }
-}
-
-impl FromStr for CanId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let rule = "3 hexadecimal digits up to 7FF, or 8 up to 1FFFFFFF";
-        let error = || InvalidId::new("CAN identifier", text, rule);
-        if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(error());
-        }
-        let raw = u32::from_str_radix(text, 16).map_err(|_| error())?;
-        match (text.len(), u16::try_from(raw)) {
-            (3, Ok(raw @ 0..=0x7FF)) => Ok(Self::Standard(raw)),
-            (8, _) if raw <= 0x1FFF_FFFF => Ok(Self::Extended(raw)),
-            _ => Err(error()),
-        }
-    }
-}
-
-impl fmt::Display for CanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Standard(id) => write!(f, "{id:03X}"),
-            Self::Extended(id) => write!(f, "{id:08X}"),
-        }
-    }
-}
-
-serde_as_text!(Version, Digest, CanId);
 
 #[cfg(test)]
 mod tests {
@@ -346,64 +155,21 @@ mod tests {
             assert!(TargetPath::new(bad).is_err(), "{bad:?}");
         }
         assert!(TargetPath::new("brake-mcu/1.2.3.img").is_ok());
-        assert!(HardwareId::new(&"x".repeat(33)).is_err());
-    }
-
-    #[test]
-    fn a_vin_has_17_unambiguous_characters() {
-        assert!(Vin::new("WCANPS00000000001").is_ok());
-        assert!(Vin::new("WCANOPUS000000001").is_err());
-        assert!(Vin::new("WCAN").is_err());
     }
 
     #[test]
     fn the_error_says_what_and_why() {
+        let error = CampaignId::new("a b").unwrap_err();
         assert_eq!(
-            Vin::new("x").unwrap_err().to_string(),
-            "\"x\" is not a VIN: 17 capital letters and digits without I, O and Q"
+            error.to_string(),
+            "\"a b\" is not a campaign id: 1 to 64 letters, digits, '-', '_' or '.', not starting with '.'"
         );
-    }
-
-    #[test]
-    fn can_identifiers_are_candump_text() {
-        assert_eq!("7E0".parse(), Ok(CanId::Standard(0x7E0)));
-        assert_eq!("18DA10F1".parse(), Ok(CanId::Extended(0x18DA_10F1)));
-        for bad in ["800", "7e", "+7E", "2FFFFFFF", "0x7E0", "", "G00"] {
-            assert!(bad.parse::<CanId>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn versions_are_three_plain_numbers() {
-        for bad in [
-            "1.2",
-            "1.2.3.4",
-            "01.2.3",
-            "1.2.x",
-            "1..3",
-            "65536.0.0",
-            "+1.2.3",
-        ] {
-            assert!(bad.parse::<Version>().is_err(), "{bad:?}");
-        }
     }
 
     proptest! {
         #[test]
-        fn versions_survive_text(major: u16, minor: u16, patch: u32) {
-            let version = Version { major, minor, patch };
-            prop_assert_eq!(version.to_string().parse(), Ok(version));
-        }
-
-        #[test]
-        fn digests_survive_text(bytes: [u8; 32]) {
-            prop_assert_eq!(Digest(bytes).to_string().parse(), Ok(Digest(bytes)));
-        }
-
-        #[test]
         fn no_text_panics(text: String) {
-            let _ = (text.parse::<Version>(), text.parse::<CanId>(), text.parse::<Digest>());
-            let _ = (Vin::new(&text), TargetPath::new(&text));
+            let _ = (EcuName::new(&text), TargetPath::new(&text));
         }
     }
 }

@@ -24,9 +24,19 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
+pub mod error;
 pub mod ids;
+pub mod json;
 pub mod layout;
+pub mod meta;
+pub mod time;
+pub mod trust;
 pub mod vehicle;
 pub mod verified;
+pub mod verify;
 
+pub use error::VerifyError;
+pub use time::UnixTime;
+pub use trust::Trust;
 pub use verified::{EcuTarget, VerifiedCampaign};
+pub use verify::{Documents, RepositoryDocuments, verify, verify_and_advance};

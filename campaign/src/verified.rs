@@ -4,9 +4,11 @@
 //! it is secret and tests of other crates build their own.
 
 use crate::ids::{
-    CampaignId, Digest, EcuName, HardwareId, SecurityCounter, Serial, TargetPath, Version, Vin,
+    CampaignId, Digest, EcuName, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Serial,
+    TargetPath, Version, Vin,
 };
 use alloc::{string::String, vec::Vec};
+use ecu_image::provision::ImageKey;
 
 /// A campaign of which every statement has been verified for one vehicle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,9 +19,8 @@ pub struct VerifiedCampaign {
     pub vin: Vin,
     /// What to install, one entry per ECU, in the order of the vehicle's configuration.
     pub ecus: Vec<EcuTarget>,
-    /// Public keys that image headers may be signed with, as SubjectPublicKeyInfo in DER; named by
-    /// the image repository.
-    pub image_keys: Vec<Vec<u8>>,
+    /// Public keys that image headers may be signed with, named by the image repository.
+    pub image_keys: Vec<ImageKey>,
 }
 
 /// What to install on one ECU.
@@ -38,7 +39,7 @@ pub struct EcuTarget {
     /// SHA-256 of the whole packed image.
     pub sha256: Digest,
     /// The image's identity: SHA-256 of its signed header (FD00, FD01, grant).
-    pub image_digest: Digest,
+    pub image_digest: ImageDigest,
     /// The image's version.
     pub version: Version,
     /// The image's security counter.
@@ -46,7 +47,7 @@ pub struct EcuTarget {
     /// The install grant for this ECU, 256 bytes, as it is sent to it.
     pub grant: Vec<u8>,
     /// The grant's sequence number.
-    pub grant_sequence: u64,
+    pub grant_sequence: SequenceNumber,
 }
 
 impl EcuTarget {
