@@ -1,4 +1,19 @@
 //! The ECU's bootloader: slots, journal, download, boot decision and programming server.
+//!
+//! A pure machine, no allocation: frames, `now` and the ends of flash operations go in; frames, flash
+//! operations, events and the next deadline come out. Behaviour: `docs/spec/ecu-profile.md`; slots,
+//! journal, boot decision and budgets: `docs/spec/bootloader.md`. A board adds flash, CAN, clock,
+//! reset and keys ([`Platform`]).
+//!
+//! What must hold, whatever is received and whenever power fails:
+//!
+//! - nothing boots that was not verified in this power cycle;
+//! - the slot that the journal calls confirmed is never erased or programmed;
+//! - grant and header are authentic before the first erase, every page is before it is programmed;
+//! - the floor never falls; a record is durable and witnessed before it is acted upon;
+//! - something boots, or the bootloader answers UDS.
+//!
+//! [`Platform`]: platform::Platform
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -17,4 +32,15 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod boot;
+mod bytes;
+pub mod counter;
+pub mod flash;
+pub mod journal;
+pub mod keys;
+pub mod layout;
 pub mod mailbox;
+pub mod platform;
+pub mod reason;
+pub mod state;
+pub mod transition;

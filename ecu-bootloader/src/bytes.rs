@@ -1,0 +1,62 @@
+//! Reading and writing fixed byte layouts without an index that could panic.
+
+/// Writes fields one after another into a buffer that is large enough; what does not fit is dropped.
+pub(crate) struct Writer<'a> {
+    buffer: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(buffer: &'a mut [u8]) -> Self {
+        Self { buffer, at: 0 }
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        let end = self.at.saturating_add(bytes.len());
+        if let Some(target) = self.buffer.get_mut(self.at..end) {
+            target.copy_from_slice(bytes);
+        }
+        self.at = end;
+        self
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) -> &mut Self {
+        self.put(&[value])
+    }
+}
+
+/// Reads fields one after another; a field past the end reads as `None`.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(len)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16_le(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32_le(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64_le(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A reserved field: `None` unless all of it is zero.
+    pub(crate) fn zero(&mut self, len: usize) -> Option<()> {
+        self.take(len)?.iter().all(|byte| *byte == 0).then_some(())
+    }
+}

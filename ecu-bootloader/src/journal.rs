@@ -1,0 +1,305 @@
+//! The journal: the whole [`State`] in each record, two alternating sectors, torn writes harmless.
+//!
+//! ```text
+//! entry = record (256 bytes: magic, version, length, sequence, state, CMAC) ‖ witness (program units)
+//! ```
+//!
+//! The witness is programmed after the record is complete; one bit of it proves that. A record
+//! without witness may have been torn and read well only today: it is written again before it is
+//! acted upon. A torn program or erase may also read blank today, so after a reset nothing is
+//! appended: the first write erases the sector that does not hold the last witnessed record, even
+//! if it reads blank, and continues there. Byte table: `docs/spec/bootloader.md`.
+
+use crate::bytes::{Reader, Writer};
+use crate::flash::{FlashError, FlashOp, FlashRead};
+use crate::keys::{KeyStore, MacKeyId};
+use crate::layout::{Layout, Region};
+use crate::state::{STATE_LEN, State};
+
+/// Bytes of a record.
+pub const RECORD_LEN: u32 = 256;
+/// Bytes of a record that its CMAC covers.
+const MACED: usize = 240;
+const MAGIC: [u8; 4] = *b"CNJR";
+const VERSION: u16 = 1;
+/// What a witness is programmed with; as long as the largest program unit.
+static WITNESS: [u8; 256] = [0; 256];
+
+/// Bytes from one entry to the next: the record and its witness, in whole program units.
+#[must_use]
+pub const fn stride(program: u32) -> u32 {
+    RECORD_LEN.saturating_add(witness_len(program))
+}
+
+/// One program unit, at least 16 bytes so that a single disturbed bit stays improbable.
+const fn witness_len(program: u32) -> u32 {
+    if program < 16 { 16 } else { program }
+}
+
+/// One of the two sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    First,
+    Second,
+}
+
+impl Half {
+    const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    half: Half,
+    entry: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Erase,
+    Record,
+    Witness,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Write {
+    step: Step,
+    place: Place,
+    second_try: bool,
+}
+
+/// What became of a write after an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// More operations follow.
+    NotYet,
+    /// The state is durable and witnessed.
+    Durable,
+    /// The flash refused twice; the state before still holds.
+    Failed,
+}
+
+/// The journal of one ECU.
+#[derive(Debug)]
+pub struct Journal {
+    halves: [Region; 2],
+    program: u32,
+    sequence: u64,
+    /// The half with the newest witnessed record, never erased.
+    keep: Option<Half>,
+    /// Where this power cycle appends next; nowhere until a sector was erased in it.
+    append: Option<Place>,
+    record: [u8; RECORD_LEN as usize],
+    write: Option<Write>,
+}
+
+/// What a journal said at power-on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The newest state.
+    pub state: State,
+    /// Whether its record is witnessed. If not, write it again before acting on it.
+    pub witnessed: bool,
+}
+
+impl Journal {
+    /// Reads the journal. `None`: there is no authentic record, the ECU is not provisioned.
+    pub fn open(
+        layout: &Layout,
+        flash: &mut impl FlashRead,
+        keys: &mut impl KeyStore,
+    ) -> (Self, Option<Found>) {
+        let mut journal = Self {
+            halves: layout.journal(),
+            program: layout.program_unit(),
+            sequence: 0,
+            keep: None,
+            append: None,
+            record: [0xFF; RECORD_LEN as usize],
+            write: None,
+        };
+        let mut newest: Option<Found> = None;
+        let mut newest_witnessed = None;
+        for half in [Half::First, Half::Second] {
+            for entry in 0..journal.entries() {
+                let Some((sequence, found)) = journal.read(Place { half, entry }, flash, keys)
+                else {
+                    continue;
+                };
+                if sequence > journal.sequence || newest.is_none() {
+                    journal.sequence = sequence;
+                    newest = Some(found);
+                    // Without any witnessed record keep what there is.
+                    if newest_witnessed.is_none() {
+                        journal.keep = Some(half);
+                    }
+                }
+                if found.witnessed && newest_witnessed.is_none_or(|newest| sequence > newest) {
+                    newest_witnessed = Some(sequence);
+                    journal.keep = Some(half);
+                }
+            }
+        }
+        (journal, newest)
+    }
+
+    fn entries(&self) -> u32 {
+        let [first, _] = self.halves;
+        first.len.checked_div(stride(self.program)).unwrap_or(0)
+    }
+
+    fn region(&self, half: Half) -> Region {
+        let [first, second] = self.halves;
+        match half {
+            Half::First => first,
+            Half::Second => second,
+        }
+    }
+
+    fn address(&self, place: Place) -> Option<u32> {
+        let stride = stride(self.program);
+        self.region(place.half)
+            .address_of(place.entry.checked_mul(stride)?, stride)
+    }
+
+    fn read(
+        &mut self,
+        place: Place,
+        flash: &mut impl FlashRead,
+        keys: &mut impl KeyStore,
+    ) -> Option<(u64, Found)> {
+        let address = self.address(place)?;
+        flash.read(address, &mut self.record).ok()?;
+        let (sequence, state) = decode(&self.record, keys)?;
+        let mut witness = [0xFF; 256];
+        let len = usize::try_from(witness_len(self.program)).ok()?;
+        let witness = witness.get_mut(..len)?;
+        // A witness that cannot be read was begun, or is damaged; only the safe reading counts.
+        let read = flash.read(address.checked_add(RECORD_LEN)?, witness);
+        let witnessed = read.is_ok() && witness.iter().any(|byte| *byte != 0xFF);
+        Some((sequence, Found { state, witnessed }))
+    }
+
+    /// Whether a write is under way.
+    #[must_use]
+    pub const fn is_writing(&self) -> bool {
+        self.write.is_some()
+    }
+
+    /// Starts to write `state`. A write under way is replaced only when it has ended: the caller
+    /// starts one at a time.
+    pub fn write(&mut self, state: &State, keys: &mut impl KeyStore) {
+        self.sequence = self.sequence.saturating_add(1);
+        self.record = encode(self.sequence, state, keys);
+        let (step, place) = match self.append {
+            Some(place) if place.entry < self.entries() => (Step::Record, place),
+            Some(place) => (Step::Erase, start(place.half.other())),
+            None => (
+                Step::Erase,
+                start(self.keep.map_or(Half::First, Half::other)),
+            ),
+        };
+        self.write = Some(Write {
+            step,
+            place,
+            second_try: false,
+        });
+    }
+
+    /// The operation that the write needs now.
+    #[must_use]
+    pub fn op(&self) -> Option<FlashOp<'_>> {
+        let write = self.write?;
+        let region = self.region(write.place.half);
+        let address = self.address(write.place)?;
+        Some(match write.step {
+            Step::Erase => FlashOp::Erase {
+                address: region.address,
+                len: region.len,
+            },
+            Step::Record => FlashOp::Program {
+                address,
+                bytes: &self.record,
+            },
+            Step::Witness => FlashOp::Program {
+                address: address.checked_add(RECORD_LEN)?,
+                bytes: WITNESS.get(..usize::try_from(witness_len(self.program)).ok()?)?,
+            },
+        })
+    }
+
+    /// The operation of [`Journal::op`] ended.
+    pub fn on_done(&mut self, result: Result<(), FlashError>) -> Written {
+        let Some(mut write) = self.write.take() else {
+            return Written::NotYet;
+        };
+        match (result, write.step) {
+            (Ok(()), Step::Erase) => write.step = Step::Record,
+            (Ok(()), Step::Record) => write.step = Step::Witness,
+            (Ok(()), Step::Witness) => {
+                self.keep = Some(write.place.half);
+                self.append = Some(Place {
+                    half: write.place.half,
+                    entry: write.place.entry.saturating_add(1),
+                });
+                return Written::Durable;
+            }
+            (Err(FlashError), _) if write.second_try => {
+                self.append = None;
+                return Written::Failed;
+            }
+            (Err(FlashError), _) => {
+                // The half with the newest witnessed record stays; the other is begun anew.
+                write = Write {
+                    step: Step::Erase,
+                    place: start(self.keep.map_or(write.place.half, Half::other)),
+                    second_try: true,
+                };
+            }
+        }
+        self.write = Some(write);
+        Written::NotYet
+    }
+}
+
+const fn start(half: Half) -> Place {
+    Place { half, entry: 0 }
+}
+
+/// The bytes of a record.
+pub(crate) fn encode(
+    sequence: u64,
+    state: &State,
+    keys: &mut impl KeyStore,
+) -> [u8; RECORD_LEN as usize] {
+    let mut record = [0; RECORD_LEN as usize];
+    let mut w = Writer::new(&mut record);
+    w.put(&MAGIC)
+        .put(&VERSION.to_le_bytes())
+        .put(&256u16.to_le_bytes())
+        .put(&sequence.to_le_bytes())
+        .put(&state.encode());
+    let mac = keys.cmac(MacKeyId::Journal, record.get(..MACED).unwrap_or(&[]));
+    if let Some(field) = record.get_mut(MACED..) {
+        field.copy_from_slice(&mac);
+    }
+    record
+}
+
+fn decode(record: &[u8], keys: &mut impl KeyStore) -> Option<(u64, State)> {
+    let (maced, mac) = record.split_at_checked(MACED)?;
+    let mut r = Reader(maced);
+    if r.array()? != MAGIC || r.u16_le()? != VERSION || r.u16_le()? != 256 {
+        return None;
+    }
+    if !keys.cmac_verify(MacKeyId::Journal, maced, mac.try_into().ok()?) {
+        return None;
+    }
+    let sequence = r.u64_le()?;
+    let state = State::decode(&r.array::<STATE_LEN>()?)?;
+    Some((sequence, state))
+}

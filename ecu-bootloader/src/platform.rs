@@ -1,0 +1,125 @@
+//! What a board brings: flash, keys, counter, signatures, randomness, and what it is.
+
+use ecu_image::pss::SignatureVerifier;
+use ecu_image::{EcuSerial, HardwareId, LogicalBlock};
+
+use crate::counter::MonotonicCounter;
+use crate::flash::FlashRead;
+use crate::keys::KeyStore;
+use crate::layout::Layout;
+
+/// What a board is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Board {
+    /// The flash map.
+    pub layout: Layout,
+    /// F191; images for other hardware are refused.
+    pub hardware_id: HardwareId,
+    /// F18C; grants for other ECUs are refused.
+    pub serial: EcuSerial,
+    /// F190.
+    pub vin: [u8; 17],
+    /// F18A.
+    pub supplier: &'static str,
+    /// F180, the bootloader's own identification.
+    pub boot_software: &'static str,
+    /// The logical block that the update slots hold.
+    pub logical_block: LogicalBlock,
+    /// maxNumberOfBlockLength in bytes, service identifier and counter included. The machine lowers
+    /// it to what its receive buffer and pages hold.
+    pub max_block_length: u16,
+    /// Whether RSA-2048 signatures are accepted. Only where a policy says so, as in tests.
+    pub allow_rsa_2048: bool,
+    /// The CAN connection to the tester, seen from this ECU.
+    pub connection: uds::isotp::Config,
+}
+
+/// The parts of a board that the machine uses.
+pub trait Platform {
+    /// Reads of the flash.
+    type Flash: FlashRead;
+    /// The ECU's keys.
+    type Keys: KeyStore;
+    /// The counter behind the floor.
+    type Counter: MonotonicCounter;
+    /// Verification under the image keys.
+    type Signatures: SignatureVerifier;
+
+    /// What the board is.
+    fn board(&self) -> &Board;
+    /// The flash.
+    fn flash(&mut self) -> &mut Self::Flash;
+    /// The keys.
+    fn keys(&mut self) -> &mut Self::Keys;
+    /// The counter.
+    fn counter(&mut self) -> &mut Self::Counter;
+    /// The signature verifier.
+    fn signatures(&mut self) -> &mut Self::Signatures;
+    /// Flash and keys at once.
+    fn flash_and_keys(&mut self) -> (&mut Self::Flash, &mut Self::Keys);
+    /// Fills `seed` with unpredictable bytes: the seeds of SecurityAccess.
+    fn random(&mut self, seed: &mut [u8]);
+    /// Unmet programming preconditions, as the status of routine 0203 has them; 0 is none.
+    fn preconditions(&mut self) -> u8 {
+        0
+    }
+}
+
+/// A [`Platform`] of separate parts.
+#[derive(Debug)]
+pub struct Parts<F, K, C, S, R> {
+    /// What the board is.
+    pub board: Board,
+    /// The flash.
+    pub flash: F,
+    /// The keys.
+    pub keys: K,
+    /// The counter.
+    pub counter: C,
+    /// The signature verifier.
+    pub signatures: S,
+    /// Fills its argument with unpredictable bytes.
+    pub random: R,
+}
+
+impl<F, K, C, S, R> Platform for Parts<F, K, C, S, R>
+where
+    F: FlashRead,
+    K: KeyStore,
+    C: MonotonicCounter,
+    S: SignatureVerifier,
+    R: FnMut(&mut [u8]),
+{
+    type Flash = F;
+    type Keys = K;
+    type Counter = C;
+    type Signatures = S;
+
+    fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn flash(&mut self) -> &mut F {
+        &mut self.flash
+    }
+
+    fn keys(&mut self) -> &mut K {
+        &mut self.keys
+    }
+
+    fn counter(&mut self) -> &mut C {
+        &mut self.counter
+    }
+
+    fn signatures(&mut self) -> &mut S {
+        &mut self.signatures
+    }
+
+    fn flash_and_keys(&mut self) -> (&mut F, &mut K) {
+        (&mut self.flash, &mut self.keys)
+    }
+
+    fn random(&mut self, seed: &mut [u8]) {
+        (self.random)(seed);
+    }
+}

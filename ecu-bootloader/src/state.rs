@@ -1,0 +1,370 @@
+//! What the ECU remembers over a reset: one value, written whole with every journal record.
+//!
+//! ```text
+//!            metadata            pages, 31 0202       31 0210           self-test        31 0212
+//!   empty ───────────▶ receiving ─────────────▶ staged ───────▶ trial ───────────▶ healthy ───────▶ sealed
+//!     ▲                    │ 31 0213              │               │ crash, hang,      │ 31 0213,       │
+//!     └────────────────────┴──────────────────────┘               │ failed test,      │ crashes        │
+//!                                                                 │ attempts, 0213    ▼                │
+//!                                                                 └─────────────▶ rejected             │
+//!   receiving ◀────────────────── metadata of another image, slot not confirmed ◀─────┴────────────────┘
+//! ```
+//!
+//! `confirmed` is the slot that boots when nothing is on trial; it is never erased.
+
+use ecu_image::{ImageDigest, SecurityCounter, SequenceNumber};
+
+use crate::bytes::{Reader, Writer};
+use crate::layout::SlotId;
+
+/// Bytes of an encoded state.
+pub const STATE_LEN: usize = 224;
+/// How often an activated image may be started before it must have confirmed itself.
+pub const TRIAL_ATTEMPTS: u8 = 3;
+/// Abnormal resets in a row, without a passed self-test between them, that reject a healthy image.
+pub const HEALTHY_CRASHES: u8 = 3;
+/// Abnormal resets in a row after which a sealed image gives way to another that may boot.
+pub const SEALED_CRASHES: u8 = 8;
+/// How often one grant may erase.
+pub const ERASES_PER_GRANT: u8 = 8;
+
+/// State of an update slot; the numbers are those of FD01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlotState {
+    /// Nothing that could boot.
+    #[default]
+    Empty = 0,
+    /// An accepted grant fills it.
+    Receiving = 1,
+    /// Complete and checked; does not boot.
+    Staged = 2,
+    /// Boots until its attempts are used up.
+    Trial = 3,
+    /// Its self-test passed.
+    Healthy = 4,
+    /// The floor has risen to it.
+    Sealed = 5,
+    /// Failed or reverted; does not boot.
+    Rejected = 6,
+}
+
+impl SlotState {
+    const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Empty,
+            1 => Self::Receiving,
+            2 => Self::Staged,
+            3 => Self::Trial,
+            4 => Self::Healthy,
+            5 => Self::Sealed,
+            6 => Self::Rejected,
+            _ => return None,
+        })
+    }
+
+    /// Whether the slot may boot outside a trial.
+    #[must_use]
+    pub const fn boots(self) -> bool {
+        matches!(self, Self::Healthy | Self::Sealed)
+    }
+}
+
+/// What is remembered of an update slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotRecord {
+    /// Where it is in its life.
+    pub state: SlotState,
+    /// The image in it, zero where there is none.
+    pub digest: ImageDigest,
+    /// The image's security counter.
+    pub counter: SecurityCounter,
+}
+
+impl SlotRecord {
+    /// A slot without an image.
+    pub const EMPTY: Self = Self {
+        state: SlotState::Empty,
+        digest: ImageDigest::ZERO,
+        counter: SecurityCounter(0),
+    };
+}
+
+/// How far the download into the receiving slot has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Progress {
+    /// No download.
+    #[default]
+    None = 0,
+    /// Grant and header are accepted, metadata is being written.
+    MetadataBegun = 1,
+    /// Grant, header and table are stored.
+    Metadata = 2,
+    /// An erase of the payload area was begun, perhaps not completed.
+    EraseBegun = 3,
+    /// The payload area was erased completely and is being filled.
+    Erased = 4,
+}
+
+impl Progress {
+    const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::None,
+            1 => Self::MetadataBegun,
+            2 => Self::Metadata,
+            3 => Self::EraseBegun,
+            4 => Self::Erased,
+            _ => return None,
+        })
+    }
+}
+
+/// How the confirmed slot came to be the one that boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Provisioned or confirmed.
+    #[default]
+    Regular = 0,
+    /// The slot after it failed or was reverted.
+    FellBack = 1,
+}
+
+/// Everything the ECU remembers over a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// The slot that boots when nothing is on trial.
+    pub confirmed: SlotId,
+    /// The update slot to fall back to before the factory image.
+    pub previous: Option<SlotId>,
+    /// How `confirmed` came to be.
+    pub origin: Origin,
+    /// Trial boots left.
+    pub attempts_left: u8,
+    /// Abnormal resets of the confirmed image since its self-test last passed.
+    pub crashes: u8,
+    /// Erases left under the accepted grant.
+    pub erases_left: u8,
+    /// Download into the receiving slot.
+    pub progress: Progress,
+    /// The floor that sealing ordered; the monotonic counter follows it.
+    pub floor: SecurityCounter,
+    /// Sequence of the last accepted grant.
+    pub grant_sequence: SequenceNumber,
+    /// The image of the last accepted grant.
+    pub grant_digest: ImageDigest,
+    /// Update slot A.
+    pub a: SlotRecord,
+    /// Update slot B; stays empty where the ECU has none.
+    pub b: SlotRecord,
+    /// The factory image, pinned at provisioning.
+    pub factory_digest: ImageDigest,
+    /// F15A: date and tester of the last programming.
+    pub fingerprint: [u8; 10],
+}
+
+impl State {
+    /// The state after provisioning.
+    #[must_use]
+    pub const fn provisioned(factory_digest: ImageDigest, floor: SecurityCounter) -> Self {
+        Self {
+            confirmed: SlotId::Factory,
+            previous: None,
+            origin: Origin::Regular,
+            attempts_left: 0,
+            crashes: 0,
+            erases_left: 0,
+            progress: Progress::None,
+            floor,
+            grant_sequence: SequenceNumber(0),
+            grant_digest: ImageDigest::ZERO,
+            a: SlotRecord::EMPTY,
+            b: SlotRecord::EMPTY,
+            factory_digest,
+            fingerprint: [0; 10],
+        }
+    }
+
+    /// The record of an update slot; an empty one for the factory slot.
+    #[must_use]
+    pub const fn slot(&self, id: SlotId) -> SlotRecord {
+        match id {
+            SlotId::Factory => SlotRecord::EMPTY,
+            SlotId::A => self.a,
+            SlotId::B => self.b,
+        }
+    }
+
+    /// This state with another record for an update slot.
+    #[must_use]
+    pub const fn with_slot(mut self, id: SlotId, record: SlotRecord) -> Self {
+        match id {
+            SlotId::Factory => {}
+            SlotId::A => self.a = record,
+            SlotId::B => self.b = record,
+        }
+        self
+    }
+
+    /// This state with an update slot's state changed.
+    #[must_use]
+    pub const fn with_slot_state(self, id: SlotId, state: SlotState) -> Self {
+        let mut record = self.slot(id);
+        record.state = state;
+        self.with_slot(id, record)
+    }
+
+    /// The update slot in this state.
+    #[must_use]
+    pub fn find(&self, state: SlotState) -> Option<SlotId> {
+        [SlotId::A, SlotId::B]
+            .into_iter()
+            .find(|id| self.slot(*id).state == state)
+    }
+
+    /// The digest of the image that a slot should hold.
+    #[must_use]
+    pub const fn digest(&self, id: SlotId) -> ImageDigest {
+        match id {
+            SlotId::Factory => self.factory_digest,
+            SlotId::A => self.a.digest,
+            SlotId::B => self.b.digest,
+        }
+    }
+
+    /// The bytes of this state.
+    #[must_use]
+    pub fn encode(&self) -> [u8; STATE_LEN] {
+        let mut bytes = [0; STATE_LEN];
+        let mut w = Writer::new(&mut bytes);
+        w.u8(self.confirmed.number())
+            .u8(self.previous.map_or(0xFF, SlotId::number))
+            .u8(self.origin as u8)
+            .u8(self.attempts_left)
+            .u8(self.crashes)
+            .u8(self.erases_left)
+            .u8(self.progress as u8)
+            .u8(0)
+            .put(&self.floor.0.to_le_bytes())
+            .put(&[0; 4])
+            .put(&self.grant_sequence.0.to_le_bytes())
+            .put(&self.grant_digest.0);
+        for slot in [self.a, self.b] {
+            w.u8(slot.state as u8)
+                .put(&[0; 3])
+                .put(&slot.counter.0.to_le_bytes())
+                .put(&slot.digest.0);
+        }
+        w.put(&self.factory_digest.0).put(&self.fingerprint);
+        bytes
+    }
+
+    /// The state of these bytes; `None` for bytes that [`State::encode`] does not make.
+    #[must_use]
+    pub fn decode(bytes: &[u8; STATE_LEN]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        let confirmed = SlotId::from_number(r.u8()?)?;
+        let previous = match r.u8()? {
+            0xFF => None,
+            number => Some(SlotId::from_number(number).filter(|id| *id != SlotId::Factory)?),
+        };
+        let origin = match r.u8()? {
+            0 => Origin::Regular,
+            1 => Origin::FellBack,
+            _ => return None,
+        };
+        let [attempts_left, crashes, erases_left] = r.array()?;
+        let progress = Progress::from_number(r.u8()?)?;
+        r.zero(1)?;
+        let floor = SecurityCounter(r.u32_le()?);
+        r.zero(4)?;
+        let grant_sequence = SequenceNumber(r.u64_le()?);
+        let grant_digest = ImageDigest(r.array()?);
+        let state = Self {
+            confirmed,
+            previous,
+            origin,
+            attempts_left,
+            crashes,
+            erases_left,
+            progress,
+            floor,
+            grant_sequence,
+            grant_digest,
+            a: decode_slot(&mut r)?,
+            b: decode_slot(&mut r)?,
+            factory_digest: ImageDigest(r.array()?),
+            fingerprint: r.array()?,
+        };
+        r.zero(r.0.len())?;
+        Some(state)
+    }
+}
+
+fn decode_slot(r: &mut Reader<'_>) -> Option<SlotRecord> {
+    let state = SlotState::from_number(r.u8()?)?;
+    r.zero(3)?;
+    Some(SlotRecord {
+        state,
+        counter: SecurityCounter(r.u32_le()?),
+        digest: ImageDigest(r.array()?),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn slot_record() -> impl Strategy<Value = SlotRecord> {
+        (0..=6u8, any::<[u8; 32]>(), any::<u32>()).prop_map(|(state, digest, counter)| SlotRecord {
+            state: SlotState::from_number(state).unwrap(),
+            digest: ImageDigest(digest),
+            counter: SecurityCounter(counter),
+        })
+    }
+
+    prop_compose! {
+        pub(crate) fn state()(
+            numbers in (0..=2u8, 0..=2u8, any::<bool>(), any::<[u8; 3]>(), 0..=4u8),
+            floor: u32,
+            sequence: u64,
+            digests in any::<[[u8; 32]; 2]>(),
+            a in slot_record(),
+            b in slot_record(),
+            fingerprint: [u8; 10],
+        ) -> State {
+            let (confirmed, previous, fell_back, [attempts_left, crashes, erases_left], progress) = numbers;
+            State {
+                confirmed: SlotId::from_number(confirmed).unwrap(),
+                previous: SlotId::from_number(previous).filter(|id| *id != SlotId::Factory),
+                origin: if fell_back { Origin::FellBack } else { Origin::Regular },
+                attempts_left,
+                crashes,
+                erases_left,
+                progress: Progress::from_number(progress).unwrap(),
+                floor: SecurityCounter(floor),
+                grant_sequence: SequenceNumber(sequence),
+                grant_digest: ImageDigest(digests[0]),
+                a,
+                b,
+                factory_digest: ImageDigest(digests[1]),
+                fingerprint,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_survives(state in state()) {
+            prop_assert_eq!(State::decode(&state.encode()), Some(state));
+        }
+
+        #[test]
+        fn what_decodes_encodes_to_the_same_bytes(mut bytes in prop::collection::vec(0..=2u8, STATE_LEN)) {
+            bytes[7] = 0;
+            let bytes: [u8; STATE_LEN] = bytes.try_into().unwrap();
+            if let Some(state) = State::decode(&bytes) {
+                prop_assert_eq!(state.encode(), bytes);
+            }
+        }
+    }
+}
