@@ -1,3 +1,99 @@
 //! The chores of the workspace; see `cargo xtask --help`.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod audit;
+mod cores;
+mod demo;
+mod hil;
+mod needs;
+mod parts;
+mod paths;
+mod process;
+mod runner;
+mod tally;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::parts::Part;
+
+/// The chores of the Canopus workspace.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Examples:\n  \
+        cargo xtask demo                        six ECUs get new firmware, in about two minutes\n  \
+        cargo xtask demo --scenario trial-hang  one of the fault scenarios\n  \
+        cargo xtask test                        everything that CI runs\n  \
+        cargo xtask test --no-hil               the same without the Linux guest\n  \
+        cargo xtask test --part fmt --part unit two parts only\n  \
+        cargo xtask hil isotp-matrix            one case in the Linux guest\n\n\
+        Exit codes: 0 all is well, 1 something failed, 2 wrong usage."
+)]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Plays the main job or a scenario on six ECU processes and two buses; needs no root.
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Passed to the bench: `--list`, `--scenario NAME`, `--json FILE`, ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Runs all checks and tests; installs the Debian packages that they need.
+    Test {
+        /// Leaves the Linux guest out.
+        #[arg(long)]
+        no_hil: bool,
+        /// Runs only this part; may be given several times.
+        #[arg(long = "part", value_name = "NAME")]
+        parts: Vec<Part>,
+    },
+    /// Runs cases on the kernel's own CAN, in a Linux guest under QEMU.
+    Hil {
+        /// The cases to run; without any, all.
+        cases: Vec<String>,
+        /// Lists the cases and ends.
+        #[arg(long)]
+        list: bool,
+        /// Runs this script in the guest instead of the cases.
+        #[arg(long, value_name = "FILE", conflicts_with = "cases")]
+        script: Option<std::path::PathBuf>,
+    },
+    /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
+    Audit,
+    /// Installs the Debian packages that `test` needs, and nothing else.
+    Setup {
+        /// Leaves out what only the Linux guest needs.
+        #[arg(long)]
+        no_hil: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().chore {
+        Chore::Demo { args } => return demo::run(&args),
+        Chore::Test { no_hil, parts } => runner::run(&parts, no_hil),
+        Chore::Hil { list: true, .. } => hil::list(),
+        Chore::Hil {
+            script: Some(script),
+            ..
+        } => hil::run_script(&script),
+        Chore::Hil { cases, .. } => hil::run(&cases),
+        Chore::Audit => audit::run(),
+        Chore::Setup { no_hil } => needs::install_all(!no_hil),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

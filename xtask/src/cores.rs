@@ -1,0 +1,124 @@
+//! Building each `no_std` core alone for bare metal, so that no std feature leaks in.
+//!
+//! rustup's targets serve where they are installed or can be added; else Debian's Rust, which
+//! brings the sources of `core` and `alloc`, builds those as well.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::needs::{self, CORES};
+use crate::paths;
+use crate::process::{cargo, output_of, program, run, succeeds};
+use crate::tally::Tally;
+
+/// Cortex-M4F/M7F and Cortex-R4F/R5F, both with hardware floating point.
+const TARGETS: [&str; 2] = ["thumbv7em-none-eabihf", "armv7r-none-eabihf"];
+
+/// The cores, and whether they use `alloc`.
+const CRATES: [(&str, bool); 4] = [
+    ("uds", false),
+    ("ecu-image", false),
+    ("ecu-bootloader", false),
+    ("campaign", true),
+];
+
+/// Who compiles for bare metal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Toolchain {
+    /// The toolchain in use, with the targets' libraries.
+    Rustup,
+    /// Debian's `cargo-web`, which builds `core` itself.
+    Debian,
+}
+
+/// Builds every core for every target, each by itself.
+pub(crate) fn build(deadline: Instant, tally: &mut Tally) -> Result<()> {
+    let toolchain = choose()?;
+    println!("toolchain for bare metal: {toolchain:?}");
+    for target in TARGETS {
+        for (package, alloc) in CRATES {
+            run(command(toolchain, target, package, alloc), deadline, tally)?;
+        }
+    }
+    Ok(())
+}
+
+fn choose() -> Result<Toolchain> {
+    let missing = missing_targets();
+    if missing.is_empty() {
+        return Ok(Toolchain::Rustup);
+    }
+    let mut add = program("rustup", &["target", "add"]);
+    add.args(&missing);
+    if succeeds(add) && missing_targets().is_empty() {
+        return Ok(Toolchain::Rustup);
+    }
+    needs::install(&CORES)?;
+    Ok(Toolchain::Debian)
+}
+
+fn missing_targets() -> Vec<&'static str> {
+    let list = program("rustup", &["target", "list", "--installed"]);
+    let installed = output_of(list).unwrap_or_default();
+    let is_there = |target: &str| installed.lines().any(|line| line == target);
+    TARGETS
+        .into_iter()
+        .filter(|target| !is_there(target))
+        .collect()
+}
+
+fn command(toolchain: Toolchain, target: &str, package: &str, alloc: bool) -> Command {
+    let mut command = match toolchain {
+        Toolchain::Rustup => cargo(&[]),
+        Toolchain::Debian => {
+            let mut debian = program("/usr/bin/cargo", &[]);
+            // rustup's proxies must not be found first.
+            let path = std::env::var("PATH").unwrap_or_default();
+            debian.env("PATH", format!("/usr/bin:{path}"));
+            debian
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("RUSTC", "/usr/bin/rustc");
+            debian.env_remove("RUSTUP_TOOLCHAIN");
+            debian
+        }
+    };
+    command.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--package",
+        package,
+        "--target",
+        target,
+    ]);
+    // Apart, since the two compilers are of different versions.
+    command
+        .arg("--target-dir")
+        .arg(paths::target().join(match toolchain {
+            Toolchain::Rustup => "cores",
+            Toolchain::Debian => "cores-debian",
+        }));
+    if toolchain == Toolchain::Debian {
+        command.arg(if alloc {
+            "-Zbuild-std=core,alloc"
+        } else {
+            "-Zbuild-std=core"
+        });
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::show;
+
+    #[test]
+    fn only_debians_compiler_builds_the_library_itself() {
+        let line = |toolchain| show(&command(toolchain, TARGETS[0], "uds", false));
+        assert!(line(Toolchain::Debian).contains("-Zbuild-std=core"));
+        assert!(!line(Toolchain::Rustup).contains("-Z"));
+    }
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask demo`: builds the programs and hands over to the bench.
+
+use std::process::ExitCode;
+
+use crate::process::cargo;
+
+/// Runs the bench with `args`; its exit code is ours.
+pub(crate) fn run(args: &[String]) -> ExitCode {
+    let mut bench = cargo(&[
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "rig",
+        "--bin",
+        "rig",
+        "--",
+    ]);
+    match bench.args(args).status() {
+        Ok(status) => status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .map_or(ExitCode::FAILURE, ExitCode::from),
+        Err(error) => {
+            eprintln!("xtask: cannot start cargo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The Debian packages that the tests need, in one place, and their installation.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Uid;
+
+use crate::process::{output_of, program, run, succeeds};
+use crate::tally::Tally;
+
+/// A Debian package and the program by which it is recognised where there is no dpkg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    package: &'static str,
+    program: &'static str,
+}
+
+const fn need(package: &'static str, program: &'static str) -> Need {
+    Need { package, program }
+}
+
+/// Needed by every run of the tests.
+pub(crate) const BASE: [Need; 5] = [
+    need("gcc", "cc"),
+    need("libc6-dev", "cc"),
+    need("openssl", "openssl"),
+    need("python3", "python3"),
+    need("shellcheck", "shellcheck"),
+];
+
+/// Needed by the Linux guest.
+pub(crate) const GUEST: [Need; 7] = [
+    need("busybox-static", "busybox"),
+    need("can-utils", "cansend"),
+    need("iproute2", "ip"),
+    need("kmod", "modprobe"),
+    need("python3-venv", "python3"),
+    need("qemu-system-x86", "qemu-system-x86_64"),
+    need("xz-utils", "xz"),
+];
+
+/// Needed to build the cores for bare metal where rustup does not have the targets.
+pub(crate) const CORES: [Need; 3] = [
+    need("cargo-web", "/usr/bin/cargo"),
+    need("rustc-web", "/usr/bin/rustc"),
+    need("rust-web-src", "/usr/src/rustc-web"),
+];
+
+/// How long an installation may take.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Installs what the tests need, for the guest too if `guest`.
+pub(crate) fn install_all(guest: bool) -> Result<()> {
+    let mut needs = BASE.to_vec();
+    if guest {
+        needs.extend(GUEST);
+    }
+    install(&needs)
+}
+
+/// Installs those of `needs` that are missing.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the message says what to do.
+pub(crate) fn install(needs: &[Need]) -> Result<()> {
+    let missing: Vec<_> = needs.iter().filter(|need| !is_there(need)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    let list = packages.join(" ");
+    if !has_dpkg() {
+        let programs: Vec<_> = missing.iter().map(|need| need.program).collect();
+        bail!(
+            "missing: {}. This is no Debian system: install what has the Debian names {list}",
+            programs.join(", ")
+        );
+    }
+    println!("installing: {list}");
+    apt_get(&["update", "--quiet"])?;
+    let mut args = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+    args.extend(&packages);
+    apt_get(&args).with_context(|| format!("install by hand: apt-get install {list}"))
+}
+
+/// Runs `apt-get` as root or through sudo.
+pub(crate) fn apt_get(args: &[&str]) -> Result<()> {
+    let mut command = if Uid::effective().is_root() {
+        program("apt-get", args)
+    } else {
+        if !on_path("sudo") {
+            bail!(
+                "apt-get {} needs root, and there is no sudo",
+                args.join(" ")
+            );
+        }
+        let mut sudo = program("sudo", &["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        sudo.args(args);
+        sudo
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    run(command, Instant::now() + LIMIT, &mut Tally::default())
+}
+
+fn is_there(need: &Need) -> bool {
+    if !has_dpkg() {
+        return on_path(need.program);
+    }
+    let query = ["--show", "--showformat=${db:Status-Status}", need.package];
+    output_of(program("dpkg-query", &query)).is_some_and(|status| status == "installed")
+}
+
+fn has_dpkg() -> bool {
+    on_path("dpkg-query") && succeeds(program("dpkg-query", &["--version"]))
+}
+
+/// Whether `name` is a program on the path or an existing absolute path.
+pub(crate) fn on_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .any(|dir| dir.join(name).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_on_the_path_and_by_absolute_name() {
+        assert!(on_path("sh"));
+        assert!(on_path("/proc/self"));
+        assert!(!on_path("no-such-program"));
+    }
+
+    #[test]
+    fn no_package_is_listed_twice() {
+        let mut all: Vec<_> = [&BASE[..], &GUEST, &CORES].concat();
+        all.sort_by_key(|need| need.package);
+        assert!(
+            all.windows(2)
+                .all(|pair| pair[0].package != pair[1].package)
+        );
+    }
+}

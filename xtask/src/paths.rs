@@ -1,0 +1,32 @@
+//! Where things are in the workspace.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Where cargo puts what it builds; absolute.
+pub(crate) fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
+/// The release programs `oem`, `tcu`, `virtual-ecu` and the bench.
+pub(crate) fn release() -> PathBuf {
+    target().join("release")
+}
+
+/// The ECU application before a version is written into it.
+pub(crate) fn ecu_app() -> PathBuf {
+    target().join("ecu-app/release/ecu-app")
+}
+
+/// What the Linux guest needs and leaves behind.
+pub(crate) fn hil() -> PathBuf {
+    target().join("hil")
+}
