@@ -1,0 +1,135 @@
+//! The OEM's side of the bench: everything through the `oem` program.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::process::{Process, run};
+use crate::programs::Programs;
+use crate::vehicle::{self, VIN};
+
+/// An OEM repository in a folder of its own.
+#[derive(Debug)]
+pub struct Backend {
+    programs: Programs,
+    repo: PathBuf,
+    work: PathBuf,
+}
+
+/// What goes into one packed image.
+#[derive(Debug, Clone)]
+pub struct Firmware<'a> {
+    /// The program, a raw binary.
+    pub program: &'a Path,
+    /// The hardware that it is for.
+    pub hardware_id: &'a str,
+    /// `major.minor.patch`.
+    pub version: &'a str,
+    /// The security counter.
+    pub counter: u32,
+    /// Whether it may run as limp-home below the floor.
+    pub limp_home: bool,
+}
+
+impl Backend {
+    /// Generates the keys and the roots of trust in `work/NAME`.
+    ///
+    /// # Errors
+    /// When `oem init` fails.
+    pub fn create(programs: &Programs, work: &Path, name: &str) -> Result<Self> {
+        let backend =
+            Self { programs: programs.clone(), repo: work.join(name), work: work.to_owned() };
+        backend.oem(&["init"])?;
+        Ok(backend)
+    }
+
+    /// Registers the bench's vehicle; the TCU's and the ECUs' files are then in `out`.
+    ///
+    /// # Errors
+    /// When `oem vehicle add` fails.
+    pub fn add_vehicle(&self, links: &[String], floor: u32, out: &Path) -> Result<()> {
+        let spec = self.work.join("vehicle-spec.json");
+        std::fs::write(&spec, serde_json::to_vec_pretty(&vehicle::spec(links, floor))?)?;
+        self.oem(&["vehicle", "add", "--spec", text(&spec)?, "--out", text(out)?])
+    }
+
+    /// Packs and signs `firmware`; returns the image's path.
+    ///
+    /// # Errors
+    /// When `oem pack` fails.
+    pub fn pack(&self, firmware: &Firmware<'_>) -> Result<PathBuf> {
+        let Firmware { program, hardware_id, version, counter, limp_home } = firmware;
+        let image = self.work.join(format!("{}-{hardware_id}-{version}.img", self.name()));
+        let counter = counter.to_string();
+        let mut args = vec!["pack", "--format", "raw", "--input", text(program)?];
+        args.extend(["--hardware-id", hardware_id, "--version", version]);
+        args.extend(["--slots", "factory,a,b", "--counter", &counter, "--out", text(&image)?]);
+        if *limp_home {
+            args.push("--limp-home");
+        }
+        self.oem(&args)?;
+        Ok(image)
+    }
+
+    /// Issues an install grant of `image` for one ECU, outside of any campaign.
+    ///
+    /// # Errors
+    /// When `oem grant` fails.
+    pub fn grant(&self, image: &Path, ecu: &str) -> Result<PathBuf> {
+        let grant = self.work.join(format!("{ecu}.grant"));
+        let args =
+            ["grant", "--image", text(image)?, "--vin", VIN, "--ecu", ecu, "--out", text(&grant)?];
+        self.oem(&args)?;
+        Ok(grant)
+    }
+
+    /// Releases `images` to the bench's vehicle as the campaign `id`.
+    ///
+    /// # Errors
+    /// When `oem release` refuses.
+    pub fn release(&self, id: &str, images: &[PathBuf]) -> Result<()> {
+        let mut args = vec!["release", "--campaign", id, "--vin", VIN];
+        for image in images {
+            args.extend(["--image", text(image)?]);
+        }
+        self.oem(&args)
+    }
+
+    /// The folder with the repository's files.
+    #[must_use]
+    pub fn repo(&self) -> &Path {
+        &self.repo
+    }
+
+    /// Serves the repository over HTTPS; returns the process and its URL.
+    ///
+    /// # Errors
+    /// When the server does not come up.
+    pub fn serve(&self, logs: &Path) -> Result<(Process, String)> {
+        let mut command = self.programs.command("oem");
+        command.arg("--repo").arg(&self.repo);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--json"]);
+        let server = Process::spawn("oem-serve", command, logs)?;
+        let url = server.wait_for("URL", Duration::from_secs(60), |line| {
+            let value: serde_json::Value = serde_json::from_str(line).ok()?;
+            value.get("url")?.as_str().map(str::to_owned)
+        })?;
+        Ok((server, url))
+    }
+
+    fn name(&self) -> String {
+        self.repo.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    fn oem(&self, args: &[&str]) -> Result<()> {
+        let mut command = self.programs.command("oem");
+        command.arg("--repo").arg(&self.repo).args(args);
+        run(command).map(|_| ())
+    }
+}
+
+/// A path as the text of an argument.
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}

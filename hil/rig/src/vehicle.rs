@@ -1,0 +1,163 @@
+//! The bench's vehicle: six ECUs of three hardware types on two buses.
+
+use serde::Serialize;
+
+/// One bus of the bench.
+#[derive(Debug, Clone, Copy)]
+pub struct BusSpec {
+    /// Its name in the vehicle.
+    pub name: &'static str,
+    /// Nominal bit rate, bit/s.
+    pub bitrate: u32,
+    /// Bit rate of the data phase, bit/s, on a CAN FD bus.
+    pub data_bitrate: Option<u32>,
+}
+
+/// One ECU of the bench.
+#[derive(Debug, Clone, Copy)]
+pub struct EcuSpec {
+    /// Its name in the vehicle.
+    pub name: &'static str,
+    /// The bus it is on.
+    pub bus: &'static str,
+    /// Its hardware id.
+    pub hardware_id: &'static str,
+    /// CAN id of physical requests; the response id is 8 higher, as ISO 15765-4 has it.
+    pub request_id: u16,
+    /// CAN id of the heartbeat frame of its application.
+    pub heartbeat_id: u16,
+}
+
+impl EcuSpec {
+    /// CAN id of responses.
+    #[must_use]
+    pub const fn response_id(&self) -> u16 {
+        self.request_id + 8
+    }
+
+    /// The serial number that it is provisioned with.
+    #[must_use]
+    pub fn serial(&self) -> String {
+        format!("SN-{}-0001", self.name)
+    }
+}
+
+/// A classical bus at 500 kbit/s and a CAN FD bus at 500 kbit/s and 2 Mbit/s.
+pub const BUSES: [BusSpec; 2] = [
+    BusSpec { name: "chassis", bitrate: 500_000, data_bitrate: None },
+    BusSpec { name: "body", bitrate: 500_000, data_bitrate: Some(2_000_000) },
+];
+
+/// Three ECUs on each bus.
+pub const ECUS: [EcuSpec; 6] = [
+    ecu("brake-front", "chassis", "bcu-r2", 0x7E0, 0x510),
+    ecu("brake-rear", "chassis", "bcu-r2", 0x7E1, 0x511),
+    ecu("steering", "chassis", "eps-r1", 0x7E2, 0x512),
+    ecu("door-left", "body", "dcu-r3", 0x7E3, 0x513),
+    ecu("door-right", "body", "dcu-r3", 0x7E4, 0x514),
+    ecu("door-rear", "body", "dcu-r3", 0x7E5, 0x515),
+];
+
+/// The functional request id of every ECU.
+pub const FUNCTIONAL_ID: u16 = 0x7DF;
+
+/// The bench's vehicle identification number.
+pub const VIN: &str = "WCANOPUS000000001";
+
+const fn ecu(
+    name: &'static str,
+    bus: &'static str,
+    hardware_id: &'static str,
+    request_id: u16,
+    heartbeat_id: u16,
+) -> EcuSpec {
+    EcuSpec { name, bus, hardware_id, request_id, heartbeat_id }
+}
+
+/// The hardware types on the bench, each once.
+#[must_use]
+pub fn hardware_ids() -> Vec<&'static str> {
+    let mut ids: Vec<_> = ECUS.iter().map(|ecu| ecu.hardware_id).collect();
+    ids.dedup();
+    ids
+}
+
+/// What `oem vehicle add --spec` reads.
+#[derive(Debug, Serialize)]
+pub struct VehicleSpec {
+    vin: &'static str,
+    buses: Vec<BusEntry>,
+    ecus: Vec<EcuEntry>,
+}
+
+#[derive(Debug, Serialize)]
+struct BusEntry {
+    name: &'static str,
+    link: String,
+    fd: bool,
+    bitrate: u32,
+    data_bitrate: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct EcuEntry {
+    name: &'static str,
+    bus: &'static str,
+    serial: String,
+    hardware_id: &'static str,
+    request_id: String,
+    response_id: String,
+    functional_id: String,
+    heartbeat_id: String,
+    floor: u32,
+}
+
+/// The vehicle over `links`, one per bus in the order of [`BUSES`]; every ECU is provisioned with
+/// the security counter `floor`.
+#[must_use]
+pub fn spec(links: &[String], floor: u32) -> VehicleSpec {
+    VehicleSpec {
+        vin: VIN,
+        buses: BUSES
+            .iter()
+            .zip(links)
+            .map(|(bus, link)| BusEntry {
+                name: bus.name,
+                link: link.clone(),
+                fd: bus.data_bitrate.is_some(),
+                bitrate: bus.bitrate,
+                data_bitrate: bus.data_bitrate,
+            })
+            .collect(),
+        ecus: ECUS
+            .iter()
+            .map(|ecu| EcuEntry {
+                name: ecu.name,
+                bus: ecu.bus,
+                serial: ecu.serial(),
+                hardware_id: ecu.hardware_id,
+                request_id: format!("{:03X}", ecu.request_id),
+                response_id: format!("{:03X}", ecu.response_id()),
+                functional_id: format!("{FUNCTIONAL_ID:03X}"),
+                heartbeat_id: format!("{:03X}", ecu.heartbeat_id),
+                floor,
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_bench_has_three_hardware_types_and_unique_ids() {
+        assert_eq!(hardware_ids().len(), 3);
+        let ids: HashSet<u16> = ECUS
+            .iter()
+            .flat_map(|ecu| [ecu.request_id, ecu.response_id(), ecu.heartbeat_id])
+            .collect();
+        assert_eq!(ids.len(), 3 * ECUS.len());
+    }
+}
