@@ -104,6 +104,25 @@ impl Process {
         }
     }
 
+    /// Passes the lines of the next `time` to `on_line`; the exit status once it has ended.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub fn poll(
+        &mut self,
+        time: Duration,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => on_line(&line),
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some(self.child.wait()?)),
+            }
+        }
+    }
+
     /// Ends the process at once, as a power cut would (SIGKILL).
     ///
     /// # Errors

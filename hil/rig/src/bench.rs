@@ -1,0 +1,464 @@
+//! One vehicle of processes: buses, ECUs, backend and TCU, and what scenarios do to them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use virtual_ecu::app::{AppConfig, Behaviour};
+
+use crate::backend::{Backend, Firmware};
+use crate::bus::Buses;
+use crate::ecu::EcuProcess;
+use crate::monitor::Monitor;
+use crate::process::Process;
+use crate::programs::Programs;
+use crate::report::{Campaign, Ecu, Report};
+use crate::tcu::{Tcu, TcuReport};
+use crate::vehicle::{self, ECUS, EcuSpec};
+
+/// The version of every ECU's factory firmware.
+const FACTORY_VERSION: &str = "1.0.0";
+/// The security counter of the factory firmware, and the ECUs' floor at first.
+const FACTORY_COUNTER: u32 = 1;
+/// How long an application may take to be heard after a reset.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which buses the vehicle is on.
+#[derive(Debug, Clone)]
+pub enum Links {
+    /// Hubs of the bench, one process per bus.
+    UserSpace,
+    /// Interfaces of the kernel: classical, then FD.
+    Kernel([String; 2]),
+}
+
+/// How the bench is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The buses.
+    pub links: Links,
+    /// The TCU's `--transport`.
+    pub transport: String,
+    /// Keeps the files of the run here.
+    pub keep: Option<PathBuf>,
+    /// Overrides the size of new applications, bytes.
+    pub app_size: Option<usize>,
+    /// Factor on every time limit.
+    pub patience: u32,
+    /// No narration.
+    pub quiet: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            links: Links::UserSpace,
+            transport: "isotp".into(),
+            keep: None,
+            app_size: None,
+            patience: 1,
+            quiet: true,
+        }
+    }
+}
+
+/// A new application to be released for every hardware type.
+#[derive(Debug, Clone)]
+pub struct NewApp {
+    /// `major.minor.patch`.
+    pub version: &'static str,
+    /// Security counter of the image.
+    pub counter: u32,
+    /// Size in bytes; calibration data fill it up.
+    pub size: usize,
+}
+
+impl NewApp {
+    /// An application of 48 KiB that works.
+    #[must_use]
+    pub const fn good(version: &'static str, counter: u32) -> Self {
+        Self { version, counter, size: 48 * 1024 }
+    }
+}
+
+/// The running bench. Everything ends when it is dropped.
+#[derive(Debug)]
+pub struct Bench {
+    // Processes come before the folder that they write to: fields are dropped in this order.
+    ecus: Vec<EcuProcess>,
+    server: Option<(Process, String)>,
+    monitor: Monitor,
+    buses: Buses,
+    tcu: Tcu,
+    backend: Backend,
+    programs: Programs,
+    options: Options,
+    before: Vec<String>,
+    outcome: Option<TcuReport>,
+    work: WorkDir,
+}
+
+impl Bench {
+    /// Provisions six ECUs with factory firmware and waits until all applications run.
+    ///
+    /// # Errors
+    /// When a program fails or an ECU's heartbeat does not come.
+    pub fn start(programs: &Programs, options: Options) -> Result<Self> {
+        let work = WorkDir::new(options.keep.as_deref())?;
+        let dir = work.path().to_owned();
+        narrate(&options, "the OEM generates its keys and registers a vehicle of six ECUs");
+        let buses = Buses::start(programs, &options.links, &dir)?;
+        let backend = Backend::create(programs, &dir, "oem")?;
+        backend.add_vehicle(&vehicle::spec(buses.links(), FACTORY_COUNTER), &dir.join("vehicle"))?;
+        let monitor = Monitor::start(buses.links())?;
+        let mut bench = Self {
+            ecus: Vec::new(),
+            server: None,
+            monitor,
+            tcu: Tcu::new(programs, &dir, &options.transport),
+            buses,
+            backend,
+            programs: programs.clone(),
+            options,
+            before: vec![FACTORY_VERSION.into(); ECUS.len()],
+            outcome: None,
+            work,
+        };
+        bench.provision_all()?;
+        bench.say("six ECUs boot their factory firmware");
+        bench.await_heartbeats()?;
+        Ok(bench)
+    }
+
+    /// Packs `app` for every hardware type.
+    ///
+    /// # Errors
+    /// When packing fails.
+    pub fn pack(&self, app: &NewApp) -> Result<Vec<PathBuf>> {
+        self.pack_by(&self.backend, app, |_| Behaviour::Good)
+    }
+
+    /// Packs `app` with the keys of somebody who is not the OEM; the image names the OEM's key.
+    ///
+    /// # Errors
+    /// When packing fails.
+    pub fn pack_forged(&self, app: &NewApp) -> Result<Vec<PathBuf>> {
+        let images = self.pack(app)?;
+        for image in &images {
+            crate::forge::sign_with_other_key(image)?;
+        }
+        Ok(images)
+    }
+
+    /// Releases `app` to all ECUs.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    pub fn release(&mut self, campaign: &str, app: &NewApp) -> Result<()> {
+        let images = self.pack(app)?;
+        self.release_images(campaign, &images)
+    }
+
+    /// Releases `app` to all ECUs; that of `victim`'s hardware type behaves as `behaviour`.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    pub fn release_with(
+        &mut self,
+        campaign: &str,
+        app: &NewApp,
+        victim: &str,
+        behaviour: Behaviour,
+    ) -> Result<()> {
+        let hardware = spec_of(victim)?.hardware_id;
+        let images = self.pack_by(&self.backend, app, |id| {
+            if id == hardware { behaviour } else { Behaviour::Good }
+        })?;
+        self.release_images(campaign, &images)
+    }
+
+    /// Releases packed images as a campaign.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    pub fn release_images(&mut self, campaign: &str, images: &[PathBuf]) -> Result<()> {
+        self.say(&format!("the OEM releases the campaign {campaign}"));
+        self.backend.release(campaign, images, false)
+    }
+
+    /// Releases images whose security counter is below the one released before.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    pub fn release_downgrade(&mut self, campaign: &str, app: &NewApp) -> Result<()> {
+        let images = self.pack(app)?;
+        self.say(&format!("somebody with the OEM's keys releases the downgrade {campaign}"));
+        crate::forge::release_without_exception(&self.backend, campaign, &images)
+    }
+
+    /// Changes one byte of the first ciphertext page of `image`.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    pub fn tamper(&self, image: &Path) -> Result<()> {
+        self.say("one byte of one page is changed after signing");
+        crate::forge::tamper(image)
+    }
+
+    /// Runs the TCU until it ends, giving ECUs whose power was cut their power back.
+    ///
+    /// # Errors
+    /// When the TCU does not end in time or its report cannot be read. A refused or reverted
+    /// campaign is not an error.
+    pub fn install(&mut self) -> Result<ExitStatus> {
+        self.before = self.versions();
+        let url = self.serve()?;
+        self.say("the TCU installs it");
+        let mut run = self.tcu.install(&url)?;
+        let deadline = std::time::Instant::now() + self.limit(Duration::from_secs(300));
+        let quiet = self.options.quiet;
+        let status = loop {
+            if let Some(status) = run.poll(Duration::from_millis(50), quiet)? {
+                break status;
+            }
+            self.restore_power()?;
+            anyhow::ensure!(std::time::Instant::now() < deadline, "the TCU did not end\n{}", run.tail());
+        };
+        self.restore_power()?;
+        self.outcome = Some(run.report()?);
+        Ok(status)
+    }
+
+    /// Starts the TCU and kills it when a third of one ECU's image is in.
+    ///
+    /// # Errors
+    /// When the TCU ends before that.
+    pub fn kill_tcu_while_flashing(&mut self) -> Result<()> {
+        let url = self.serve()?;
+        self.say("the TCU starts to install it, and is killed while flashing");
+        let mut run = self.tcu.install(&url)?;
+        run.wait_for_progress(1, 3, self.limit(Duration::from_secs(120)))?;
+        run.kill()
+    }
+
+    /// Arms a power cut inside the `operation`-th flash operation of `ecu` from now on.
+    ///
+    /// # Errors
+    /// When the ECU cannot be restarted.
+    pub fn cut_power_at_flash_operation(&mut self, ecu: &str, operation: u64) -> Result<()> {
+        self.say(&format!("{ecu} will lose power inside flash operation {operation}"));
+        let limit = self.limit(HEARTBEAT_TIMEOUT);
+        let mark = self.monitor.mark();
+        self.ecu_mut(ecu)?.restart(Some(operation))?;
+        self.monitor.await_version_after(mark, spec_of(ecu)?, limit)?;
+        Ok(())
+    }
+
+    /// Wears out a page of the slot that `ecu` runs from and resets the ECU.
+    ///
+    /// # Errors
+    /// When the flash cannot be changed or nothing boots.
+    pub fn wear_out_running_slot(&mut self, ecu: &str) -> Result<()> {
+        self.say(&format!("the flash of {ecu} loses bits of the firmware it runs"));
+        let version = self.monitor.version(spec_of(ecu)?).context("nothing runs")?;
+        let limit = self.limit(HEARTBEAT_TIMEOUT);
+        self.ecu_mut(ecu)?.stop()?;
+        let mark = self.monitor.mark();
+        self.ecu_mut(ecu)?.wear_out(&version)?;
+        self.ecu_mut(ecu)?.restart(None)?;
+        self.monitor.await_version_after(mark, spec_of(ecu)?, limit)?;
+        Ok(())
+    }
+
+    /// Exchanges the ECU `name` for one of another hardware type, which the backend is not told.
+    ///
+    /// # Errors
+    /// When the other ECU cannot be provisioned or does not boot.
+    pub fn exchange_hardware(&mut self, name: &'static str, hardware_id: &'static str) -> Result<()> {
+        self.say(&format!("{name} is exchanged for an ECU of type {hardware_id}"));
+        let out = self.work.path().join("exchanged");
+        let spec = vehicle::exchanged(self.buses.links(), FACTORY_COUNTER, name, hardware_id);
+        self.backend.add_vehicle(&spec, &out)?;
+        let factory = self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, hardware_id)?;
+        let grant = self.backend.grant(&factory, vehicle::EXCHANGED_VIN, name)?;
+        let limit = self.limit(HEARTBEAT_TIMEOUT);
+        let mark = self.monitor.mark();
+        let ecu = self.ecu_mut(name)?;
+        ecu.stop()?;
+        ecu.provision(&out.join("ecus").join(format!("{name}.json")), &factory, &grant)?;
+        ecu.restart(None)?;
+        self.monitor.await_version_after(mark, spec_of(name)?, limit)?;
+        Ok(())
+    }
+
+    /// Stops nothing yet, asks every ECU for its state and puts the report together.
+    ///
+    /// # Errors
+    /// When no campaign was installed or an ECU is silent.
+    pub fn finish(&mut self, scenario: &str) -> Result<Report> {
+        let outcome = self.outcome.take().context("no campaign was installed")?;
+        let mark = self.monitor.mark();
+        let mut ecus = Vec::new();
+        for (index, spec) in ECUS.iter().enumerate() {
+            let version = self.monitor.await_version_after(mark, spec, self.limit(HEARTBEAT_TIMEOUT))?;
+            let told = outcome.ecu(spec.name).with_context(|| format!("no report of {}", spec.name))?;
+            let transfer = self.buses.transfer(spec)?;
+            ecus.push(Ecu {
+                name: spec.name.into(),
+                bus: spec.bus.into(),
+                from: self.before[index].clone(),
+                to: version,
+                bytes: told.bytes,
+                seconds: transfer.as_ref().map_or(told.seconds, |transfer| transfer.seconds),
+                bus_share: transfer.map(|transfer| transfer.share),
+                state: self.state_now(spec, &told.state)?,
+            });
+        }
+        let campaign = Campaign { id: outcome.campaign.id, state: outcome.campaign.state };
+        Ok(Report { scenario: scenario.into(), ok: false, campaign, ecus, failures: Vec::new() })
+    }
+
+    /// `factory` where the factory firmware runs although another was installed; else what the TCU
+    /// reported.
+    fn state_now(&self, spec: &EcuSpec, told: &str) -> Result<String> {
+        let ecu = self.ecus.iter().find(|ecu| ecu.name() == spec.name).context("no such ECU")?;
+        Ok(if ecu.fell_back_to_factory() { "factory".into() } else { told.to_owned() })
+    }
+
+    fn provision_all(&mut self) -> Result<()> {
+        let dir = self.work.path().to_owned();
+        let mut images = std::collections::HashMap::new();
+        for id in vehicle::hardware_ids() {
+            images.insert(id, self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, id)?);
+        }
+        for spec in &ECUS {
+            let image = images.get(spec.hardware_id).context("an image per hardware type")?;
+            let grant = self.backend.grant(image, vehicle::VIN, spec.name)?;
+            let mut ecu = EcuProcess::new(&self.programs, *spec, &dir, self.buses.link_of(spec)?);
+            let config = dir.join("vehicle/ecus").join(format!("{}.json", spec.name));
+            ecu.provision(&config, image, &grant)?;
+            ecu.restart(None)?;
+            self.ecus.push(ecu);
+        }
+        Ok(())
+    }
+
+    fn pack_one(
+        &self,
+        backend: &Backend,
+        version: &str,
+        counter: u32,
+        hardware_id: &str,
+    ) -> Result<PathBuf> {
+        let app = AppConfig::new(version, Behaviour::Good).map_err(|error| anyhow!("{error}"))?;
+        let program = self.write_app(&app, hardware_id, 0)?;
+        backend.pack(&Firmware { program: &program, hardware_id, version, counter, limp_home: true })
+    }
+
+    fn pack_by(
+        &self,
+        backend: &Backend,
+        app: &NewApp,
+        behaviour: impl Fn(&str) -> Behaviour,
+    ) -> Result<Vec<PathBuf>> {
+        let size = self.options.app_size.unwrap_or(app.size);
+        let mut images = Vec::new();
+        for hardware_id in vehicle::hardware_ids() {
+            let config = AppConfig::new(app.version, behaviour(hardware_id))
+                .map_err(|error| anyhow!("{error}"))?;
+            let program = self.write_app(&config, hardware_id, size)?;
+            let (version, counter) = (app.version, app.counter);
+            let firmware =
+                Firmware { program: &program, hardware_id, version, counter, limp_home: false };
+            images.push(backend.pack(&firmware)?);
+        }
+        Ok(images)
+    }
+
+    fn write_app(&self, config: &AppConfig, hardware_id: &str, size: usize) -> Result<PathBuf> {
+        let elf = self.programs.app()?;
+        let program = virtual_ecu::app::patch(&elf, config, size)
+            .map_err(|error| anyhow!("the ECU application: {error}"))?;
+        let path = self.work.path().join(format!("{hardware_id}-{}.elf", config.version()));
+        std::fs::write(&path, program).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    fn serve(&mut self) -> Result<String> {
+        if self.server.is_none() {
+            self.server = Some(self.backend.serve(self.work.path())?);
+        }
+        Ok(self.server.as_ref().map(|(_, url)| url.clone()).unwrap_or_default())
+    }
+
+    fn restore_power(&mut self) -> Result<()> {
+        for ecu in &mut self.ecus {
+            if ecu.lost_power()? {
+                narrate(&self.options, &format!("{} lost power; it comes back", ecu.name()));
+                ecu.restart(None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn await_heartbeats(&mut self) -> Result<()> {
+        for spec in &ECUS {
+            let limit = self.limit(HEARTBEAT_TIMEOUT);
+            self.monitor.await_version_after(0, spec, limit)?;
+        }
+        Ok(())
+    }
+
+    fn versions(&self) -> Vec<String> {
+        ECUS.iter()
+            .map(|spec| self.monitor.version(spec).unwrap_or_else(|| "none".into()))
+            .collect()
+    }
+
+    fn ecu_mut(&mut self, name: &str) -> Result<&mut EcuProcess> {
+        self.ecus.iter_mut().find(|ecu| ecu.name() == name).with_context(|| format!("no ECU {name}"))
+    }
+
+    fn limit(&self, limit: Duration) -> Duration {
+        limit * self.options.patience
+    }
+
+    fn say(&self, text: &str) {
+        narrate(&self.options, text);
+    }
+}
+
+fn narrate(options: &Options, text: &str) {
+    if !options.quiet {
+        println!("- {text}");
+    }
+}
+
+fn spec_of(name: &str) -> Result<&'static EcuSpec> {
+    ECUS.iter().find(|spec| spec.name == name).with_context(|| format!("no ECU {name}"))
+}
+
+/// The folder of a run: kept where the user said so, else removed at the end.
+#[derive(Debug)]
+enum WorkDir {
+    Kept(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl WorkDir {
+    fn new(keep: Option<&Path>) -> Result<Self> {
+        let Some(dir) = keep else {
+            return Ok(Self::Temporary(tempfile::Builder::new().prefix("canopus-").tempdir()?));
+        };
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Self::Kept(std::fs::canonicalize(dir)?))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(dir) => dir,
+            Self::Temporary(dir) => dir.path(),
+        }
+    }
+}

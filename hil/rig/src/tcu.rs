@@ -1,0 +1,170 @@
+//! The TCU of the bench: the `tcu` program, its progress and its final report.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::process::Process;
+use crate::programs::Programs;
+
+/// How the TCU program is called.
+#[derive(Debug)]
+pub struct Tcu {
+    programs: Programs,
+    dir: PathBuf,
+    transport: String,
+}
+
+/// The final report of `tcu install --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TcuReport {
+    /// The campaign.
+    pub campaign: TcuCampaign,
+    /// The ECUs that it names.
+    pub ecus: Vec<TcuEcu>,
+}
+
+/// The campaign in the final report.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TcuCampaign {
+    /// Its id.
+    pub id: String,
+    /// `completed`, `rejected`, `reverted` or `incomplete`.
+    pub state: String,
+}
+
+/// One ECU in the final report.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TcuEcu {
+    /// Its name.
+    pub name: String,
+    /// Ciphertext bytes transferred.
+    pub bytes: u64,
+    /// Seconds of the transfer by the TCU's clock.
+    pub seconds: f64,
+    /// Its state.
+    pub state: String,
+}
+
+impl TcuReport {
+    /// The entry of the ECU `name`.
+    #[must_use]
+    pub fn ecu(&self, name: &str) -> Option<&TcuEcu> {
+        self.ecus.iter().find(|ecu| ecu.name == name)
+    }
+}
+
+impl Tcu {
+    /// The TCU of the vehicle whose files are in `dir/vehicle`.
+    #[must_use]
+    pub fn new(programs: &Programs, dir: &Path, transport: &str) -> Self {
+        Self { programs: programs.clone(), dir: dir.to_owned(), transport: transport.into() }
+    }
+
+    /// Starts `tcu install SOURCE`.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn install(&self, source: &str) -> Result<Run> {
+        let vehicle = self.dir.join("vehicle");
+        let mut command = self.programs.command("tcu");
+        command.arg("--config").arg(vehicle.join("vehicle.json"));
+        command.arg("--root").arg(vehicle.join("root.json"));
+        command.arg("--ca").arg(vehicle.join("ca.pem"));
+        command.arg("--state").arg(self.dir.join("tcu-state"));
+        command.args(["--transport", &self.transport, "--json", "install", source]);
+        Ok(Run { process: Process::spawn("tcu", command, &self.dir)?, report: None })
+    }
+}
+
+/// A running installation.
+#[derive(Debug)]
+pub struct Run {
+    process: Process,
+    report: Option<TcuReport>,
+}
+
+impl Run {
+    /// Takes in output for `time`; the exit status when it has ended.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub fn poll(&mut self, time: Duration, quiet: bool) -> Result<Option<ExitStatus>> {
+        let report = &mut self.report;
+        self.process.poll(time, |line| {
+            if let Ok(done) = serde_json::from_str(line) {
+                *report = Some(done);
+            } else if !quiet && let Some(text) = step_of(line) {
+                println!("    {text}");
+            }
+        })
+    }
+
+    /// Waits until some ECU has got `numerator / denominator` of its image.
+    ///
+    /// # Errors
+    /// When the TCU ends before, or `limit` passes.
+    pub fn wait_for_progress(
+        &mut self,
+        numerator: u64,
+        denominator: u64,
+        limit: Duration,
+    ) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        let mut reached = false;
+        while !reached {
+            let ended = self.process.poll(Duration::from_millis(50), |line| {
+                reached |= progress_of(line)
+                    .is_some_and(|(done, total)| done * denominator >= total * numerator);
+            })?;
+            if !reached && (ended.is_some() || Instant::now() > deadline) {
+                bail!("the TCU never got so far\n{}", self.tail());
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills it (SIGKILL).
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// The final report.
+    ///
+    /// # Errors
+    /// When it ended without one.
+    pub fn report(self) -> Result<TcuReport> {
+        let tail = self.tail();
+        self.report.with_context(|| format!("the TCU ended without a report\n{tail}"))
+    }
+
+    /// The last lines of its log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.tail()
+    }
+}
+
+/// Bytes done and in all, where `line` is an event about payload.
+fn progress_of(line: &str) -> Option<(u64, u64)> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some((event.get("done")?.as_u64()?, event.get("total")?.as_u64()?))
+}
+
+/// What an event says, where it is a step and not mere progress.
+fn step_of(line: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    let name = event.get("event")?.as_str()?;
+    if name == "progress" {
+        return None;
+    }
+    let ecu = event.get("ecu").and_then(|ecu| ecu.as_str()).unwrap_or("");
+    let detail = event.get("detail").or_else(|| event.get("step")).and_then(|text| text.as_str());
+    Some(format!("{name} {ecu} {}", detail.unwrap_or("")).trim_end().to_owned())
+}
