@@ -3,7 +3,9 @@
 //! On a microcontroller a message lies in a RAM buffer whose address the boot-services table names;
 //! in the virtual ECU it is a packet. Either way each side treats it as hostile: a message is parsed
 //! whole or refused. One request is answered by one [`Reply`], except [`Request::EnterProgramming`]
-//! and [`Request::Reset`], after which the ECU resets.
+//! and [`Request::Reset`], after which the ECU resets. Every change of the application's session, a
+//! timeout too, is passed as the DiagnosticSessionControl request that it equals, so that the boot
+//! services lock; the reply to it is not sent on.
 //!
 //! | first byte | message | rest |
 //! |---|---|---|
