@@ -304,3 +304,83 @@ impl WrapKey {
         }
     }
 }
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use crate::testing::content_key;
+    use proptest::prelude::*;
+
+    /// The example of RFC 4493, section 4: an empty message and one of 40 bytes.
+    #[test]
+    fn the_mac_is_aes_cmac() {
+        let key = MacKey::new(0x2b7e_1516_28ae_d2a6_abf7_1588_09cf_4f3c_u128.to_be_bytes());
+        let mac = |message: &[u8]| u128::from_be_bytes(key.mac(message));
+        assert_eq!(mac(&[]), 0xbb1d_6929_e959_3728_7fa3_7d12_9b75_6746);
+        let first = 0x6bc1_bee2_2e40_9f96_e93d_7e11_7393_172a_u128.to_be_bytes();
+        assert_eq!(mac(&first), 0x070a_16b4_6b4d_4144_f79b_dd9d_d04a_287c);
+        assert!(key.verify(&first, &key.mac(&first)));
+        assert!(!key.verify(&first, &key.mac(&[])));
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            ContentKey::Aes128([0xAB; 16]),
+            MacKey::new([0xAB; 16]),
+            WrapKey::new([0xAB; 16])
+        );
+        assert_eq!(shown, "ContentKey(Aes128Cbc) MacKey(..) WrapKey(..)");
+    }
+
+    #[test]
+    fn a_partial_block_is_refused_untouched() {
+        let key = ContentKey::Aes128([1; 16]);
+        let mut page = [9; 31];
+        assert_eq!(
+            key.encrypt_page(&IvSeed([0; 16]), 0, &mut page),
+            Err(PartialBlock)
+        );
+        assert_eq!(
+            key.decrypt_page(&IvSeed([0; 16]), 0, &mut page),
+            Err(PartialBlock)
+        );
+        assert_eq!(page, [9; 31]);
+    }
+
+    #[test]
+    fn an_altered_wrapping_is_refused() {
+        let key = WrapKey::new([4; 16]);
+        let WrappedKey::Aes128(bytes) = key.wrap(&ContentKey::Aes128([1; 16]), &Salt([2; 16]))
+        else {
+            panic!("wrapped as another length");
+        };
+        for at in 0..40 {
+            let mut altered = bytes;
+            altered[at] ^= 1;
+            let unwrapped = key.unwrap(&WrappedKey::Aes128(altered));
+            assert_eq!(unwrapped, Err(UnwrapError), "byte {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_decrypt_under_their_own_number_only(
+            key in content_key(),
+            seed: [u8; 16],
+            page in 0..2048u32,
+            blocks in 1..40usize,
+        ) {
+            let seed = IvSeed(seed);
+            let plain = vec![0x3C; blocks * 16];
+            let mut data = plain.clone();
+            key.encrypt_page(&seed, page, &mut data).unwrap();
+            let mut other = data.clone();
+            key.decrypt_page(&seed, page, &mut data).unwrap();
+            prop_assert_eq!(&data, &plain);
+            key.decrypt_page(&seed, page ^ 1, &mut other).unwrap();
+            prop_assert_ne!(&other[..16], &plain[..16]);
+        }
+    }
+}

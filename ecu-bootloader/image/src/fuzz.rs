@@ -45,3 +45,39 @@ pub fn provisioning(data: &[u8]) {
         assert_eq!(serde_json::from_str(&text).ok(), Some(ecu));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Runs `target` over its corpus, which may not be empty.
+    fn replay(name: &str, target: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fuzz/corpus")
+            .join(name);
+        let files = fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{corpus:?}: {error}"));
+        let inputs = files.map(|file| fs::read(file.unwrap().path()).unwrap());
+        assert_ne!(inputs.map(|input| target(&input)).count(), 0, "{corpus:?}");
+    }
+
+    #[test]
+    fn the_corpus_of_headers_is_harmless() {
+        replay("image_header", super::image_header);
+    }
+
+    #[test]
+    fn the_corpus_of_grants_is_harmless() {
+        replay("install_grant", super::install_grant);
+    }
+
+    #[test]
+    fn the_corpus_of_images_is_harmless() {
+        replay("packed_image", super::packed_image);
+    }
+
+    #[test]
+    fn the_corpus_of_provisioning_files_is_harmless() {
+        replay("provisioning", super::provisioning);
+    }
+}

@@ -129,3 +129,102 @@ impl Grant {
         bytes.get(..GRANT_MACED_LEN).unwrap_or(&[])
     }
 }
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use crate::Salt;
+    use crate::crypto::{ContentKey, MacKey, WrapKey};
+    use crate::pack::GrantRequest;
+    use crate::testing::content_key;
+    use proptest::prelude::*;
+
+    const GRANT_KEY: [u8; 16] = [0x11; 16];
+    const WRAP_KEY: [u8; 16] = [0x22; 16];
+
+    fn issue(content_key: &ContentKey, sequence: u64, downgrade: bool) -> Grant {
+        let request = GrantRequest {
+            ecu_serial: "ECU-0001".parse().unwrap(),
+            image_digest: ImageDigest([0xD1; 32]),
+            sequence: SequenceNumber(sequence),
+            flags: GrantFlags { downgrade },
+            content_key,
+            salt: Salt([0x5A; 16]),
+        };
+        Grant::issue(&request, &WrapKey::new(WRAP_KEY), &MacKey::new(GRANT_KEY))
+    }
+
+    fn refused(offset: usize, value: &[u8]) -> (&'static str, Problem) {
+        let mut bytes = issue(&ContentKey::Aes128([1; 16]), 7, false).encode();
+        put(&mut bytes, offset, value);
+        let error = Grant::parse(&bytes).expect_err("the grant parses");
+        (error.field, error.problem)
+    }
+
+    #[test]
+    fn fields_are_where_the_specification_has_them() {
+        let grant = issue(&ContentKey::Aes128([1; 16]), 0x0102, true);
+        let bytes = grant.encode();
+        assert_eq!(bytes[..8], *b"CNPG\x01\0\0\x01");
+        assert_eq!(bytes[8..17], *b"ECU-0001\0");
+        assert_eq!(bytes[40..72], [0xD1; 32]);
+        assert_eq!(bytes[72..84], [2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 40, 0]);
+        assert_eq!(bytes[84..124], *grant.wrapped.as_bytes());
+        assert_eq!(bytes[240..], grant.mac);
+    }
+
+    #[test]
+    fn every_field_has_its_limits() {
+        let cases = [
+            (0, &b"CNPI"[..], "magic", Problem::Magic),
+            (4, &[0], "version", Problem::Unknown(0)),
+            (6, &[0, 2], "length", Problem::Unknown(0x200)),
+            (80, &[2], "flags", Problem::Unknown(2)),
+            (82, &[48], "wrapped_len", Problem::Unknown(48)),
+            (139, &[1], "wrapped", Problem::NotZero),
+            (140, &[1], "reserved", Problem::NotZero),
+            (239, &[1], "reserved", Problem::NotZero),
+        ];
+        for (offset, value, field, problem) in cases {
+            assert_eq!(refused(offset, value), (field, problem), "{value:x?}");
+        }
+        let space = Problem::Text(crate::TextError::Character(b' '));
+        assert_eq!(refused(8, b" "), ("ecu_serial", space));
+    }
+
+    #[test]
+    fn only_the_grant_key_over_every_byte_makes_the_mac() {
+        let bytes = issue(&ContentKey::Aes256([1; 32]), 7, false).encode();
+        assert!(MacKey::new(GRANT_KEY).verify_grant(&bytes));
+        assert!(!MacKey::new(WRAP_KEY).verify_grant(&bytes));
+        for at in 0..GRANT_LEN {
+            let mut altered = bytes;
+            altered[at] ^= 0x10;
+            assert!(!MacKey::new(GRANT_KEY).verify_grant(&altered), "byte {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_grant_carries_its_key_to_its_ecu(key in content_key(), sequence: u64, downgrade: bool) {
+            let grant = issue(&key, sequence, downgrade);
+            prop_assert_eq!(Grant::parse(&grant.encode()), Ok(grant));
+            let unwrapped = WrapKey::new(WRAP_KEY).unwrap(&grant.wrapped);
+            prop_assert_eq!(unwrapped, Ok((key, Salt([0x5A; 16]))));
+            prop_assert!(WrapKey::new(GRANT_KEY).unwrap(&grant.wrapped).is_err());
+        }
+
+        #[test]
+        fn what_parses_encodes_to_the_same_bytes(
+            alterations in prop::collection::vec((0..GRANT_LEN, any::<u8>()), 0..4),
+        ) {
+            let mut bytes = issue(&ContentKey::Aes128([1; 16]), 7, false).encode();
+            for (offset, value) in alterations {
+                bytes[offset] = value;
+            }
+            if let Ok(grant) = Grant::parse(&bytes) {
+                prop_assert_eq!(grant.encode(), bytes);
+            }
+        }
+    }
+}

@@ -398,6 +398,7 @@ impl PageSize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::string::ToString as _;
 
     #[test]
     fn identifiers_are_graphic_ascii_of_1_to_32_characters() {

@@ -41,6 +41,8 @@ pub mod pss;
 #[cfg(feature = "alloc")]
 mod serde_text;
 mod table;
+#[cfg(all(test, feature = "alloc"))]
+mod testing;
 #[cfg(feature = "alloc")]
 pub mod verify;
 mod wire;

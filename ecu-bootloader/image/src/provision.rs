@@ -351,3 +351,125 @@ mod secret {
         Ok(K::from_bytes(*bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Pair;
+    use rsa::traits::PublicKeyParts as _;
+    use serde_json::{Value, json};
+
+    fn ecu() -> Value {
+        let modulus = Pair::short().private.n_bytes();
+        json!({
+            "name": "brake-front",
+            "vin": "WVWZZZ1JZXW000001",
+            "serial": "ECU-0001",
+            "hardware_id": "BRAKE-2",
+            "bus": "can0",
+            "request_id": "7E0",
+            "response_id": "7E8",
+            "functional_id": "18DB33F1",
+            "heartbeat_id": "500",
+            "fd": true,
+            "wrap_key": "000102030405060708090a0b0c0d0e0f",
+            "grant_key": "101112131415161718191a1b1c1d1e1f",
+            "journal_key": "202122232425262728292a2b2c2d2e2f",
+            "access_key": "303132333435363738393a3b3c3d3e3f",
+            "image_keys": [{
+                "key_id": crate::pss::key_id(&modulus),
+                "modulus": hex::encode(modulus),
+                "exponent": 65537,
+            }],
+            "floor": 4,
+        })
+    }
+
+    /// The error of a file whose value at `pointer` is another.
+    fn refused(pointer: &str, value: Value) -> String {
+        let mut file = ecu();
+        *file.pointer_mut(pointer).unwrap() = value;
+        let error = serde_json::from_value::<EcuProvisioning>(file);
+        format!("{}", error.expect_err("the file is accepted"))
+    }
+
+    #[test]
+    fn a_file_survives_reading_and_writing() {
+        let parsed: EcuProvisioning = serde_json::from_value(ecu()).unwrap();
+        assert!(!parsed.request_id.is_extended() && parsed.functional_id.is_extended());
+        assert_eq!(parsed.functional_id.raw(), 0x18DB_33F1);
+        assert_eq!(parsed.image_keys[0].public_key(), &Pair::short().public);
+        assert_eq!(serde_json::to_value(&parsed).unwrap(), ecu());
+    }
+
+    #[test]
+    fn debug_text_has_no_secret() {
+        let parsed: EcuProvisioning = serde_json::from_value(ecu()).unwrap();
+        let shown = format!("{parsed:?}");
+        assert!(
+            shown.contains("wrap_key: WrapKey(..)") && shown.contains("access_key: MacKey(..)")
+        );
+        let decimal = "1, 2, 3, 4, 5";
+        assert!(
+            !shown.contains("0102030405") && !shown.contains(decimal),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let cases = [
+            ("/name", json!("../x"), "`../x` contains byte 0x2f"),
+            ("/name", json!(".x"), "`.x` contains byte 0x2e"),
+            ("/bus", json!(""), "`` is empty"),
+            (
+                "/vin",
+                json!("WVWZZZ1JZXW00000O"),
+                "is not a VIN of 17 digits",
+            ),
+            ("/serial", json!("a b"), "`a b` contains byte 0x20"),
+            ("/request_id", json!("800"), "is not a CAN identifier of 3"),
+            (
+                "/request_id",
+                json!("20000000"),
+                "is not a CAN identifier of 3",
+            ),
+            ("/request_id", json!("+7E"), "is not a CAN identifier of 3"),
+            ("/request_id", json!(2016), "expected a string"),
+            ("/floor", json!(-1), "expected u32"),
+            (
+                "/image_keys/0/exponent",
+                json!(3),
+                "exponent is 3, not 65537",
+            ),
+            (
+                "/image_keys/0/key_id",
+                json!("0000000000000000"),
+                "key_id is not that of the modulus",
+            ),
+            (
+                "/image_keys/0/modulus",
+                json!("00ff"),
+                "modulus has 2 bytes",
+            ),
+        ];
+        for (pointer, value, expected) in cases {
+            let error = refused(pointer, value);
+            assert!(error.contains(expected), "{pointer}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_secret() {
+        let error = refused("/wrap_key", json!("deadbeef"));
+        assert_eq!(error, "a secret key is not 32 hexadecimal digits");
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let mut file = ecu();
+        file["wrap-key"] = json!("x");
+        let error = serde_json::from_value::<EcuProvisioning>(file).unwrap_err();
+        assert!(format!("{error}").contains("unknown field `wrap-key`"));
+    }
+}

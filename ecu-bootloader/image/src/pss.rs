@@ -342,3 +342,6 @@ fn unmask(data: &mut [u8], seed: &[u8; HASH_LEN]) {
         }
     }
 }
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests;

@@ -223,3 +223,185 @@ impl VerifiedImage<'_> {
         Ok(plain)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pss::{Progress, Verifier};
+    use crate::testing::{Pair, content_key, image, request};
+    use crate::wire::put;
+    use proptest::prelude::*;
+    use std::string::ToString as _;
+    use std::sync::OnceLock;
+
+    const SHORT: Policy = Policy {
+        shortest_signature: SignatureLen::Rsa2048,
+    };
+    static KEY: ContentKey = ContentKey::Aes128([6; 16]);
+
+    /// 300 bytes in two pages of 256.
+    fn packed() -> &'static [u8] {
+        static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+        IMAGE.get_or_init(|| image(&request(&[8; 300], 256, &KEY)))
+    }
+
+    /// The signature check by this crate's own verification.
+    fn check(key_id: KeyId, signed: &[u8], signature: &Signature) -> bool {
+        let key = &Pair::short().public;
+        let digest = ImageDigest(sha256(&[signed]).0);
+        key_id == key.id()
+            && Verifier::new(key, &digest, signature).step(u32::MAX) == Progress::Valid
+    }
+
+    fn verify(bytes: &[u8]) -> Result<VerifiedImage<'_>, VerifyError> {
+        verify_image(bytes, &SHORT, check)
+    }
+
+    /// The error of the image with one bit altered at `offset`.
+    fn refused(offset: usize) -> VerifyError {
+        let mut bytes = packed().to_vec();
+        bytes[offset] ^= 1;
+        verify(&bytes).expect_err("the image verifies")
+    }
+
+    #[test]
+    fn a_packed_image_verifies_and_decrypts() {
+        let image = verify(packed()).unwrap();
+        assert_eq!(image.header.version.to_string(), "2.3.40000");
+        assert_eq!(image.metadata.len(), 1536 + 4096);
+        assert_eq!(image.ciphertext.len(), 512);
+        assert_eq!(image.decrypt(&KEY, &Salt([0x5A; 16])).unwrap(), [8; 300]);
+    }
+
+    #[test]
+    fn an_altered_image_is_refused_where_it_was_altered() {
+        let key_id = Pair::short().public.id();
+        assert!(matches!(refused(0), VerifyError::Header(_)));
+        assert_eq!(refused(44), VerifyError::Signature(key_id));
+        assert_eq!(refused(1024), VerifyError::Signature(key_id));
+        assert_eq!(refused(1536), VerifyError::TablePage(0));
+        assert_eq!(refused(1536 + 4095), VerifyError::TablePage(0));
+        assert_eq!(refused(1536 + 4096), VerifyError::Page(0));
+        assert_eq!(refused(1536 + 4096 + 511), VerifyError::Page(1));
+    }
+
+    #[test]
+    fn an_image_has_exactly_its_length() {
+        let longer = [packed(), &[0]].concat();
+        let (expected, len) = (packed().len(), longer.len());
+        let error = verify(&longer).unwrap_err();
+        assert_eq!(
+            error,
+            VerifyError::Length {
+                expected,
+                found: len
+            }
+        );
+        for len in [1536, 1537, expected - 1] {
+            let error = verify(&packed()[..len]).unwrap_err();
+            assert_eq!(
+                error,
+                VerifyError::Length {
+                    expected,
+                    found: len
+                }
+            );
+        }
+        assert_eq!(verify(&[]).unwrap_err(), VerifyError::Truncated(0));
+        let error = verify(&packed()[..1535]).unwrap_err();
+        assert_eq!(error, VerifyError::Truncated(1535));
+    }
+
+    #[test]
+    fn short_signatures_need_a_policy() {
+        let error = verify_image(packed(), &Policy::default(), check).unwrap_err();
+        assert_eq!(error, VerifyError::WeakSignature(SignatureLen::Rsa2048));
+    }
+
+    /// What the signer wrote is checked too, not only what happened to the file afterwards.
+    #[test]
+    fn a_signed_contradiction_is_refused() {
+        let trusting = |bytes: &[u8]| verify_image(bytes, &SHORT, |_, _, _| true).map(|_| ());
+        let mut bytes = packed().to_vec();
+        put(&mut bytes, 176, &[0; 32]);
+        assert_eq!(trusting(&bytes), Err(VerifyError::Ciphertext));
+        let mut bytes = packed().to_vec();
+        put(&mut bytes, 1536 + 64, &[1]);
+        let table = sha256(&[&bytes[1536..1536 + 4096]]);
+        put(&mut bytes, 512, table.as_bytes());
+        assert_eq!(trusting(&bytes), Err(VerifyError::TablePage(0)));
+    }
+
+    #[test]
+    fn another_key_or_salt_does_not_decrypt() {
+        let image = verify(packed()).unwrap();
+        let salt = Salt([0x5A; 16]);
+        let error = image.decrypt(&ContentKey::Aes256([6; 32]), &salt);
+        assert_eq!(error, Err(DecryptError::Cipher));
+        let digest = |key: &ContentKey, salt| {
+            matches!(image.decrypt(key, salt), Err(DecryptError::Digest { .. }))
+        };
+        assert!(digest(&ContentKey::Aes128([7; 16]), &salt));
+        assert!(digest(&KEY, &Salt([0; 16])));
+    }
+
+    #[test]
+    fn a_signature_that_is_not_the_keys_is_an_error_of_packing() {
+        use crate::pack::{PackError, build};
+        let request = request(&[8; 300], 256, &KEY);
+        let error = build(&request, |_| Ok::<_, &str>(vec![0; 384])).unwrap_err();
+        let lengths = PackError::SignatureLength {
+            expected: 256,
+            found: 384,
+        };
+        assert_eq!(error, lengths);
+        let error = build(&request, |_| Err("token is locked")).unwrap_err();
+        assert_eq!(
+            format!("{error}"),
+            "the image could not be signed: token is locked"
+        );
+    }
+
+    #[test]
+    fn payloads_that_do_not_fit_are_errors_of_packing() {
+        use crate::pack::{PackError, build};
+        let error = |len, address| {
+            let plaintext = vec![1; len];
+            let mut request = request(&plaintext, 256, &KEY);
+            request.load_address = address;
+            build(&request, |_| Err(())).unwrap_err()
+        };
+        let payload = |len| PackError::Payload {
+            len,
+            page_size: 256,
+        };
+        assert_eq!(error(0, 0), payload(0));
+        assert_eq!(error(2048 * 256 + 1, 0), payload(2048 * 256 + 1));
+        assert_eq!(error(2048 * 256, 0), PackError::Signer(()));
+        assert_eq!(
+            error(1, u64::MAX - 255),
+            PackError::LoadAddress(u64::MAX - 255)
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn any_payload_survives(
+            plaintext in prop::collection::vec(any::<u8>(), 1..70_000),
+            page_size in prop::sample::select(vec![256u32, 512, 4096, 65536]),
+            key in content_key(),
+        ) {
+            let bytes = image(&request(&plaintext, page_size, &key));
+            let image = verify(&bytes).unwrap();
+            prop_assert_eq!(image.decrypt(&key, &Salt([0x5A; 16])).unwrap(), plaintext);
+        }
+
+        #[test]
+        fn any_altered_bit_is_seen(offset in 0..packed().len(), bit in 0..8u8) {
+            let mut bytes = packed().to_vec();
+            bytes[offset] ^= 1 << bit;
+            prop_assert!(verify(&bytes).is_err());
+        }
+    }
+}

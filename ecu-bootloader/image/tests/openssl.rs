@@ -1,0 +1,172 @@
+//! The OpenSSL command line alone verifies and decrypts a packed image, by exactly the shell lines
+//! of `docs/spec/image.md`: an independent reader of the format.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+use ecu_image::pack::{GrantRequest, PackRequest, build};
+use ecu_image::{
+    Grant, GrantFlags, Header, HeaderFlags, ImageVersion, IvSeed, LogicalBlock, PageSize, Salt,
+    SecurityCounter, SequenceNumber, SignatureLen, SlotSet,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use rsa::RsaPrivateKey;
+use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
+use rsa::pss::SigningKey;
+use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
+use rsa::traits::PublicKeyParts as _;
+use sha2::Sha256;
+
+const WRAP_KEY: &str = "000102030405060708090a0b0c0d0e0f";
+const GRANT_KEY: &str = "f0e1d2c3b4a5968778695a4b3c2d1e0f";
+
+fn bytes(hex: &str) -> [u8; 16] {
+    u128::from_str_radix(hex, 16).unwrap().to_be_bytes()
+}
+
+/// RSA-3072, as an OEM has it.
+fn private_key() -> &'static RsaPrivateKey {
+    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
+    KEY.get_or_init(|| RsaPrivateKey::new(&mut StdRng::seed_from_u64(1), 3072).unwrap())
+}
+
+/// The only block of shell lines in the specification.
+fn recipe() -> String {
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec/image.md");
+    let spec = fs::read_to_string(spec).unwrap();
+    let (_, block) = spec.split_once("```sh\n").expect("a block of shell lines");
+    let (block, rest) = block.split_once("```").expect("its end");
+    assert!(!rest.contains("```sh"), "which block is the recipe?");
+    block.to_owned()
+}
+
+/// Image, grant and public key in a directory of their own.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(plaintext: &[u8], content_key: &ContentKey, page_size: u32) -> Self {
+        let key = private_key();
+        let salt = Salt([0xC3; 16]);
+        let request = PackRequest {
+            hardware_id: "BRAKE-2".parse().unwrap(),
+            logical_block: LogicalBlock::APPLICATION,
+            slots: SlotSet::ALL,
+            version: ImageVersion {
+                major: 1,
+                minor: 0,
+                patch: 0,
+            },
+            security_counter: SecurityCounter(1),
+            load_address: 0,
+            page_size: PageSize::new(page_size).unwrap(),
+            flags: HeaderFlags::default(),
+            key_id: ecu_image::pss::key_id(&key.n_bytes()),
+            signature_len: SignatureLen::Rsa3072,
+            content_key,
+            salt,
+            // The page number meets bits that are set.
+            iv_seed: IvSeed([0xFF; 16]),
+            plaintext,
+        };
+        let image = build(&request, |signed| {
+            let mut rng = StdRng::seed_from_u64(2);
+            let signer = SigningKey::<Sha256>::new(key.clone());
+            signer
+                .try_sign_with_rng(&mut rng, signed)
+                .map(|signature| signature.to_vec())
+        })
+        .unwrap();
+        let grant = Grant::issue(
+            &GrantRequest {
+                ecu_serial: "ECU-0001".parse().unwrap(),
+                image_digest: Header::digest_of(image.first_chunk().unwrap()),
+                sequence: SequenceNumber(1),
+                flags: GrantFlags::default(),
+                content_key,
+                salt,
+            },
+            &WrapKey::new(bytes(WRAP_KEY)),
+            &MacKey::new(bytes(GRANT_KEY)),
+        );
+        let files = Self(tempfile::tempdir().unwrap());
+        let public = key.to_public_key().to_public_key_pem(LineEnding::LF);
+        files.write("image.bin", &image);
+        files.write("grant.bin", &grant.encode());
+        files.write("public.pem", public.unwrap().as_bytes());
+        files
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        fs::write(self.0.path().join(name), content).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.0.path().join(name)).unwrap()
+    }
+
+    /// Runs the recipe on these files, one of them with a bit altered for as long.
+    fn run_altered(&self, name: &str, offset: usize) -> Output {
+        let original = self.read(name);
+        let mut altered = original.clone();
+        altered[offset] ^= 1;
+        self.write(name, &altered);
+        let output = self.run();
+        self.write(name, &original);
+        output
+    }
+
+    fn run(&self) -> Output {
+        Command::new("sh")
+            .arg("-c")
+            .arg(recipe())
+            .env("WRAP_KEY", WRAP_KEY)
+            .env("GRANT_KEY", GRANT_KEY)
+            .current_dir(self.0.path())
+            .output()
+            .expect("a POSIX shell")
+    }
+}
+
+fn plaintext(len: usize) -> Vec<u8> {
+    let mut plaintext = vec![0; len];
+    StdRng::seed_from_u64(3).fill(&mut plaintext[..]);
+    plaintext
+}
+
+#[test]
+fn openssl_alone_verifies_and_decrypts_an_image() {
+    let cases = [
+        (ContentKey::Aes128([0x77; 16]), 4096, 10_001),
+        (ContentKey::Aes256([0x99; 32]), 256, 130 * 256),
+    ];
+    for (key, page_size, len) in cases {
+        let files = Files::new(&plaintext(len), &key, page_size);
+        let output = files.run();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(files.read("plain.bin"), plaintext(len));
+    }
+}
+
+#[test]
+fn openssl_alone_sees_every_alteration() {
+    let files = Files::new(&plaintext(600), &ContentKey::Aes128([0x77; 16]), 256);
+    let cases = [
+        ("image.bin", 44, "Verification failure"),
+        ("image.bin", 1024, "Verification failure"),
+        ("image.bin", 1536, "table page 0 is wrong"),
+        ("image.bin", 1536 + 4096 + 300, "page 1 is wrong"),
+        ("grant.bin", 72, "grant MAC is wrong"),
+        ("grant.bin", 250, "grant MAC is wrong"),
+    ];
+    for (name, offset, expected) in cases {
+        let output = files.run_altered(name, offset);
+        assert!(!output.status.success(), "{name} {offset}");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains(expected), "{name} {offset}: {said}");
+    }
+}
