@@ -16,6 +16,8 @@
 //! [`Client::on_transport_error`]. A driver that knows of a first frame says so by
 //! [`Client::on_receive_started`]: a long response may take longer than P2.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod matching;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ pub use types::{
 
 use crate::nrc::Nrc;
 use crate::service::{ServiceId, Session, SubFunction};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 use matching::{Reply, classify};
 
 const TESTER_PRESENT: [u8; 2] = [0x3E, 0x80];
@@ -188,7 +190,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Client<B> {
                 functional: self.options.functional,
             });
         }
-        if self.keep_alive == KeepAliveState::Due && self.state == State::Idle {
+        if self.keep_alive == KeepAliveState::Due && self.may_keep_alive() {
             self.keep_alive = KeepAliveState::Sending;
             return Some(Transmit {
                 pdu: &TESTER_PRESENT,
@@ -211,8 +213,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Client<B> {
     }
 
     /// The transport has received the first frame of a longer PDU: P2 is kept.
-    pub fn on_receive_started(&mut self, now: Instant) {
-        self.active_at = now;
+    pub fn on_receive_started(&mut self, _now: Instant) {
         if let State::Waiting(deadline) = &mut self.state {
             *deadline = None;
         }
@@ -220,8 +221,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Client<B> {
 
     /// The transport failed to send, or to receive a PDU that had begun.
     pub fn on_transport_error(&mut self, now: Instant, fault: TransportFault) {
-        self.active_at = now;
         if fault == TransportFault::Send && self.keep_alive == KeepAliveState::Sending {
+            self.active_at = now;
             // The next one is due soon enough.
             self.keep_alive = KeepAliveState::Resting;
             return;
@@ -237,7 +238,6 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Client<B> {
 
     /// Takes a PDU from the server. What does not answer the running request is ignored.
     pub fn on_pdu(&mut self, now: Instant, pdu: &[u8]) {
-        self.active_at = now;
         // A response may overtake the report that its request is sent.
         if self.state == State::Sending {
             self.on_sent(now);
@@ -268,22 +268,22 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Client<B> {
                 self.progress = Some(Event::Repeated);
                 self.state = State::Queued;
             }
-            State::Idle if self.keep_alive_at().is_some_and(|at| now >= at) => {
-                self.keep_alive = KeepAliveState::Due;
-            }
             _ => {}
+        }
+        if self.keep_alive_at().is_some_and(|at| now >= at) {
+            self.keep_alive = KeepAliveState::Due;
         }
     }
 
     /// The next deadline.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.state {
+        let request = match self.state {
             State::Waiting(deadline) => deadline,
             State::BackOff(until) => Some(until),
-            State::Idle => self.keep_alive_at(),
-            State::Queued | State::Sending => None,
-        }
+            State::Idle | State::Queued | State::Sending => None,
+        };
+        earliest(request, self.keep_alive_at())
     }
 
     /// The next event.
@@ -299,9 +299,19 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Client<B> {
 
     fn keep_alive_at(&self) -> Option<Instant> {
         let wanted = self.session != Session::DEFAULT
-            && self.config.keep_alive != KeepAlive::Off
-            && self.keep_alive == KeepAliveState::Resting;
+            && self.keep_alive == KeepAliveState::Resting
+            && self.may_keep_alive();
         wanted.then(|| self.active_at + self.config.s3)
+    }
+
+    /// Physically only between requests; functionally also while the server works on one, since the
+    /// loss of its final response would otherwise cost the session (ISO 14229-2 clause 7.4).
+    fn may_keep_alive(&self) -> bool {
+        match (self.config.keep_alive, self.state) {
+            (KeepAlive::Physical | KeepAlive::Functional, State::Idle) => true,
+            (KeepAlive::Functional, State::Waiting(_)) => self.pending > 0,
+            _ => false,
+        }
     }
 
     fn sid(&self) -> ServiceId {

@@ -14,6 +14,8 @@
 //! until `None`, and sleeps until [`Server::poll_timeout`]. It reports the end of every transmission,
 //! also a failed one. The application plugs in as a [`Handler`].
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod response;
 mod security;
 mod table;

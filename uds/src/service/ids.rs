@@ -106,6 +106,15 @@ pub struct SubFunction {
 }
 
 impl SubFunction {
+    /// A sub-function of the lower seven bits of `value`.
+    #[must_use]
+    pub const fn new(value: u8, suppress: bool) -> Self {
+        Self {
+            value: value & 0x7F,
+            suppress,
+        }
+    }
+
     /// The byte as it is on the wire.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Self {
@@ -154,6 +163,12 @@ impl Session {
         } else {
             None
         }
+    }
+
+    /// The session that a sub-function names.
+    #[must_use]
+    pub const fn of(sub_function: SubFunction) -> Self {
+        Self(sub_function.value())
     }
 
     /// Its value.
