@@ -97,7 +97,11 @@ impl<R: AsRef<[u8]> + AsMut<[u8]>> Receiver<R> {
     }
 
     /// Gives the storage up; a message that waited for it goes on.
+    /// Nothing happens where nothing is held.
     pub(super) fn release(&mut self) {
+        if !self.held {
+            return;
+        }
         self.held = false;
         self.offset = 0;
         if matches!(self.state, State::Waiting { .. }) {
