@@ -66,6 +66,7 @@ impl Handler for App {
                 out[1..5].copy_from_slice(&[0xF1, 0x90, b'V', b'I']);
                 Outcome::Positive(5)
             }
+            [0x22, 0, 1] => Outcome::PendingLong,
             [0x31, _, 0, 1] => Outcome::Pending,
             [0x31, _, 0, 2] => Outcome::PendingLong,
             [0x31, _, 0, 3] => Outcome::PendingThenReset,
@@ -304,6 +305,16 @@ fn a_suppressed_response_comes_once_it_was_announced() {
         Outcome::Positive(4)
     });
     assert_eq!(bench.said(), "71 01 00 02");
+}
+
+#[test]
+fn a_functional_refusal_comes_once_a_response_was_announced() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.ask_all("22 00 01"), "7F 22 78");
+    bench
+        .server
+        .complete(bench.now, |_| Outcome::Negative(Nrc::REQUEST_OUT_OF_RANGE));
+    assert_eq!(bench.said(), "7F 22 31");
 }
 
 #[test]
