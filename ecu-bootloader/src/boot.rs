@@ -85,6 +85,15 @@ impl Evidence {
         }
     }
 
+    /// Forgets a verdict: the slot is about to change.
+    pub const fn clear(&mut self, slot: SlotId) {
+        match slot {
+            SlotId::Factory => self.factory = None,
+            SlotId::A => self.a = None,
+            SlotId::B => self.b = None,
+        }
+    }
+
     /// Notes a verdict.
     pub const fn set(&mut self, slot: SlotId, verdict: Verdict) {
         match slot {

@@ -303,3 +303,23 @@ fn decode(record: &[u8], keys: &mut impl KeyStore) -> Option<(u64, State)> {
     let state = State::decode(&r.array::<STATE_LEN>()?)?;
     Some((sequence, state))
 }
+
+/// Writes the first record of a new ECU into the first half; both halves are erased.
+pub(crate) fn initialise(
+    layout: &Layout,
+    state: &State,
+    keys: &mut impl KeyStore,
+    perform: &mut impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
+) -> Result<(), FlashError> {
+    let [first, _] = layout.journal();
+    let record = encode(1, state, keys);
+    perform(FlashOp::Program {
+        address: first.address,
+        bytes: &record,
+    })?;
+    let len = usize::try_from(witness_len(layout.program_unit())).unwrap_or(usize::MAX);
+    perform(FlashOp::Program {
+        address: first.address.saturating_add(RECORD_LEN),
+        bytes: WITNESS.get(..len).unwrap_or(&WITNESS),
+    })
+}

@@ -32,15 +32,30 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod access;
+pub mod adapters;
 pub mod boot;
+mod buffers;
 mod bytes;
 pub mod counter;
+pub mod download;
+mod erase;
 pub mod flash;
+pub mod head;
+pub mod identify;
+mod job;
 pub mod journal;
 pub mod keys;
 pub mod layout;
+mod machine;
 pub mod mailbox;
 pub mod platform;
+pub mod provision;
 pub mod reason;
+mod routines;
+pub mod server;
 pub mod state;
 pub mod transition;
+mod verify;
+
+pub use machine::{BootTarget, Bootloader, Event};

@@ -1,0 +1,567 @@
+//! The download: 34, 36 and 37 of the metadata and of the payload.
+//!
+//! ```text
+//!  metadata: 34 ─▶ head complete ─▶ examine, verify ─▶ journal ─▶ erase metadata ─▶ program head
+//!                  table page complete ─▶ authenticate ─▶ program            37 ─▶ journal
+//!  payload:  34 ─▶ (after a reset: scan, erase the frontier)
+//!                  page complete ─▶ authenticate ─▶ decrypt ─▶ queue, answer  37 ─▶ drain
+//! ```
+//!
+//! A block that completes a page is answered as soon as the other buffer is free, so the next page
+//! is received while this one is programmed.
+
+use ecu_image::{SIGNED_LEN, TABLE_PAGE_LEN, TablePage};
+
+use crate::boot::factory_takes_over;
+use crate::erase::count_erase;
+use crate::head::{self, HEAD_LEN, Head, page_address, table_address};
+use crate::job::{Answer, Core, Then, Work};
+use crate::keys::KeyStore;
+use crate::layout::{METADATA_HEAD, SlotId};
+use crate::platform::Platform;
+use crate::reason::{Failure, Reason};
+use crate::state::{Progress, SlotState, State};
+use crate::transition;
+use crate::verify::{begin_signature, is_authentic, recheck_page};
+use ecu_image::pss::{Progress as SignatureProgress, SignatureVerifier};
+use uds::nrc::Nrc;
+
+/// The virtual address of the metadata download.
+pub const METADATA_ADDRESS: u32 = 0xF000_0000;
+
+/// A transfer under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    kind: Kind,
+    /// The counter of the next block.
+    next: u8,
+    /// The counter of the last accepted block; only this one may repeat.
+    last: Option<u8>,
+    /// Bytes still to come.
+    left: u32,
+    /// Length of the whole transfer.
+    len: u32,
+    /// A page failed after its block was answered.
+    pub(crate) failed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Metadata {
+        part: Part,
+        /// The image is accepted already: the table pages are not written again.
+        kept: bool,
+    },
+    Payload {
+        page: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Head,
+    Table(u16),
+}
+
+impl Part {
+    const fn len(self) -> usize {
+        match self {
+            Self::Head => HEAD_LEN,
+            Self::Table(_) => TABLE_PAGE_LEN,
+        }
+    }
+
+    const fn next(self) -> Self {
+        match self {
+            Self::Head => Self::Table(0),
+            Self::Table(index) => Self::Table(index.saturating_add(1)),
+        }
+    }
+}
+
+/// What a request leads to: a positive response now, or one after a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Now(Answer),
+    Later,
+}
+
+type Replied = Result<Reply, Nrc>;
+
+impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+    /// Notes why something failed; 0x72.
+    pub(crate) fn refuse(&mut self, failure: Failure) -> Nrc {
+        self.failure = failure;
+        self.end_transfer();
+        Nrc::GENERAL_PROGRAMMING_FAILURE
+    }
+
+    /// 34: `34 dataFormatIdentifier 44 address length`.
+    pub(crate) fn request_download(&mut self, request: &[u8]) -> Replied {
+        let [_, format, alfid, a0, a1, a2, a3, l0, l1, l2, l3] = *request else {
+            return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
+        };
+        if alfid != 0x44 || format > 1 {
+            return Err(Nrc::REQUEST_OUT_OF_RANGE);
+        }
+        if self.transfer.is_some() {
+            return Err(Nrc::CONDITIONS_NOT_CORRECT);
+        }
+        let address = u32::from_be_bytes([a0, a1, a2, a3]);
+        let len = u32::from_be_bytes([l0, l1, l2, l3]);
+        match (format, address) {
+            (0, METADATA_ADDRESS) => self.metadata_download(len),
+            (1, _) if address < METADATA_ADDRESS => self.payload_download(address, len),
+            _ => Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED),
+        }
+    }
+
+    fn metadata_download(&mut self, len: u32) -> Replied {
+        let table_len = usize::try_from(len)
+            .ok()
+            .and_then(|len| len.checked_sub(HEAD_LEN))
+            .filter(|len| *len > 0 && len.is_multiple_of(TABLE_PAGE_LEN))
+            .filter(|len| *len <= 16usize.saturating_mul(TABLE_PAGE_LEN));
+        if table_len.is_none() || self.state.is_none() {
+            return Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED);
+        }
+        self.transfer = Some(Transfer {
+            kind: Kind::Metadata {
+                part: Part::Head,
+                kept: false,
+            },
+            next: 1,
+            last: None,
+            left: len,
+            len,
+            failed: false,
+        });
+        self.buffers.fill = 0;
+        self.drain(Then::Answer(Answer::Download));
+        Ok(Reply::Later)
+    }
+
+    fn payload_download(&mut self, offset: u32, len: u32) -> Replied {
+        let Some((state, slot)) = self.receiving() else {
+            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
+        };
+        if state.progress != Progress::Erased {
+            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
+        }
+        if let Err(failure) = self.ensure_head(slot, state.digest(slot)) {
+            return Err(self.refuse(failure));
+        }
+        self.transfer = Some(Transfer {
+            kind: Kind::Payload { page: 0 },
+            next: 1,
+            last: None,
+            // What the tester thinks; checked against what is durable.
+            left: offset,
+            len,
+            failed: false,
+        });
+        self.drain(Then::StartTransfer);
+        Ok(Reply::Later)
+    }
+
+    /// Every page queued before is durable, or failed: starts the payload transfer where the
+    /// durable pages end.
+    pub(crate) fn start_transfer(&mut self) {
+        let then = Then::StartTransfer;
+        let (Some(state), Some(head)) = (self.state, &self.head) else {
+            return self.fail(then, Failure::new(Reason::OtherImage));
+        };
+        let Some(durable) = self.durable else {
+            self.work = Work::Scan { page: 0, then };
+            return;
+        };
+        let layout = head.header.layout();
+        let from = durable.saturating_mul(layout.page_size().get());
+        let rest = layout.ciphertext_len().saturating_sub(from);
+        let Some(transfer) = &mut self.transfer else {
+            return self.fail(then, Failure::NONE);
+        };
+        if transfer.left != from || transfer.len != rest || rest == 0 {
+            self.end_transfer();
+            self.answer = Some(Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED));
+            return;
+        }
+        if self.dirty {
+            self.dirty = false;
+            match count_erase(&state) {
+                Ok(next) => self.commit(next, Then::EraseFrontier),
+                Err(failure) => self.fail(then, failure),
+            }
+            return;
+        }
+        transfer.left = rest;
+        transfer.kind = Kind::Payload { page: durable };
+        self.buffers.fill = 0;
+        self.answer = Some(Ok(Answer::Download));
+    }
+
+    /// Loads the head of the receiving slot unless it is at hand.
+    pub(crate) fn ensure_head(
+        &mut self,
+        slot: SlotId,
+        digest: ecu_image::ImageDigest,
+    ) -> Result<(), Failure> {
+        match &self.head {
+            Some(head) if head.slot == slot && head.digest == digest => Ok(()),
+            _ => self.load(slot, digest),
+        }
+    }
+
+    /// Compares the next stored page with the table. The page before the first difference may be
+    /// the interrupted one, although it reads right today: it does not count as durable either.
+    pub(crate) fn step_scan(&mut self, page: u32, then: Then) {
+        let Some(head) = &self.head else {
+            return self.fail(then, Failure::new(Reason::OtherImage));
+        };
+        let buffer = self.buffers.data_mut(self.buffers.filling);
+        let same = match buffer.get_mut(..head.page_size()) {
+            Some(buffer) if page < head.page_count() => recheck_page(
+                &mut self.platform,
+                &mut self.table,
+                head,
+                page,
+                buffer,
+                |_| {},
+            ),
+            _ => Ok(false),
+        };
+        match same {
+            Ok(true) => {
+                let page = page.saturating_add(1);
+                self.work = Work::Scan { page, then };
+            }
+            // A page that cannot be read is a torn one.
+            Ok(false)
+            | Err(Failure {
+                reason: Reason::Flash,
+                ..
+            }) => {
+                let size = head.header.layout().page_size().get();
+                let sector = self.platform.board().layout.slot(head.slot);
+                let sector = sector.map_or(1, |slot| slot.payload.sector.max(1));
+                self.durable = Some(surely_durable(page, size, sector));
+                self.dirty = true;
+                self.proceed(then);
+            }
+            Err(failure) => self.fail(then, failure),
+        }
+    }
+
+    /// 36: `36 counter data`.
+    pub(crate) fn transfer_data(&mut self, request: &[u8]) -> Replied {
+        let (&counter, data) = match request {
+            [_, counter, data @ ..] if !data.is_empty() => (counter, data),
+            _ => return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT),
+        };
+        let Some(mut transfer) = self.transfer else {
+            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
+        };
+        if transfer.failed {
+            let failure = self.failure;
+            return Err(self.refuse(failure));
+        }
+        if transfer.last == Some(counter) {
+            return Ok(Reply::Now(Answer::Block(counter)));
+        }
+        if counter != transfer.next {
+            return Err(Nrc::WRONG_BLOCK_SEQUENCE_COUNTER);
+        }
+        let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let Some(left) = transfer.left.checked_sub(len) else {
+            return Err(Nrc::REQUEST_OUT_OF_RANGE);
+        };
+        if data.len() > usize::from(self.max_block_length()).saturating_sub(2) {
+            return Err(Nrc::REQUEST_OUT_OF_RANGE);
+        }
+        if let Kind::Payload { .. } = transfer.kind {
+            // A block never holds parts of two pages.
+            let page = self.head.as_ref().map_or(0, Head::page_size);
+            if data.len() > page.saturating_sub(self.buffers.fill) {
+                return Err(Nrc::REQUEST_OUT_OF_RANGE);
+            }
+        }
+        transfer.left = left;
+        transfer.last = Some(counter);
+        transfer.next = counter.wrapping_add(1);
+        self.transfer = Some(transfer);
+        let answer = Answer::Block(counter);
+        match transfer.kind {
+            Kind::Metadata { part, kept } => self.metadata_block(part, kept, data, answer),
+            Kind::Payload { page } => self.payload_block(page, data, answer),
+        }
+    }
+
+    /// The longest block, service identifier and counter included. A block reaches into at most
+    /// two parts of the metadata, since it is shorter than a table page.
+    pub(crate) fn max_block_length(&self) -> u16 {
+        let room = u16::try_from(PAGE.min(4095)).unwrap_or(4095);
+        self.platform.board().max_block_length.clamp(16, room)
+    }
+
+    fn set_kind(&mut self, kind: Kind) {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.kind = kind;
+        }
+    }
+
+    fn metadata_block(&mut self, part: Part, kept: bool, data: &[u8], answer: Answer) -> Replied {
+        let rest = self.buffers.append(data, part.len());
+        if self.buffers.fill < part.len() {
+            return Ok(Reply::Now(answer));
+        }
+        let part_after = part.next();
+        self.set_kind(Kind::Metadata {
+            part: part_after,
+            kept,
+        });
+        let complete = self.buffers.filling;
+        let result = match part {
+            Part::Head => self.head_complete(),
+            Part::Table(index) if !kept => self.table_complete(index),
+            Part::Table(_) => {
+                self.buffers.turn();
+                Ok(())
+            }
+        };
+        result.map_err(|failure| self.refuse(failure))?;
+        // What the block holds of the next part goes to the other buffer.
+        if self.buffers.filling == complete {
+            self.buffers.turn();
+        }
+        self.buffers.append(rest, part_after.len());
+        if let Work::Signature = self.work {
+            return Ok(Reply::Later);
+        }
+        if self.buffers.is_drained() {
+            return Ok(Reply::Now(answer));
+        }
+        self.drain(Then::Answer(answer));
+        Ok(Reply::Later)
+    }
+
+    /// Grant and header are in: examines them and starts to verify the signature, unless this very
+    /// image is accepted already.
+    fn head_complete(&mut self) -> Result<(), Failure> {
+        let state = self.state.ok_or(Failure::new(Reason::NotProvisioned))?;
+        let board = *self.platform.board();
+        let bytes = self.buffers.data(self.buffers.filling);
+        self.head = None;
+        let _ = self.table.scratch();
+        // The slot is chosen below; until then the head names one that nothing can be written to.
+        let mut head = head::examine(bytes, SlotId::Factory, PAGE, &board, self.platform.keys())?;
+        let expected = HEAD_LEN.checked_add(usize_of(head.header.layout().table_len()));
+        let len = self.transfer.map(|transfer| usize_of(transfer.len));
+        if expected != len {
+            return Err(Failure::new(Reason::MetadataLength));
+        }
+        let resumed = self.check_sequence(&state, &head)?;
+        let floor = self.floor();
+        if head.header.security_counter < floor && !head.downgrade {
+            let counter = head.header.security_counter.get();
+            return Err(Failure::with(Reason::HeaderCounter, counter));
+        }
+        let takes_over = factory_takes_over(&self.evidence, floor);
+        head.slot = match resumed {
+            Some(slot) => slot,
+            None => {
+                transition::target(&state, head.header.slots, board.layout.has_b(), takes_over)?
+            }
+        };
+        head::fits(&head.header, head.slot, &board)?;
+        let kept = resumed.is_some() && state.progress != Progress::MetadataBegun;
+        if kept {
+            self.set_kind(Kind::Metadata {
+                part: Part::Table(0),
+                kept,
+            });
+        } else {
+            begin_signature(&mut self.platform, &head)?;
+            self.work = Work::Signature;
+        }
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// A grant's sequence is used once. It may come again to resume the same image, in the slot
+    /// that receives or holds it staged, or after that was dropped; not once the image was tried.
+    fn check_sequence(&self, state: &State, head: &Head) -> Result<Option<SlotId>, Failure> {
+        if head.sequence > state.grant_sequence {
+            return Ok(None);
+        }
+        let replayed = Failure::with(Reason::GrantReplayed, head.sequence.get());
+        if head.sequence != state.grant_sequence || head.digest != state.grant_digest {
+            return Err(replayed);
+        }
+        let mut resumed = None;
+        for slot in [SlotId::A, SlotId::B] {
+            let record = state.slot(slot);
+            if record.digest != head.digest {
+                continue;
+            }
+            match record.state {
+                SlotState::Receiving | SlotState::Staged => resumed = Some(slot),
+                SlotState::Empty => {}
+                _ => return Err(replayed),
+            }
+        }
+        Ok(resumed)
+    }
+
+    /// A step of the signature of the head in RAM; when it is right, the grant is journaled.
+    pub(crate) fn step_signature(&mut self) {
+        let then = Then::EraseMetadata;
+        let progress = self.platform.signatures().step(1);
+        match progress {
+            SignatureProgress::Pending => self.work = Work::Signature,
+            SignatureProgress::Invalid => {
+                self.head = None;
+                self.fail(then, Failure::new(Reason::HeaderSignature));
+            }
+            SignatureProgress::Valid => {
+                let (Some(state), Some(head)) = (self.state, &self.head) else {
+                    return self.fail(then, Failure::new(Reason::OtherImage));
+                };
+                let counter = head.header.security_counter;
+                let next =
+                    transition::accept(&state, head.slot, head.digest, counter, head.sequence);
+                self.evidence.clear(head.slot);
+                self.commit(next, then);
+            }
+        }
+    }
+
+    /// The metadata area is erased: programs grant and header, which wait in the buffer that is
+    /// not filling.
+    pub(crate) fn program_head(&mut self) {
+        let then = Then::ProgramHead;
+        let Some(address) = self.head.as_ref().and_then(|head| {
+            head::metadata_address(self.platform.board(), head.slot, 0, METADATA_HEAD)
+        }) else {
+            return self.fail(then, Failure::new(Reason::OtherImage));
+        };
+        let counter = self.transfer.and_then(|transfer| transfer.last);
+        let waiting = self.buffers.filling.other();
+        if let Some(tail) = self.buffers.data_mut(waiting).get_mut(HEAD_LEN..) {
+            tail.fill(0);
+        }
+        self.buffers
+            .queue_other(address, usize_of(METADATA_HEAD), false);
+        self.drain(Then::Answer(Answer::Block(counter.unwrap_or(0))));
+    }
+
+    /// A table page is in: it is authentic before it is programmed.
+    fn table_complete(&mut self, index: u16) -> Result<(), Failure> {
+        let bad = Failure::with(Reason::TablePage, index);
+        let head = self.head.as_ref().ok_or(bad)?;
+        let bytes = self.buffers.data(self.buffers.filling);
+        let bytes = bytes.first_chunk::<TABLE_PAGE_LEN>().ok_or(bad)?;
+        TablePage::authenticate(bytes, index, head.header.table_digests()).ok_or(bad)?;
+        let address = table_address(self.platform.board(), head.slot, index).ok_or(bad)?;
+        self.buffers.queue(address, TABLE_PAGE_LEN, false);
+        Ok(())
+    }
+
+    fn payload_block(&mut self, page: u32, data: &[u8], answer: Answer) -> Replied {
+        let bad = Failure::with(Reason::Page, page);
+        let size = self.head.as_ref().map_or(0, Head::page_size);
+        self.buffers.append(data, size);
+        if self.buffers.fill < size {
+            return Ok(Reply::Now(answer));
+        }
+        if let Err(failure) = self.page_complete(page, size, bad) {
+            return Err(self.refuse(failure));
+        }
+        self.set_kind(Kind::Payload {
+            page: page.saturating_add(1),
+        });
+        if self.buffers.has_room() {
+            return Ok(Reply::Now(answer));
+        }
+        self.work = Work::Room(Then::Answer(answer));
+        Ok(Reply::Later)
+    }
+
+    /// A page is in: authentic, then decrypted, then programmed.
+    fn page_complete(&mut self, page: u32, size: usize, bad: Failure) -> Result<(), Failure> {
+        let head = self.head.as_ref().ok_or(bad)?;
+        let address = page_address(self.platform.board(), head, page).ok_or(bad)?;
+        let digest = self.table.digest_of(&mut self.platform, head, page)?;
+        let data = self.buffers.data_mut(self.buffers.filling);
+        let data = data.get_mut(..size).ok_or(bad)?;
+        if !is_authentic(data, &digest) {
+            return Err(bad);
+        }
+        let key = Failure::new(Reason::GrantKey);
+        let keys = self.platform.keys();
+        let iv = keys.page_iv(&head.header.iv_seed, page).map_err(|_| key)?;
+        keys.cbc_decrypt(&iv, data).map_err(|_| key)?;
+        self.buffers.queue(address, size, true);
+        Ok(())
+    }
+
+    /// 37: drains first.
+    pub(crate) fn transfer_exit(&mut self) -> Replied {
+        let Some(transfer) = self.transfer else {
+            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
+        };
+        if transfer.failed {
+            let failure = self.failure;
+            return Err(self.refuse(failure));
+        }
+        if transfer.left != 0 {
+            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
+        }
+        match transfer.kind {
+            Kind::Metadata { .. } => self.drain(Then::MetadataStored),
+            Kind::Payload { .. } => {
+                self.drain(Then::Answer(Answer::Exit));
+                self.end_transfer();
+            }
+        }
+        Ok(Reply::Later)
+    }
+
+    /// Every table page is durable: that is journaled, so that a resume can rely on it.
+    pub(crate) fn metadata_stored(&mut self) {
+        self.end_transfer();
+        let Some(mut next) = self.state else { return };
+        if next.progress == Progress::MetadataBegun {
+            next.progress = Progress::Metadata;
+        }
+        self.commit(next, Then::Answer(Answer::Exit));
+    }
+}
+
+/// Pages before this one are durable for sure when page `first_bad` is the first that is not: the
+/// page before it may be the interrupted one, and its sector is erased again.
+fn surely_durable(first_bad: u32, page_size: u32, sector: u32) -> u32 {
+    let byte = first_bad.saturating_sub(1).saturating_mul(page_size);
+    let start = byte.saturating_sub(byte.checked_rem(sector).unwrap_or(0));
+    start.checked_div(page_size).unwrap_or(0)
+}
+
+fn usize_of(value: u32) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+const _: () = assert!(HEAD_LEN >= SIGNED_LEN && HEAD_LEN <= 2048);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_good_page_and_its_sector_do_not_count() {
+        assert_eq!(surely_durable(0, 4096, 4096), 0);
+        assert_eq!(surely_durable(5, 4096, 4096), 4);
+        assert_eq!(surely_durable(5, 4096, 16384), 4);
+        assert_eq!(surely_durable(4, 4096, 16384), 0);
+        assert_eq!(surely_durable(9, 1024, 4096), 8);
+        assert_eq!(surely_durable(8, 4096, 2048), 7);
+    }
+}

@@ -1,0 +1,188 @@
+//! Grant and header of an image, together: parsed, authenticated except for the signature, and
+//! compared with what the ECU is.
+
+use ecu_image::{Cipher, Salt};
+use ecu_image::{
+    GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, SequenceNumber, SignatureLen, WrappedKey,
+};
+
+use crate::flash::FlashRead;
+use crate::keys::{KeyStore, MacKeyId};
+use crate::layout::{METADATA_HEAD, SlotId, TABLE_PAGE};
+use crate::platform::{Board, Platform};
+use crate::reason::{Failure, Reason};
+
+/// Bytes of grant and header, one after the other.
+pub const HEAD_LEN: usize = GRANT_LEN + HEADER_LEN;
+
+/// An image's grant and header. The grant is authentic and the content key is in the key store;
+/// the signature is still to be verified, or the digest to be compared with the journal's.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) slot: SlotId,
+    pub(crate) header: Header,
+    pub(crate) digest: ImageDigest,
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) downgrade: bool,
+    pub(crate) salt: Salt,
+}
+
+impl Head {
+    /// Bytes of one page.
+    pub(crate) fn page_size(&self) -> usize {
+        self.header.layout().page_size().bytes()
+    }
+
+    pub(crate) const fn page_count(&self) -> u32 {
+        self.header.layout().page_count()
+    }
+
+    /// How many bytes of page `page` are plaintext rather than fill.
+    pub(crate) fn plaintext_in(&self, page: u32) -> usize {
+        let layout = self.header.layout();
+        let start = page.saturating_mul(layout.page_size().get());
+        let rest = layout.payload_len().saturating_sub(start);
+        usize::try_from(rest)
+            .unwrap_or(usize::MAX)
+            .min(self.page_size())
+    }
+}
+
+/// Examines grant and header. The grant comes first, then the header that it names, then whether
+/// the image is for this ECU; the content key is unwrapped last.
+pub(crate) fn examine(
+    bytes: &[u8],
+    slot: SlotId,
+    page_limit: usize,
+    board: &Board,
+    keys: &mut impl KeyStore,
+) -> Result<Head, Failure> {
+    let short = Failure::new(Reason::MetadataLength);
+    let (grant_bytes, rest) = bytes.split_first_chunk::<GRANT_LEN>().ok_or(short)?;
+    let (header_bytes, _) = rest.split_first_chunk::<HEADER_LEN>().ok_or(short)?;
+    let grant = examine_grant(grant_bytes, board, keys)?;
+    let header = Header::parse(header_bytes)
+        .map_err(|error| Failure::with(Reason::HeaderMalformed, error.offset))?;
+    let digest = Header::digest_of(header_bytes);
+    if grant.image_digest != digest {
+        return Err(Failure::new(Reason::GrantImage));
+    }
+    suits(&header, page_limit, board)?;
+    let right_key = matches!(
+        (header.cipher, &grant.wrapped),
+        (Cipher::Aes128Cbc, WrappedKey::Aes128(_)) | (Cipher::Aes256Cbc, WrappedKey::Aes256(_))
+    );
+    let bad_key = Failure::new(Reason::GrantKey);
+    if !right_key {
+        return Err(bad_key);
+    }
+    let salt = keys.unwrap(&grant.wrapped).map_err(|_| bad_key)?;
+    Ok(Head {
+        slot,
+        header,
+        digest,
+        sequence: grant.sequence,
+        downgrade: grant.flags.downgrade,
+        salt,
+    })
+}
+
+fn examine_grant(
+    bytes: &[u8; GRANT_LEN],
+    board: &Board,
+    keys: &mut impl KeyStore,
+) -> Result<Grant, Failure> {
+    let grant =
+        Grant::parse(bytes).map_err(|error| Failure::with(Reason::GrantMalformed, error.offset))?;
+    if !keys.cmac_verify(MacKeyId::Grant, Grant::maced_bytes(bytes), &grant.mac) {
+        return Err(Failure::new(Reason::GrantMac));
+    }
+    if grant.ecu_serial != board.serial {
+        return Err(Failure::new(Reason::GrantSerial));
+    }
+    Ok(grant)
+}
+
+/// Whether the image is for this kind of ECU.
+fn suits(header: &Header, page_limit: usize, board: &Board) -> Result<(), Failure> {
+    if header.hardware_id != board.hardware_id {
+        return Err(Failure::new(Reason::HeaderHardware));
+    }
+    if header.logical_block != board.logical_block {
+        let block = header.logical_block.get();
+        return Err(Failure::with(Reason::HeaderBlock, block));
+    }
+    if header.signature.len() == SignatureLen::Rsa2048 && !board.allow_rsa_2048 {
+        return Err(Failure::new(Reason::HeaderKey));
+    }
+    let page = header.layout().page_size();
+    if page.bytes() > page_limit || page.get() < board.layout.program_unit() {
+        return Err(Failure::with(Reason::HeaderSize, page.get()));
+    }
+    Ok(())
+}
+
+/// Whether the image is linked for the slot and fits into it.
+pub(crate) fn fits(header: &Header, slot: SlotId, board: &Board) -> Result<(), Failure> {
+    if !header.slots.contains(slot.into()) {
+        return Err(Failure::with(Reason::HeaderSlot, header.slots.bits()));
+    }
+    let too_large = |bytes| Err(Failure::with(Reason::HeaderSize, bytes));
+    let Some(place) = board.layout.slot(slot) else {
+        return too_large(0);
+    };
+    if header.layout().ciphertext_len() > place.payload.len {
+        return too_large(header.layout().ciphertext_len());
+    }
+    if u32::from(header.layout().table_page_count()) > place.table_pages() {
+        return too_large(header.layout().table_len());
+    }
+    Ok(())
+}
+
+/// Reads and examines the stored head of a slot, and compares it with the journal's digest.
+/// `scratch` holds at least [`HEAD_LEN`] bytes.
+pub(crate) fn load<P: Platform>(
+    platform: &mut P,
+    slot: SlotId,
+    expected: ImageDigest,
+    page_limit: usize,
+    scratch: &mut [u8],
+) -> Result<Head, Failure> {
+    let board = *platform.board();
+    let other = Failure::new(Reason::OtherImage);
+    let address = metadata_address(&board, slot, 0, METADATA_HEAD).ok_or(other)?;
+    let bytes = scratch.get_mut(..HEAD_LEN).ok_or(other)?;
+    let (flash, keys) = platform.flash_and_keys();
+    flash
+        .read(address, bytes)
+        .map_err(|_| Failure::with(Reason::Flash, address))?;
+    let head = examine(bytes, slot, page_limit, &board, keys)?;
+    if head.digest != expected {
+        return Err(other);
+    }
+    fits(&head.header, slot, &board)?;
+    Ok(head)
+}
+
+/// The address of `len` bytes at `offset` of a slot's metadata area.
+pub(crate) fn metadata_address(board: &Board, slot: SlotId, offset: u32, len: u32) -> Option<u32> {
+    board.layout.slot(slot)?.metadata.address_of(offset, len)
+}
+
+/// The address of table page `index` of a slot.
+pub(crate) fn table_address(board: &Board, slot: SlotId, index: u16) -> Option<u32> {
+    let offset = u32::from(index).checked_mul(TABLE_PAGE)?;
+    metadata_address(board, slot, offset.checked_add(METADATA_HEAD)?, TABLE_PAGE)
+}
+
+/// The address of page `page` of a slot's payload.
+pub(crate) fn page_address(board: &Board, head: &Head, page: u32) -> Option<u32> {
+    let size = head.header.layout().page_size().get();
+    let offset = page.checked_mul(size)?;
+    board
+        .layout
+        .slot(head.slot)?
+        .payload
+        .address_of(offset, size)
+}

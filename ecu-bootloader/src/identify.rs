@@ -1,0 +1,293 @@
+//! The data identifiers: identification, progress, boot status, last failure.
+
+use crate::boot::BootReason;
+use crate::download::Reply;
+use crate::job::{Answer, Core, Dids, Phase, Then, Work};
+use crate::layout::SlotId;
+use crate::platform::Platform;
+use crate::state::{Progress, SlotState, State};
+use ecu_image::{ImageDigest, SlotSet};
+use uds::nrc::Nrc;
+
+/// FD00.
+pub const PROGRESS: u16 = 0xFD00;
+/// FD01.
+pub const BOOT_STATUS: u16 = 0xFD01;
+/// FD02.
+pub const LAST_FAILURE: u16 = 0xFD02;
+/// F15A.
+pub(crate) const FINGERPRINT: u16 = 0xF15A;
+
+/// Appends to a response; what does not fit is noticed.
+struct Out<'a> {
+    buffer: &'a mut [u8],
+    at: usize,
+    fits: bool,
+}
+
+impl Out<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.at.saturating_add(bytes.len());
+        match self.buffer.get_mut(self.at..end) {
+            Some(target) => target.copy_from_slice(bytes),
+            None => self.fits = false,
+        }
+        self.at = end;
+    }
+
+    fn put_u8(&mut self, byte: u8) {
+        self.put(&[byte]);
+    }
+
+    fn put_u32(&mut self, value: u32) {
+        self.put(&value.to_be_bytes());
+    }
+
+    /// A decimal number in ASCII.
+    fn put_decimal(&mut self, value: u32) {
+        let mut digits = [0; 10];
+        let mut rest = value;
+        let mut len = 0usize;
+        for digit in digits.iter_mut().rev() {
+            let low = u8::try_from(rest.checked_rem(10).unwrap_or(0)).unwrap_or(0);
+            *digit = b'0'.saturating_add(low);
+            rest = rest.checked_div(10).unwrap_or(0);
+            len = len.saturating_add(1);
+            if rest == 0 {
+                break;
+            }
+        }
+        let start = digits.len().saturating_sub(len);
+        self.put(digits.get(start..).unwrap_or(&[]));
+    }
+}
+
+impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+    /// 22: up to eight identifiers. The progress after a reset needs a scan of what is stored.
+    pub(crate) fn read(&mut self, dids: Dids, response: &mut [u8]) -> Result<Read, Nrc> {
+        let ids = dids.ids.get(..dids.len).unwrap_or(&[]);
+        let asks_progress = ids.contains(&PROGRESS);
+        if asks_progress && self.must_scan() {
+            self.drain(Then::ScanFor(dids));
+            return Ok(Read::Later);
+        }
+        self.write_dids(dids, response).map(Read::Now)
+    }
+
+    /// Whether the number of durable pages is unknown and may be found out now.
+    fn must_scan(&self) -> bool {
+        let erased = |(state, _): (State, SlotId)| state.progress == Progress::Erased;
+        let unknown = self.durable.is_none() && self.receiving().is_some_and(erased);
+        unknown && self.transfer.is_none()
+    }
+
+    /// Scans, then answers with the progress.
+    pub(crate) fn scan_for(&mut self, dids: Dids) {
+        let then = Then::Answer(Answer::Read(dids));
+        let Some((state, slot)) = self.receiving() else {
+            return self.proceed(then);
+        };
+        match self.ensure_head(slot, state.digest(slot)) {
+            Ok(()) => self.work = Work::Scan { page: 0, then },
+            Err(failure) => self.fail(then, failure),
+        }
+    }
+
+    /// The positive response; its length.
+    pub(crate) fn write_dids(&mut self, dids: Dids, response: &mut [u8]) -> Result<usize, Nrc> {
+        let mut out = Out {
+            buffer: response,
+            at: 1,
+            fits: true,
+        };
+        let mut any = false;
+        for id in dids.ids.iter().take(dids.len) {
+            let start = out.at;
+            out.put(&id.to_be_bytes());
+            if id == &LAST_FAILURE && !dids.unlocked {
+                return Err(Nrc::SECURITY_ACCESS_DENIED);
+            }
+            if self.write_did(*id, dids, &mut out) {
+                any = true;
+            } else {
+                out.at = start;
+            }
+        }
+        if !any {
+            return Err(Nrc::REQUEST_OUT_OF_RANGE);
+        }
+        if !out.fits {
+            return Err(Nrc::RESPONSE_TOO_LONG);
+        }
+        Ok(out.at)
+    }
+
+    /// Writes the content of one identifier; `false` for an unknown one.
+    fn write_did(&mut self, id: u16, dids: Dids, out: &mut Out<'_>) -> bool {
+        let board = *self.platform.board();
+        match id {
+            PROGRESS => self.write_progress(out),
+            BOOT_STATUS => self.write_status(out),
+            LAST_FAILURE => out.put(&self.failure.encode()),
+            // Through the mailbox come only the identifiers above; the application has the others.
+            _ if self.in_application() => return false,
+            0xF180 => out.put(board.boot_software.as_bytes()),
+            0xF186 => out.put_u8(dids.session),
+            0xF18A => out.put(board.supplier.as_bytes()),
+            0xF18C => out.put(board.serial.as_str().as_bytes()),
+            0xF190 => out.put(&board.vin),
+            0xF191 => out.put(board.hardware_id.as_str().as_bytes()),
+            0xF195 => self.write_version(out),
+            FINGERPRINT => out.put(&self.state.map_or([0; 10], |state| state.fingerprint)),
+            _ => return false,
+        }
+        true
+    }
+
+    /// F195: the version of the image that would boot.
+    fn write_version(&mut self, out: &mut Out<'_>) {
+        let slot = self.state.map(|state| {
+            state
+                .find(SlotState::Trial)
+                .filter(|_| state.attempts_left > 0)
+                .unwrap_or(state.confirmed)
+        });
+        match slot.and_then(|slot| self.peek_header(slot)) {
+            Some(header) => {
+                out.put_decimal(header.version.major.into());
+                out.put(b".");
+                out.put_decimal(header.version.minor.into());
+                out.put(b".");
+                out.put_decimal(header.version.patch);
+            }
+            None => out.put(b"none"),
+        }
+    }
+
+    /// FD00.
+    fn write_progress(&mut self, out: &mut Out<'_>) {
+        let state = self.state.unwrap_or(State::provisioned(
+            ImageDigest::ZERO,
+            ecu_image::SecurityCounter(0),
+        ));
+        let staged = state.find(SlotState::Staged);
+        let receiving = self.receiving().map(|(_, slot)| slot);
+        let layout = staged
+            .or(receiving)
+            .and_then(|slot| self.peek_header(slot))
+            .map(|header| *header.layout());
+        let (page_size, pages) = layout.map_or((0, 0), |layout| {
+            (layout.page_size().get(), layout.page_count())
+        });
+        let erased = receiving.is_some() && state.progress == Progress::Erased;
+        let durable = match staged {
+            Some(_) => pages,
+            None if erased => self.durable.unwrap_or(0).min(pages),
+            None => 0,
+        };
+        let number = match (staged, receiving) {
+            (Some(_), _) => 4,
+            (None, None) => 0,
+            (None, Some(_)) if !erased => 1,
+            (None, Some(_)) if durable < pages => 2,
+            (None, Some(_)) => 3,
+        };
+        let target = staged.or(receiving).or_else(|| self.next_target(&state));
+        let digest = staged
+            .or(receiving)
+            .map_or(ImageDigest::ZERO, |slot| state.digest(slot));
+        out.put_u8(number);
+        out.put_u8(target.map_or(0xFF, SlotId::number));
+        out.put(&digest.0);
+        for value in [page_size, pages, durable, durable.saturating_mul(page_size)] {
+            out.put_u32(value);
+        }
+        out.put_u8(state.erases_left);
+    }
+
+    /// The slot that a download of an image for all slots would go to.
+    fn next_target(&mut self, state: &State) -> Option<SlotId> {
+        let floor = self.floor();
+        let takes_over = crate::boot::factory_takes_over(&self.evidence, floor);
+        let two = self.platform.board().layout.has_b();
+        crate::transition::target(state, SlotSet::ALL, two, takes_over).ok()
+    }
+
+    /// FD01.
+    fn write_status(&mut self, out: &mut Out<'_>) {
+        let state = self.state.unwrap_or(State::provisioned(
+            ImageDigest::ZERO,
+            ecu_image::SecurityCounter(0),
+        ));
+        let running = self.running.map(|running| running.slot);
+        let reason = match (self.running, self.phase) {
+            (Some(running), _) => running.reason,
+            (None, Phase::Serving(reason)) => reason,
+            (None, _) => BootReason::Recovery,
+        };
+        let other = other_slot(&state, running);
+        let floor = self.floor();
+        out.put_u8(1);
+        out.put_u8(u8::from(self.in_application()));
+        out.put_u8(running.map_or(0xFF, SlotId::number));
+        out.put_u8(reason as u8);
+        out.put_u8(match running {
+            Some(SlotId::Factory) => 7,
+            Some(slot) => state.slot(slot).state as u8,
+            None => 0,
+        });
+        out.put_u8(state.slot(other).state as u8);
+        out.put_u8(state.attempts_left);
+        out.put_u8(0);
+        out.put_u32(floor.get());
+        out.put(&state.grant_sequence.0.to_be_bytes());
+        out.put(
+            &running
+                .map_or(ImageDigest::ZERO, |slot| state.digest(slot))
+                .0,
+        );
+        out.put(&state.slot(other).digest.0);
+    }
+}
+
+/// The update slot that FD01 calls the other one: not the running one; where none runs, the one
+/// with the newest business, else the confirmed one.
+fn other_slot(state: &State, running: Option<SlotId>) -> SlotId {
+    match running {
+        Some(SlotId::A) => SlotId::B,
+        Some(SlotId::B) => SlotId::A,
+        _ => [
+            SlotState::Trial,
+            SlotState::Staged,
+            SlotState::Receiving,
+            SlotState::Healthy,
+            SlotState::Rejected,
+            SlotState::Sealed,
+        ]
+        .into_iter()
+        .find_map(|wanted| state.find(wanted))
+        .unwrap_or(SlotId::A),
+    }
+}
+
+/// What a read leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// The response has this many bytes.
+    Now(usize),
+    /// A scan runs.
+    Later,
+}
+
+impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+    /// 2E F15A.
+    pub(crate) fn write_fingerprint(&mut self, fingerprint: [u8; 10]) -> Result<Reply, Nrc> {
+        let state = self.state.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+        let next = State {
+            fingerprint,
+            ..state
+        };
+        self.commit(next, Then::Answer(Answer::Written(FINGERPRINT)));
+        Ok(Reply::Later)
+    }
+}

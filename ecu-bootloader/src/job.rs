@@ -1,0 +1,558 @@
+//! What the machine is made of besides its connection: journal, buffers, and the one job under way.
+//!
+//! A job is a chain of flash operations and slices of computation: each [`Work`] names what it waits
+//! for and, as [`Then`], what follows. There is one at a time, since a server has one request
+//! pending at a time; pages of a download are programmed beside it.
+
+use crate::boot::{BootReason, Decision, Evidence, Inputs, ResetCause, Verdict, decide};
+use crate::buffers::Buffers;
+use crate::counter::MonotonicCounter;
+use crate::download::Transfer;
+use crate::erase::Eraser;
+use crate::flash::{FlashError, FlashOp};
+use crate::head::{self, Head};
+use crate::journal::{Journal, Written};
+use crate::layout::SlotId;
+use crate::platform::Platform;
+use crate::reason::{Failure, Reason};
+use crate::state::{Progress, SlotState, State};
+use crate::transition;
+use crate::verify::{TableCache, Verification};
+use ecu_image::{ImageDigest, ImageVersion, SecurityCounter};
+use uds::nrc::Nrc;
+
+/// A positive response that a job leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The application reported a passed self-test.
+    SelfTest,
+    /// `71 01 id 00`.
+    Routine(u16),
+    /// `74 20 maxNumberOfBlockLength`.
+    Download,
+    /// `76 counter`.
+    Block(u8),
+    /// `77`.
+    Exit,
+    /// `6E did`.
+    Written(u16),
+    /// `62 ..`, with the progress now known.
+    Read(Dids),
+}
+
+/// The DIDs of a ReadDataByIdentifier request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dids {
+    pub(crate) ids: [u16; 8],
+    pub(crate) len: usize,
+    pub(crate) session: u8,
+    pub(crate) unlocked: bool,
+}
+
+/// What the machine waits for.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Idle,
+    /// The journal to hold `next`.
+    Commit {
+        next: State,
+        then: Then,
+    },
+    /// The eraser to finish.
+    Erase(Then),
+    /// Every queued page to be programmed.
+    Drain(Then),
+    /// A page buffer to become free.
+    Room(Then),
+    /// The signature of the head in RAM.
+    Signature,
+    /// The verification of the slot of the head at hand.
+    Verify(Verification, Purpose),
+    /// The first stored page that is not what the table says.
+    Scan {
+        page: u32,
+        then: Then,
+    },
+}
+
+/// What a verification is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The boot decision.
+    Boot,
+    /// 31 0202.
+    Check,
+    /// 31 FF01.
+    Dependencies,
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    Answer(Answer),
+    Decide,
+    Boot(SlotId, BootReason),
+    Stay(BootReason),
+    EraseMetadata,
+    ProgramHead,
+    MetadataStored,
+    BeginErase,
+    ErasePayload,
+    PayloadErased,
+    EraseFrontier,
+    RaiseCounter,
+    StartTransfer,
+    BeginCheck,
+    ScanFor(Dids),
+}
+
+/// Where the machine is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Reading the journal, verifying, deciding.
+    Starting,
+    /// Answering a tester.
+    Serving(BootReason),
+    /// The application runs.
+    Application,
+}
+
+/// What boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootTarget {
+    /// The slot.
+    pub slot: SlotId,
+    /// Where its plaintext lies in flash.
+    pub payload_address: u32,
+    /// Length of the plaintext in bytes.
+    pub payload_len: u32,
+    /// Where the image is linked to run.
+    pub load_address: u64,
+    /// Why it boots.
+    pub reason: BootReason,
+    /// The image.
+    pub digest: ImageDigest,
+    /// Its version.
+    pub version: ImageVersion,
+}
+
+/// The machine without its connection.
+#[derive(Debug)]
+pub(crate) struct Core<P, const PAGE: usize> {
+    pub(crate) platform: P,
+    pub(crate) journal: Journal,
+    pub(crate) journal_dead: bool,
+    /// The durable state; `None` where the ECU is not provisioned.
+    pub(crate) state: Option<State>,
+    pub(crate) cause: ResetCause,
+    pub(crate) programming: bool,
+    pub(crate) evidence: Evidence,
+    pub(crate) phase: Phase,
+    pub(crate) running: Option<BootTarget>,
+    pub(crate) boot_event: Option<BootTarget>,
+    pub(crate) self_tested: bool,
+    /// The last seed of SecurityAccess.
+    pub(crate) seed: Option<[u8; 16]>,
+    pub(crate) failure: Failure,
+    pub(crate) work: Work,
+    pub(crate) answer: Option<Result<Answer, Nrc>>,
+    pub(crate) eraser: Option<Eraser>,
+    pub(crate) buffers: Buffers<PAGE>,
+    pub(crate) table: TableCache,
+    /// The image at hand; always that of `head.slot` in flash or on its way there.
+    pub(crate) head: Option<Head>,
+    pub(crate) transfer: Option<Transfer>,
+    /// Pages of the receiving slot known to be durable; `None` after a reset, until scanned.
+    pub(crate) durable: Option<u32>,
+    /// Whether the sectors behind the durable pages must be erased before they are programmed.
+    pub(crate) dirty: bool,
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InFlight {
+    Journal,
+    Erase,
+    Page,
+}
+
+impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+    pub(crate) fn new(mut platform: P) -> Self {
+        let board = *platform.board();
+        let (flash, keys) = platform.flash_and_keys();
+        let (journal, found) = Journal::open(&board.layout, flash, keys);
+        Self {
+            platform,
+            journal,
+            journal_dead: false,
+            state: found.map(|found| found.state),
+            cause: ResetCause::PowerOn,
+            programming: false,
+            evidence: Evidence::default(),
+            phase: Phase::Starting,
+            running: None,
+            boot_event: None,
+            self_tested: false,
+            seed: None,
+            failure: Failure::NONE,
+            work: match found {
+                Some(found) if !found.witnessed => Work::Commit {
+                    next: found.state,
+                    then: Then::Decide,
+                },
+                _ => Work::Idle,
+            },
+            answer: None,
+            eraser: None,
+            buffers: Buffers::new(),
+            table: TableCache::new(),
+            head: None,
+            transfer: None,
+            durable: None,
+            dirty: false,
+            in_flight: None,
+        }
+    }
+
+    /// The first step after [`Core::new`].
+    pub(crate) fn start(&mut self, cause: ResetCause, programming: bool) {
+        self.cause = cause;
+        self.programming = programming;
+        match (&self.work, self.state) {
+            (_, None) => {
+                self.failure = Failure::new(Reason::NotProvisioned);
+                self.phase = Phase::Serving(BootReason::Recovery);
+            }
+            (Work::Commit { next, .. }, _) => {
+                let next = *next;
+                self.journal.write(&next, self.platform.keys());
+            }
+            _ => self.decide(),
+        }
+    }
+
+    /// The floor: the higher of the journal's order and the counter.
+    pub(crate) fn floor(&mut self) -> SecurityCounter {
+        let ordered = self.state.map_or(SecurityCounter(0), |state| state.floor);
+        ordered.max(self.platform.counter().read())
+    }
+
+    /// Journals `next` unless it is the state already, then goes on with `then`.
+    pub(crate) fn commit(&mut self, next: State, then: Then) {
+        if self.state == Some(next) {
+            return self.proceed(then);
+        }
+        if self.journal_dead {
+            return self.fail(then, Failure::new(Reason::Journal));
+        }
+        self.journal.write(&next, self.platform.keys());
+        self.work = Work::Commit { next, then };
+    }
+
+    fn decide(&mut self) {
+        let Some(state) = self.state else { return };
+        let floor = self.floor();
+        // The order is durable; a counter behind it is completed here. Where that fails the floor
+        // still holds, by the journal.
+        if self.platform.counter().raise_to(state.floor).is_err() {
+            self.failure = Failure::new(Reason::Counter);
+        }
+        let decision = decide(&Inputs {
+            state: &state,
+            cause: self.cause,
+            programming: self.programming,
+            floor,
+            two_update_slots: self.platform.board().layout.has_b(),
+            evidence: &self.evidence,
+        });
+        match decision {
+            Decision::Verify(slot) => self.verify_for_boot(slot),
+            Decision::Boot {
+                slot,
+                reason,
+                state,
+            } => self.settle(state, Then::Boot(slot, reason)),
+            Decision::Stay { reason, state } => self.settle(state, Then::Stay(reason)),
+        }
+    }
+
+    /// Journals a decision. An ECU whose journal cannot be written boots its confirmed image still,
+    /// but no trial: its attempts could not be counted.
+    fn settle(&mut self, next: State, then: Then) {
+        if !self.journal_dead {
+            return self.commit(next, then);
+        }
+        match then {
+            Then::Boot(slot, BootReason::Trial) => {
+                self.evidence.set(slot, Verdict::Bad);
+                self.decide();
+            }
+            _ => self.proceed(then),
+        }
+    }
+
+    fn verify_for_boot(&mut self, slot: SlotId) {
+        let digest = self
+            .state
+            .map_or(ImageDigest::ZERO, |state| state.digest(slot));
+        match self.load(slot, digest) {
+            Ok(()) => self.work = Work::Verify(Verification::new(false), Purpose::Boot),
+            Err(failure) => {
+                self.failure = failure;
+                self.evidence.set(slot, Verdict::Bad);
+                self.decide();
+            }
+        }
+    }
+
+    /// Loads a slot's head, which must be the image `digest`.
+    pub(crate) fn load(&mut self, slot: SlotId, digest: ImageDigest) -> Result<(), Failure> {
+        self.head = None;
+        let scratch = self.table.scratch();
+        let head = head::load(&mut self.platform, slot, digest, PAGE, scratch)?;
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// Goes on with what follows.
+    pub(crate) fn proceed(&mut self, then: Then) {
+        self.work = Work::Idle;
+        match then {
+            Then::Answer(answer) => self.answer = Some(Ok(answer)),
+            Then::Decide => self.decide(),
+            Then::Boot(slot, reason) => self.boot(slot, reason),
+            Then::Stay(reason) => self.phase = Phase::Serving(reason),
+            Then::EraseMetadata => self.erase_metadata(),
+            Then::ProgramHead => self.program_head(),
+            Then::MetadataStored => self.metadata_stored(),
+            Then::BeginErase => self.begin_erase(),
+            Then::ErasePayload => self.erase_payload(),
+            Then::PayloadErased => self.payload_erased(),
+            Then::EraseFrontier => self.erase_frontier(),
+            Then::RaiseCounter => self.raise_counter(),
+            Then::StartTransfer => self.start_transfer(),
+            Then::BeginCheck => self.begin_check(),
+            Then::ScanFor(dids) => self.scan_for(dids),
+        }
+    }
+
+    fn boot(&mut self, slot: SlotId, reason: BootReason) {
+        // The slot that boots is the last one verified. Should that ever not hold, it is verified.
+        let target = match &self.head {
+            Some(head) if head.slot == slot => self.target(head, reason),
+            _ => None,
+        };
+        let Some(target) = target else {
+            self.evidence.clear(slot);
+            return self.verify_for_boot(slot);
+        };
+        self.running = Some(target);
+        self.boot_event = Some(target);
+        self.phase = Phase::Application;
+    }
+
+    fn target(&self, head: &Head, reason: BootReason) -> Option<BootTarget> {
+        let place = self.platform.board().layout.slot(head.slot)?;
+        Some(BootTarget {
+            slot: head.slot,
+            payload_address: place.payload.address,
+            payload_len: head.header.layout().payload_len(),
+            load_address: head.header.load_address(),
+            reason,
+            digest: head.digest,
+            version: head.header.version,
+        })
+    }
+
+    fn raise_counter(&mut self) {
+        let floor = self.floor();
+        if self.platform.counter().raise_to(floor).is_err() {
+            self.failure = Failure::new(Reason::Counter);
+            self.answer = Some(Err(Nrc::GENERAL_PROGRAMMING_FAILURE));
+            return;
+        }
+        self.answer = Some(Ok(Answer::Routine(crate::server::SEAL)));
+    }
+
+    /// A job failed: the transfer ends, whoever asked gets 0x72 and FD02 the reason.
+    pub(crate) fn fail(&mut self, then: Then, failure: Failure) {
+        self.work = Work::Idle;
+        self.failure = failure;
+        match then {
+            Then::Decide | Then::Boot(..) | Then::Stay(_) => {
+                self.journal_dead = true;
+                self.decide();
+            }
+            _ => {
+                self.end_transfer();
+                self.answer = Some(Err(Nrc::GENERAL_PROGRAMMING_FAILURE));
+            }
+        }
+    }
+
+    /// Ends the transfer; pages that are authentic and queued are still programmed.
+    pub(crate) fn end_transfer(&mut self) {
+        self.transfer = None;
+        self.buffers.fill = 0;
+    }
+
+    /// One slice of computation; whether there is more.
+    pub(crate) fn step(&mut self) -> bool {
+        match core::mem::replace(&mut self.work, Work::Idle) {
+            Work::Signature => self.step_signature(),
+            Work::Verify(verification, purpose) => self.step_verify(verification, purpose),
+            Work::Scan { page, then } => self.step_scan(page, then),
+            Work::Erase(then) => {
+                self.work = Work::Erase(then);
+                return self.step_eraser();
+            }
+            waiting => {
+                self.work = waiting;
+                return false;
+            }
+        }
+        matches!(
+            self.work,
+            Work::Signature | Work::Verify(..) | Work::Scan { .. } | Work::Erase(_)
+        )
+    }
+
+    fn step_verify(&mut self, mut verification: Verification, purpose: Purpose) {
+        let Some(head) = &self.head else { return };
+        let slot = head.slot;
+        let result = verification.step(
+            &mut self.platform,
+            &mut self.table,
+            head,
+            self.buffers.data_mut(self.buffers.filling),
+        );
+        match result {
+            Ok(None) => self.work = Work::Verify(verification, purpose),
+            Ok(Some(verdict)) => {
+                self.evidence.set(slot, verdict);
+                self.verified(slot, purpose);
+            }
+            Err(failure) => {
+                self.failure = failure;
+                self.evidence.set(slot, Verdict::Bad);
+                match purpose {
+                    Purpose::Boot => self.decide(),
+                    Purpose::Check | Purpose::Dependencies => {
+                        self.answer = Some(Err(Nrc::GENERAL_PROGRAMMING_FAILURE));
+                    }
+                }
+            }
+        }
+    }
+
+    fn verified(&mut self, slot: SlotId, purpose: Purpose) {
+        let Some(state) = self.state else { return };
+        match purpose {
+            Purpose::Boot => self.decide(),
+            Purpose::Check => {
+                let next = if state.slot(slot).state == SlotState::Receiving {
+                    transition::staged(&state, slot)
+                } else {
+                    state
+                };
+                self.commit(next, Then::Answer(Answer::Routine(crate::server::CHECK)));
+            }
+            Purpose::Dependencies => self.dependencies_of_verified(slot),
+        }
+    }
+
+    /// The operation that the flash should do now, once.
+    pub(crate) fn poll_flash(&mut self) -> Option<FlashOp<'_>> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        if self.journal.is_writing() {
+            self.in_flight = Some(InFlight::Journal);
+            return self.journal.op();
+        }
+        if let Some((address, len)) = self.eraser.as_ref().and_then(Eraser::due) {
+            self.in_flight = Some(InFlight::Erase);
+            return Some(FlashOp::Erase { address, len });
+        }
+        let queued = self.buffers.front()?;
+        self.in_flight = Some(InFlight::Page);
+        Some(FlashOp::Program {
+            address: queued.address,
+            bytes: self.buffers.bytes(queued),
+        })
+    }
+
+    /// The operation of [`Core::poll_flash`] ended.
+    pub(crate) fn on_flash_done(&mut self, result: Result<(), FlashError>) {
+        match self.in_flight.take() {
+            None => {}
+            Some(InFlight::Journal) => self.on_journal_done(result),
+            Some(InFlight::Erase) => self.on_erase_done(result),
+            Some(InFlight::Page) => self.on_page_done(result),
+        }
+    }
+
+    fn on_journal_done(&mut self, result: Result<(), FlashError>) {
+        let written = self.journal.on_done(result);
+        if written == Written::NotYet {
+            return;
+        }
+        let Work::Commit { next, then } = core::mem::replace(&mut self.work, Work::Idle) else {
+            return;
+        };
+        if written == Written::Failed {
+            return self.fail(then, Failure::new(Reason::Journal));
+        }
+        self.state = Some(next);
+        self.proceed(then);
+    }
+
+    fn on_page_done(&mut self, result: Result<(), FlashError>) {
+        let Some(done) = self.buffers.pop() else {
+            return;
+        };
+        match result {
+            Ok(()) if done.payload => {
+                self.durable = self.durable.map(|pages| pages.saturating_add(1));
+            }
+            Ok(()) => {}
+            Err(FlashError) => self.page_failed(done.address),
+        }
+        let failed = result.is_err();
+        match core::mem::replace(&mut self.work, Work::Idle) {
+            Work::Drain(then) | Work::Room(then) if failed => {
+                self.fail(then, Failure::with(Reason::Flash, done.address));
+            }
+            Work::Drain(then) if self.buffers.is_drained() => self.proceed(then),
+            Work::Room(then) if self.buffers.has_room() => self.proceed(then),
+            other => self.work = other,
+        }
+    }
+
+    /// What was queued behind a failed page must not be programmed: pages are durable in order.
+    fn page_failed(&mut self, address: u32) {
+        self.failure = Failure::with(Reason::Flash, address);
+        self.buffers.drop_waiting();
+        self.durable = None;
+        self.dirty = true;
+        if let Some(transfer) = &mut self.transfer {
+            transfer.failed = true;
+        }
+    }
+
+    /// Waits until every queued page is programmed, then goes on.
+    pub(crate) fn drain(&mut self, then: Then) {
+        if self.buffers.is_drained() {
+            return self.proceed(then);
+        }
+        self.work = Work::Drain(then);
+    }
+
+    /// The slot that receives, with its metadata accepted.
+    pub(crate) fn receiving(&self) -> Option<(State, SlotId)> {
+        let state = self.state?;
+        let slot = state.find(SlotState::Receiving)?;
+        let accepted = !matches!(state.progress, Progress::None | Progress::MetadataBegun);
+        accepted.then_some((state, slot))
+    }
+}

@@ -1,0 +1,389 @@
+//! The bootloader as one machine.
+
+use uds::can::Frame;
+use uds::isotp::{self, Endpoint};
+use uds::server::{Addressing, Event as ServerEvent, Server};
+use uds::service::Session;
+use uds::time::{Duration, Instant, earliest};
+
+use crate::boot::{BootReason, ResetCause};
+use crate::flash::{FlashError, FlashOp};
+use crate::job::{Answer, Core, Phase};
+use crate::mailbox::{Handover, MAX_LEN, Reply, Request};
+use crate::platform::Platform;
+use crate::server::{RESPONSE_LEN, bus, mailbox};
+
+pub use crate::job::BootTarget;
+
+/// How long the bootloader stays without a session before it boots what it can.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What the board shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Start this image. The machine goes on serving its mailbox.
+    Boot(BootTarget),
+    /// Reset. With a handover: leave it in retained RAM for the next [`Bootloader::start`].
+    Reset {
+        /// Who waits for the programming session.
+        handover: Option<Handover>,
+    },
+}
+
+/// The bootloader of one ECU: `BLOCK` bytes hold the longest request, `PAGE` bytes each of the two
+/// page buffers.
+///
+/// A board calls, in a loop, after anything happened:
+///
+/// 1. the event: [`handle_frame`](Self::handle_frame), [`on_flash_done`](Self::on_flash_done),
+///    [`mailbox_request`](Self::mailbox_request), or [`handle_timeout`](Self::handle_timeout) when
+///    the deadline of `poll_timeout` has passed;
+/// 2. [`poll`](Self::poll) while it returns `true`, with a budget that lets frames wait no longer
+///    than the controller can hold them;
+/// 3. [`poll_flash`](Self::poll_flash): one operation at a time, then `on_flash_done`;
+/// 4. [`poll_transmit`](Self::poll_transmit), [`poll_mailbox`](Self::poll_mailbox) and
+///    [`poll_event`](Self::poll_event) until `None`.
+///
+/// After [`Event::Reset`] the machine is used up: the ECU resets and starts a new one. After
+/// [`Event::Boot`] the application has the bus; frames are ignored, the mailbox is served. An
+/// abnormal reset is learned from the [`ResetCause`] of the next start.
+pub struct Bootloader<P: Platform, const BLOCK: usize = 4095, const PAGE: usize = 4096> {
+    core: Core<P, PAGE>,
+    link: Endpoint<[u8; BLOCK], [u8; RESPONSE_LEN]>,
+    server: Server<[u8; RESPONSE_LEN]>,
+    handover: Option<Handover>,
+    serving: bool,
+    /// When to leave, without a session, for what can be booted.
+    idle_until: Option<Instant>,
+    reset: Option<Event>,
+    mail: [u8; MAX_LEN],
+    mail_len: usize,
+    /// Whether the application waits for the reply to a UDS request.
+    mail_expected: bool,
+}
+
+impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PAGE> {
+    /// Reads the journal. Buffers are checked when the board is compiled: a page buffer holds a
+    /// table page, a block no more than a page.
+    pub fn new(platform: P) -> Self {
+        const {
+            assert!(
+                PAGE >= 4096 && PAGE <= 65536,
+                "a page buffer holds a table page"
+            );
+            assert!(
+                BLOCK >= 256 && BLOCK <= 4096,
+                "a block holds at most a page"
+            );
+        }
+        let connection = platform.board().connection;
+        Self {
+            core: Core::new(platform),
+            link: Endpoint::new(connection, [0; BLOCK], [0; RESPONSE_LEN]),
+            server: Server::new(bus(), [0; RESPONSE_LEN]),
+            handover: None,
+            serving: false,
+            idle_until: None,
+            reset: None,
+            mail: [0; MAX_LEN],
+            mail_len: 0,
+            mail_expected: false,
+        }
+    }
+
+    /// The first call after [`Bootloader::new`]: why the ECU started, and what the application left
+    /// in retained RAM.
+    pub fn start(&mut self, now: Instant, cause: ResetCause, handover: Option<Handover>) {
+        // Only this ECU's own tester connection may be answered.
+        let own = self.core.platform.board().connection;
+        self.handover = handover.filter(|handover| {
+            handover.request_id == own.rx_id && handover.response_id == own.tx_id
+        });
+        self.core.start(cause, self.handover.is_some());
+        self.advance(now);
+    }
+
+    /// The board's parts.
+    pub const fn platform(&self) -> &P {
+        &self.core.platform
+    }
+
+    /// The board's parts.
+    pub const fn platform_mut(&mut self) -> &mut P {
+        &mut self.core.platform
+    }
+
+    /// The journal's state; `None` where the ECU is not provisioned.
+    pub const fn state(&self) -> Option<&crate::state::State> {
+        self.core.state.as_ref()
+    }
+
+    /// What runs, once it was booted.
+    pub const fn running(&self) -> Option<&BootTarget> {
+        self.core.running.as_ref()
+    }
+
+    /// A frame arrived.
+    pub fn handle_frame(&mut self, now: Instant, frame: &Frame) {
+        if !self.serving {
+            return;
+        }
+        self.link.handle_frame(now, frame);
+        self.advance(now);
+    }
+
+    /// The next frame to send.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
+        if !self.serving {
+            return None;
+        }
+        let frame = self.link.poll_transmit(now);
+        self.advance(now);
+        frame
+    }
+
+    /// The frame of [`Bootloader::poll_transmit`] is on the bus; only where the connection's
+    /// `Timeouts::n_a` has a value.
+    pub fn on_transmitted(&mut self, now: Instant) {
+        self.link.on_transmitted(now);
+        self.advance(now);
+    }
+
+    /// The next flash operation; `None` while one is under way.
+    pub fn poll_flash(&mut self) -> Option<FlashOp<'_>> {
+        self.core.poll_flash()
+    }
+
+    /// The flash operation ended.
+    pub fn on_flash_done(&mut self, now: Instant, result: Result<(), FlashError>) {
+        self.core.on_flash_done(result);
+        self.advance(now);
+    }
+
+    /// Computes: at most `budget` slices, each a page of digests and decryption or two Montgomery
+    /// multiplications. Whether there is more to compute.
+    pub fn poll(&mut self, now: Instant, budget: u32) -> bool {
+        let mut more = true;
+        for _ in 0..budget {
+            more = self.core.step();
+            if !more {
+                break;
+            }
+        }
+        self.advance(now);
+        more
+    }
+
+    /// The next deadline.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let server = self.server.poll_timeout();
+        if !self.serving {
+            return if self.core.in_application() {
+                server
+            } else {
+                None
+            };
+        }
+        earliest(earliest(server, self.link.poll_timeout()), self.idle_until)
+    }
+
+    /// Acts on every deadline that has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.serving {
+            self.link.handle_timeout(now);
+        }
+        self.server.handle_timeout(now);
+        self.advance(now);
+        if self.serving && self.idle_until.is_some_and(|until| now >= until) {
+            self.idle_until = None;
+            self.reset.get_or_insert(Event::Reset { handover: None });
+        }
+    }
+
+    /// What the board shall do.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(target) = self.core.boot_event.take() {
+            return Some(Event::Boot(target));
+        }
+        self.reset.take()
+    }
+
+    /// A message of the application ([`Request`]); one that is none is refused.
+    pub fn mailbox_request(&mut self, now: Instant, message: &[u8]) {
+        if !self.core.in_application() {
+            return self.reply(Reply::Refused);
+        }
+        match Request::parse(message) {
+            None => self.reply(Reply::Refused),
+            Some(Request::Uds { session, pdu }) => self.mailbox_uds(now, session, pdu),
+            Some(Request::SelfTestPassed) => self.self_test_passed(),
+            Some(Request::EnterProgramming(handover)) => {
+                self.reset = Some(Event::Reset {
+                    handover: Some(handover),
+                });
+            }
+            Some(Request::Reset) => self.reset = Some(Event::Reset { handover: None }),
+        }
+        self.advance(now);
+    }
+
+    /// The reply to the application ([`Reply`]).
+    pub fn poll_mailbox(&mut self) -> Option<&[u8]> {
+        let len = core::mem::take(&mut self.mail_len);
+        self.mail.get(..len).filter(|mail| !mail.is_empty())
+    }
+
+    fn reply(&mut self, reply: Reply<'_>) {
+        self.mail_len = reply.encode(&mut self.mail).unwrap_or(0);
+    }
+
+    fn mailbox_uds(&mut self, now: Instant, session: u8, pdu: &[u8]) {
+        if self.server.is_pending() {
+            let sid = pdu.first().copied().unwrap_or(0);
+            return self.reply(Reply::Uds(&[0x7F, sid, 0x21]));
+        }
+        if Session::new(session) != Some(self.server.session()) {
+            // The suppress bit: nobody waits for this response. Any change locks.
+            let change = [0x10, session | 0x80];
+            self.server
+                .on_pdu(now, Addressing::Physical, &change, &mut self.core);
+            if Session::new(session) != Some(self.server.session()) {
+                return self.reply(Reply::Refused);
+            }
+        }
+        if pdu.first() == Some(&0x10) {
+            return self.reply(Reply::Refused);
+        }
+        self.mail_expected = true;
+        self.server
+            .on_pdu(now, Addressing::Physical, pdu, &mut self.core);
+    }
+
+    fn self_test_passed(&mut self) {
+        self.core.self_tested = true;
+        if !matches!(self.core.work, crate::job::Work::Idle) {
+            return self.reply(Reply::Refused);
+        }
+        if self.core.healthy(Answer::SelfTest).is_err() {
+            self.reply(Reply::Refused);
+        }
+    }
+
+    /// Carries results from one part to the next until nothing moves.
+    fn advance(&mut self, now: Instant) {
+        self.follow_phase(now);
+        if self.serving {
+            self.receive(now);
+        }
+        self.finish_job(now);
+        self.send(now);
+        while let Some(event) = self.server.poll_event() {
+            match event {
+                ServerEvent::SessionChanged { .. } => self.core.end_transfer(),
+                ServerEvent::Reset => {
+                    self.reset.get_or_insert(Event::Reset { handover: None });
+                }
+            }
+        }
+        self.watch_idle(now);
+    }
+
+    /// The start has ended: serves the bus, or the mailbox.
+    fn follow_phase(&mut self, now: Instant) {
+        match self.core.phase {
+            Phase::Serving(reason) if !self.serving => {
+                self.serving = true;
+                if reason == BootReason::Programming {
+                    let room = [0; RESPONSE_LEN];
+                    self.server = Server::resume(bus(), room, now, Session::PROGRAMMING, true);
+                }
+            }
+            Phase::Application if self.core.boot_event.is_some() => {
+                self.server = Server::new(mailbox(), [0; RESPONSE_LEN]);
+            }
+            _ => {}
+        }
+    }
+
+    fn receive(&mut self, now: Instant) {
+        while let Some(event) = self.link.poll_event() {
+            match event {
+                isotp::Event::Started { .. } => self.server.on_receive_started(now),
+                isotp::Event::Received { functional } => {
+                    let addressing = if functional {
+                        Addressing::Functional
+                    } else {
+                        Addressing::Physical
+                    };
+                    let pdu = self.link.received();
+                    self.server.on_pdu(now, addressing, pdu, &mut self.core);
+                    self.idle_until = None;
+                }
+                isotp::Event::Sent { .. } => self.server.on_sent(now),
+                isotp::Event::Failed(error) => match error.direction() {
+                    isotp::Direction::Send => self.server.on_sent(now),
+                    isotp::Direction::Receive => self.server.on_receive_failed(now),
+                },
+            }
+        }
+    }
+
+    /// A job ended: completes the request that waits for it.
+    fn finish_job(&mut self, now: Instant) {
+        let Some(answer) = self.core.answer.take() else {
+            return;
+        };
+        if answer == Ok(Answer::SelfTest) {
+            return self.reply(Reply::Done);
+        }
+        if !self.server.is_pending() {
+            // The self-test's report failed in the flash: that request has another form of reply.
+            return self.reply(Reply::Refused);
+        }
+        let core = &mut self.core;
+        self.server
+            .complete(now, |response| core.outcome(answer, response));
+    }
+
+    fn send(&mut self, now: Instant) {
+        if self.serving {
+            while !self.link.is_sending() {
+                let Some(pdu) = self.server.poll_transmit() else {
+                    break;
+                };
+                if self.link.send(now, pdu).is_err() {
+                    self.server.on_sent(now);
+                }
+            }
+            return;
+        }
+        if !self.core.in_application() || !self.mail_expected {
+            return;
+        }
+        // One request has one reply: 0x78 is the application's to send.
+        while let Some(pdu) = self.server.poll_transmit() {
+            if !matches!(pdu, [0x7F, _, 0x78]) {
+                self.mail_len = Reply::Uds(pdu).encode(&mut self.mail).unwrap_or(0);
+                self.mail_expected = false;
+            }
+            self.server.on_sent(now);
+        }
+        if self.mail_expected && !self.server.is_pending() {
+            self.mail_expected = false;
+            self.reply(Reply::Uds(&[]));
+        }
+    }
+
+    /// A bootloader that somebody entered does not stay when nobody talks to it. In recovery there
+    /// is nothing to leave for.
+    fn watch_idle(&mut self, now: Instant) {
+        let leaves = self.core.phase == Phase::Serving(BootReason::Programming);
+        let idle = leaves && self.server.session() == Session::DEFAULT && !self.server.is_pending();
+        if !idle {
+            self.idle_until = None;
+        } else if self.idle_until.is_none() {
+            self.idle_until = Some(now + IDLE);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Provisioning, once, in the factory: the factory slot and the first journal record.
+//!
+//! Not part of the running bootloader: it takes the packed image whole and a function that performs
+//! flash operations. The image's digest is pinned in the journal.
+
+use core::fmt;
+
+use ecu_image::{Header, SequenceNumber, TABLE_PAGE_LEN, TablePage};
+
+use crate::flash::{FlashError, FlashOp};
+use crate::head::{HEAD_LEN, Head, examine, fits, page_address, table_address};
+use crate::journal;
+use crate::keys::KeyStore;
+use crate::layout::{METADATA_HEAD, Region, SlotId};
+use crate::platform::Board;
+use crate::reason::{Failure, Reason};
+use crate::state::State;
+use ecu_image::SecurityCounter;
+
+/// Why an ECU was not provisioned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvisionError {
+    /// Image or grant are not for this ECU, or not intact.
+    Image(Failure),
+    /// The flash refused.
+    Flash(FlashError),
+}
+
+impl fmt::Display for ProvisionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(failure) => write!(f, "image or grant refused: {:?}", failure.reason),
+            Self::Flash(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ProvisionError {}
+
+impl From<FlashError> for ProvisionError {
+    fn from(error: FlashError) -> Self {
+        Self::Flash(error)
+    }
+}
+
+impl From<Failure> for ProvisionError {
+    fn from(failure: Failure) -> Self {
+        Self::Image(failure)
+    }
+}
+
+/// Writes the factory slot from a packed image and its grant, then the first journal record with
+/// `floor`. `scratch` holds a page and at least [`METADATA_HEAD`] bytes. The signature is verified
+/// at every boot, not here.
+///
+/// # Errors
+/// The image is not for this ECU or damaged, or the flash refuses. It may be repeated.
+pub fn provision(
+    board: &Board,
+    keys: &mut impl KeyStore,
+    image: &[u8],
+    grant: &[u8],
+    floor: SecurityCounter,
+    scratch: &mut [u8],
+    mut perform: impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
+) -> Result<(), ProvisionError> {
+    let head = stage_head(board, keys, image, grant, scratch)?;
+    let place = board
+        .layout
+        .slot(SlotId::Factory)
+        .ok_or(Failure::new(Reason::HeaderSlot))?;
+    let [first, second] = board.layout.journal();
+    for region in [first, second, place.metadata, place.payload] {
+        erase(region, &mut perform)?;
+    }
+    let bytes = scratch
+        .get(..usize_of(METADATA_HEAD))
+        .ok_or(Failure::new(Reason::HeaderSize))?;
+    perform(FlashOp::Program {
+        address: place.metadata.address,
+        bytes,
+    })?;
+    write_image(board, keys, &head, image, scratch, &mut perform)?;
+    let mut state = State::provisioned(head.digest, floor);
+    state.grant_sequence = SequenceNumber(head.sequence.get());
+    journal::initialise(&board.layout, &state, keys, &mut perform)?;
+    Ok(())
+}
+
+/// Grant and header, examined, in `scratch`.
+fn stage_head(
+    board: &Board,
+    keys: &mut impl KeyStore,
+    image: &[u8],
+    grant: &[u8],
+    scratch: &mut [u8],
+) -> Result<Head, Failure> {
+    let short = Failure::new(Reason::MetadataLength);
+    let header = image.get(..ecu_image::HEADER_LEN).ok_or(short)?;
+    let limit = scratch.len();
+    let out = scratch.get_mut(..usize_of(METADATA_HEAD)).ok_or(short)?;
+    out.fill(0);
+    if grant.len() != ecu_image::GRANT_LEN {
+        return Err(short);
+    }
+    for (to, from) in out.iter_mut().zip(grant.iter().chain(header)) {
+        *to = *from;
+    }
+    let head = out.get(..HEAD_LEN).unwrap_or(&[]);
+    let head = examine(head, SlotId::Factory, limit, board, keys)?;
+    fits(&head.header, SlotId::Factory, board)?;
+    Ok(head)
+}
+
+/// Table pages, then every page: authenticated, decrypted, programmed.
+fn write_image(
+    board: &Board,
+    keys: &mut impl KeyStore,
+    head: &Head,
+    image: &[u8],
+    scratch: &mut [u8],
+    perform: &mut impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
+) -> Result<(), ProvisionError> {
+    let layout = *head.header.layout();
+    let short = Failure::new(Reason::MetadataLength);
+    let (_, rest) = image.split_at_checked(ecu_image::HEADER_LEN).ok_or(short)?;
+    let (table, pages) = rest
+        .split_at_checked(usize_of(layout.table_len()))
+        .ok_or(short)?;
+    if pages.len() != usize_of(layout.ciphertext_len()) {
+        return Err(short.into());
+    }
+    let (tables, _) = table.as_chunks::<TABLE_PAGE_LEN>();
+    for (index, bytes) in (0..).zip(tables) {
+        let bad = Failure::with(Reason::TablePage, index);
+        TablePage::authenticate(bytes, index, head.header.table_digests()).ok_or(bad)?;
+        let address = table_address(board, head.slot, index).ok_or(bad)?;
+        perform(FlashOp::Program { address, bytes })?;
+    }
+    for (page, bytes) in (0..).zip(pages.chunks(head.page_size())) {
+        let bad = Failure::with(Reason::Page, page);
+        if !is_in_table(tables, &head.header, page, bytes) {
+            return Err(bad.into());
+        }
+        let out = scratch.get_mut(..bytes.len()).ok_or(bad)?;
+        out.copy_from_slice(bytes);
+        let key = Failure::new(Reason::GrantKey);
+        let iv = keys.page_iv(&head.header.iv_seed, page).map_err(|_| key)?;
+        keys.cbc_decrypt(&iv, out).map_err(|_| key)?;
+        let address = page_address(board, head, page).ok_or(bad)?;
+        perform(FlashOp::Program {
+            address,
+            bytes: out,
+        })?;
+    }
+    Ok(())
+}
+
+fn is_in_table(tables: &[[u8; TABLE_PAGE_LEN]], header: &Header, page: u32, bytes: &[u8]) -> bool {
+    (0..).zip(tables).any(|(index, table)| {
+        TablePage::authenticate(table, index, header.table_digests())
+            .is_some_and(|table| table.authentic(page, bytes))
+    })
+}
+
+fn erase(
+    region: Region,
+    perform: &mut impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
+) -> Result<(), FlashError> {
+    let mut offset = 0;
+    while let Some(address) = region.address_of(offset, region.sector) {
+        perform(FlashOp::Erase {
+            address,
+            len: region.sector,
+        })?;
+        offset = offset.saturating_add(region.sector);
+    }
+    Ok(())
+}
+
+fn usize_of(value: u32) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

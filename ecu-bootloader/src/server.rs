@@ -1,0 +1,336 @@
+//! The service tables of the ECU profile and the handler behind them: one for the tester on the bus,
+//! one for requests that the application passes on. The code that serves them is the same.
+
+use uds::nrc::Nrc;
+use uds::server::{
+    Config, Context, Handler, Length, Outcome, SecurityConfig, ServiceEntry, SubFunctionEntry,
+};
+use uds::service::{SecurityLevel, ServiceId, Session};
+use uds::time::{Duration, Instant};
+
+use crate::access;
+use crate::download::Reply;
+use crate::identify::{FINGERPRINT, Read};
+use crate::job::{Answer, Core, Dids};
+use crate::platform::Platform;
+
+/// 31 01 0203 checkProgrammingPreconditions.
+pub const PRECONDITIONS: u16 = 0x0203;
+/// 31 01 FF00 eraseMemory.
+pub const ERASE: u16 = 0xFF00;
+/// 31 01 0202 checkMemory.
+pub const CHECK: u16 = 0x0202;
+/// 31 01 FF01 checkProgrammingDependencies.
+pub const DEPENDENCIES: u16 = 0xFF01;
+/// 31 01 0210 activate.
+pub const ACTIVATE: u16 = 0x0210;
+/// 31 01 0211 confirmHealthy.
+pub const HEALTHY: u16 = 0x0211;
+/// 31 01 0212 seal.
+pub const SEAL: u16 = 0x0212;
+/// 31 01 0213 revert.
+pub const REVERT: u16 = 0x0213;
+
+const ALL: &[Session] = &[Session::DEFAULT, Session::EXTENDED, Session::PROGRAMMING];
+const NOT_PROGRAMMING: &[Session] = &[Session::DEFAULT, Session::EXTENDED];
+const NOT_DEFAULT: &[Session] = &[Session::EXTENDED, Session::PROGRAMMING];
+const PROGRAMMING: &[Session] = &[Session::PROGRAMMING];
+
+const fn sub(value: u8, sessions: &'static [Session], len: usize) -> SubFunctionEntry {
+    SubFunctionEntry::new(value, sessions, Length::exactly(len))
+}
+
+const SESSION_CONTROL: &[SubFunctionEntry] = &[
+    sub(1, ALL, 2).functional(),
+    sub(2, ALL, 2),
+    sub(3, ALL, 2).functional(),
+];
+const RESET: &[SubFunctionEntry] = &[sub(1, ALL, 2), sub(2, ALL, 2), sub(3, ALL, 2)];
+const DTC_INFORMATION: &[SubFunctionEntry] =
+    &[sub(1, NOT_PROGRAMMING, 3), sub(2, NOT_PROGRAMMING, 3)];
+const ACCESS: &[SubFunctionEntry] = &[
+    sub(1, NOT_DEFAULT, 2),
+    sub(2, NOT_DEFAULT, 2 + access::KEY_LEN),
+];
+const COMMUNICATION: &[SubFunctionEntry] = &[
+    sub(0, NOT_DEFAULT, 3).functional(),
+    sub(1, NOT_DEFAULT, 3).functional(),
+    sub(2, NOT_DEFAULT, 3).functional(),
+    sub(3, NOT_DEFAULT, 3).functional(),
+];
+const ROUTINE: &[SubFunctionEntry] = &[sub(1, ALL, 4)];
+const PRESENT: &[SubFunctionEntry] = &[sub(0, ALL, 2).functional()];
+const DTC_SETTING: &[SubFunctionEntry] = &[
+    SubFunctionEntry::new(1, NOT_DEFAULT, Length::at_least(2)).functional(),
+    SubFunctionEntry::new(2, NOT_DEFAULT, Length::at_least(2)).functional(),
+];
+
+const fn plain(service: ServiceId, sessions: &'static [Session], length: Length) -> ServiceEntry {
+    ServiceEntry::new(service, sessions, length)
+}
+
+const fn with(
+    service: ServiceId,
+    sessions: &'static [Session],
+    entries: &'static [SubFunctionEntry],
+) -> ServiceEntry {
+    ServiceEntry::with_sub_functions(service, sessions, entries)
+}
+
+/// What the bootloader serves on the bus.
+static BUS_SERVICES: &[ServiceEntry] = &[
+    with(ServiceId::DIAGNOSTIC_SESSION_CONTROL, ALL, SESSION_CONTROL),
+    with(ServiceId::ECU_RESET, ALL, RESET),
+    plain(
+        ServiceId::CLEAR_DIAGNOSTIC_INFORMATION,
+        NOT_PROGRAMMING,
+        Length::exactly(4),
+    ),
+    with(
+        ServiceId::READ_DTC_INFORMATION,
+        NOT_PROGRAMMING,
+        DTC_INFORMATION,
+    ),
+    plain(ServiceId::READ_DATA_BY_IDENTIFIER, ALL, Length::at_least(3)).functional(),
+    with(ServiceId::SECURITY_ACCESS, NOT_DEFAULT, ACCESS),
+    with(ServiceId::COMMUNICATION_CONTROL, NOT_DEFAULT, COMMUNICATION),
+    plain(
+        ServiceId::WRITE_DATA_BY_IDENTIFIER,
+        PROGRAMMING,
+        Length::at_least(4),
+    )
+    .secured(SecurityLevel::ONE),
+    with(ServiceId::ROUTINE_CONTROL, ALL, ROUTINE),
+    plain(
+        ServiceId::REQUEST_DOWNLOAD,
+        PROGRAMMING,
+        Length::exactly(11),
+    )
+    .secured(SecurityLevel::ONE),
+    plain(ServiceId::TRANSFER_DATA, PROGRAMMING, Length::at_least(2)).secured(SecurityLevel::ONE),
+    plain(
+        ServiceId::REQUEST_TRANSFER_EXIT,
+        PROGRAMMING,
+        Length::exactly(1),
+    )
+    .secured(SecurityLevel::ONE),
+    with(ServiceId::TESTER_PRESENT, ALL, PRESENT),
+    with(ServiceId::CONTROL_DTC_SETTING, NOT_DEFAULT, DTC_SETTING),
+];
+
+/// What comes through the mailbox. Session control only keeps the session of the application's
+/// server in step; the application never passes it on.
+static MAILBOX_SERVICES: &[ServiceEntry] = &[
+    with(ServiceId::DIAGNOSTIC_SESSION_CONTROL, ALL, SESSION_CONTROL),
+    plain(ServiceId::READ_DATA_BY_IDENTIFIER, ALL, Length::at_least(3)),
+    with(ServiceId::SECURITY_ACCESS, NOT_DEFAULT, ACCESS),
+    with(ServiceId::ROUTINE_CONTROL, ALL, ROUTINE),
+];
+
+const SECURITY: SecurityConfig = SecurityConfig {
+    seed_len: access::SEED_LEN,
+    attempts: 3,
+    delay: Duration::from_secs(10),
+};
+
+/// The server on the bus.
+pub(crate) const fn bus() -> Config {
+    let mut config = Config::new(BUS_SERVICES);
+    config.security = Some(SECURITY);
+    config
+}
+
+/// The server behind the mailbox. S3 is kept by the application, whose session comes with each
+/// request.
+pub(crate) const fn mailbox() -> Config {
+    let mut config = Config::new(MAILBOX_SERVICES);
+    config.security = Some(SECURITY);
+    config.s3 = Duration::from_secs(3600);
+    config
+}
+
+/// Bytes for the longest response: three DIDs of the longest content.
+pub(crate) const RESPONSE_LEN: usize = 252;
+
+impl<P: Platform, const PAGE: usize> Handler for Core<P, PAGE> {
+    fn handle(
+        &mut self,
+        _now: Instant,
+        context: Context,
+        request: &[u8],
+        response: &mut [u8],
+    ) -> Outcome {
+        match self.dispatch(context, request, response) {
+            Ok(outcome) => outcome,
+            Err(nrc) => Outcome::Negative(nrc),
+        }
+    }
+
+    fn make_seed(
+        &mut self,
+        _now: Instant,
+        _level: SecurityLevel,
+        record: &[u8],
+        seed: &mut [u8],
+    ) -> Result<(), Nrc> {
+        if !record.is_empty() {
+            return Err(Nrc::REQUEST_OUT_OF_RANGE);
+        }
+        self.platform.random(seed);
+        self.seed = seed.try_into().ok();
+        Ok(())
+    }
+
+    fn verify_key(&mut self, _now: Instant, level: SecurityLevel, key: &[u8]) -> bool {
+        match self.seed.take() {
+            Some(seed) => access::is_right(self.platform.keys(), &seed, level, key),
+            None => false,
+        }
+    }
+}
+
+impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+    fn dispatch(
+        &mut self,
+        context: Context,
+        request: &[u8],
+        response: &mut [u8],
+    ) -> Result<Outcome, Nrc> {
+        let sid = request.first().copied().map_or(ServiceId(0), ServiceId);
+        // The table has checked the lengths that name parameters here.
+        let parameter = request.get(1).copied().unwrap_or(0) & 0x7F;
+        let reply = match sid {
+            ServiceId::DIAGNOSTIC_SESSION_CONTROL => return Ok(Outcome::Positive(0)),
+            ServiceId::ECU_RESET => {
+                let len = put(response, &[parameter])?;
+                return Ok(Outcome::PositiveThenReset(len));
+            }
+            ServiceId::CLEAR_DIAGNOSTIC_INFORMATION => return clear_dtcs(request),
+            ServiceId::READ_DTC_INFORMATION => return read_dtcs(parameter, response),
+            ServiceId::COMMUNICATION_CONTROL | ServiceId::CONTROL_DTC_SETTING => {
+                return put(response, &[parameter]).map(Outcome::Positive);
+            }
+            ServiceId::READ_DATA_BY_IDENTIFIER => {
+                let dids = dids(context, request)?;
+                return match self.read(dids, response)? {
+                    Read::Now(len) => Ok(Outcome::Positive(len)),
+                    Read::Later => Ok(self.later(response)),
+                };
+            }
+            ServiceId::WRITE_DATA_BY_IDENTIFIER => self.write_did_request(request)?,
+            ServiceId::ROUTINE_CONTROL => {
+                let id = match *request {
+                    [_, _, high, low] => u16::from_be_bytes([high, low]),
+                    _ => return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT),
+                };
+                self.routine(context, id)?
+            }
+            ServiceId::REQUEST_DOWNLOAD => self.request_download(request)?,
+            ServiceId::TRANSFER_DATA => self.transfer_data(request)?,
+            ServiceId::REQUEST_TRANSFER_EXIT => self.transfer_exit()?,
+            _ => return Err(Nrc::SERVICE_NOT_SUPPORTED),
+        };
+        match reply {
+            Reply::Now(answer) => self.write_answer(answer, response).map(Outcome::Positive),
+            Reply::Later => Ok(self.later(response)),
+        }
+    }
+
+    /// Pending, unless the job ended at once.
+    fn later(&mut self, response: &mut [u8]) -> Outcome {
+        match self.answer.take() {
+            None => Outcome::Pending,
+            Some(answer) => self.outcome(answer, response),
+        }
+    }
+
+    /// The outcome of a job that has ended.
+    pub(crate) fn outcome(&mut self, answer: Result<Answer, Nrc>, response: &mut [u8]) -> Outcome {
+        match answer.and_then(|answer| self.write_answer(answer, response)) {
+            Ok(len) => Outcome::Positive(len),
+            Err(nrc) => Outcome::Negative(nrc),
+        }
+    }
+
+    /// Writes a positive response; its length.
+    fn write_answer(&mut self, answer: Answer, response: &mut [u8]) -> Result<usize, Nrc> {
+        match answer {
+            Answer::SelfTest | Answer::Exit => put(response, &[]),
+            Answer::Routine(id) => {
+                let [high, low] = id.to_be_bytes();
+                let status = if id == PRECONDITIONS {
+                    self.platform.preconditions()
+                } else {
+                    0
+                };
+                put(response, &[1, high, low, status])
+            }
+            Answer::Download => {
+                let [high, low] = self.max_block_length().to_be_bytes();
+                put(response, &[0x20, high, low])
+            }
+            Answer::Block(counter) => put(response, &[counter]),
+            Answer::Written(id) => put(response, &id.to_be_bytes()),
+            Answer::Read(dids) => self.write_dids(dids, response),
+        }
+    }
+
+    /// 2E: the fingerprint alone is writable.
+    fn write_did_request(&mut self, request: &[u8]) -> Result<Reply, Nrc> {
+        let [_, high, low, content @ ..] = request else {
+            return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
+        };
+        if u16::from_be_bytes([*high, *low]) != FINGERPRINT {
+            return Err(Nrc::REQUEST_OUT_OF_RANGE);
+        }
+        let content = content
+            .try_into()
+            .map_err(|_| Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT)?;
+        self.write_fingerprint(content)
+    }
+}
+
+/// Writes the bytes after the service identifier; the whole length.
+fn put(response: &mut [u8], bytes: &[u8]) -> Result<usize, Nrc> {
+    let len = bytes.len().saturating_add(1);
+    response
+        .get_mut(1..len)
+        .ok_or(Nrc::RESPONSE_TOO_LONG)?
+        .copy_from_slice(bytes);
+    Ok(len)
+}
+
+fn dids(context: Context, request: &[u8]) -> Result<Dids, Nrc> {
+    let (pairs, rest) = request.get(1..).unwrap_or(&[]).as_chunks::<2>();
+    let mut ids = [0; 8];
+    if !rest.is_empty() || pairs.is_empty() || pairs.len() > ids.len() {
+        return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
+    }
+    for (id, pair) in ids.iter_mut().zip(pairs) {
+        *id = u16::from_be_bytes(*pair);
+    }
+    Ok(Dids {
+        ids,
+        len: pairs.len(),
+        session: context.session.value(),
+        unlocked: context.unlocked.is_some(),
+    })
+}
+
+/// 14: a bootloader stores no DTCs; all groups are clear.
+fn clear_dtcs(request: &[u8]) -> Result<Outcome, Nrc> {
+    match request {
+        [_, 0xFF, 0xFF, 0xFF] => Ok(Outcome::Positive(1)),
+        _ => Err(Nrc::REQUEST_OUT_OF_RANGE),
+    }
+}
+
+/// 19 01: no DTC, ISO 14229-1 format. 19 02: none.
+fn read_dtcs(report: u8, response: &mut [u8]) -> Result<Outcome, Nrc> {
+    let bytes: &[u8] = if report == 1 {
+        &[1, 0xFF, 1, 0, 0]
+    } else {
+        &[report, 0xFF]
+    };
+    put(response, bytes).map(Outcome::Positive)
+}
