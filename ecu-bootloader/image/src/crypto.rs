@@ -127,13 +127,24 @@ impl MacKey {
 }
 
 /// The content key of an image.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum ContentKey {
     /// For AES-128-CBC.
     Aes128([u8; 16]),
     /// For AES-256-CBC.
     Aes256([u8; 32]),
 }
+
+impl Drop for ContentKey {
+    fn drop(&mut self) {
+        match self {
+            Self::Aes128(key) => key.zeroize(),
+            Self::Aes256(key) => key.zeroize(),
+        }
+    }
+}
+
+impl ZeroizeOnDrop for ContentKey {}
 
 impl fmt::Debug for ContentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
