@@ -60,10 +60,17 @@ impl fmt::Display for UnixTime {
         let text = i64::try_from(self.0)
             .ok()
             .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-            .and_then(|time| time.format(FORMAT).ok())
-            .unwrap_or_else(|| format!("{} s", self.0));
+            .map_or_else(|| format!("{} s", self.0), written);
         f.pad(&text)
     }
+}
+
+/// The text of [`FORMAT`]; the crate's own formatting needs std.
+fn written(time: OffsetDateTime) -> String {
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second) = time.to_hms();
+    let month = u8::from(month);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 impl Serialize for UnixTime {
