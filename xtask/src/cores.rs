@@ -24,6 +24,13 @@ const CRATES: [(&str, bool); 4] = [
     ("campaign", true),
 ];
 
+/// Whether it builds is the question here, not how fast it runs.
+const UNOPTIMISED: [&str; 3] = [
+    "profile.dev.opt-level=0",
+    "profile.dev.debug=0",
+    "profile.dev.package.'*'.opt-level=0",
+];
+
 /// Who compiles for bare metal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Toolchain {
@@ -86,13 +93,13 @@ fn command(toolchain: Toolchain, target: &str, package: &str, alloc: bool) -> Co
     };
     command.args([
         "build",
-        "--quiet",
         "--locked",
         "--package",
         package,
         "--target",
         target,
     ]);
+    command.args(UNOPTIMISED.iter().flat_map(|setting| ["--config", setting]));
     // Apart, since the two compilers are of different versions.
     command
         .arg("--target-dir")
