@@ -1,0 +1,481 @@
+//! The vehicle transaction: all ECUs on the new images, or all on the old ones.
+//!
+//! A pure machine. [`Engine::poll_command`] writes each decision to the journal before it hands out
+//! the command that carries it out, so a restart finds every effect announced; the jobs behind the
+//! commands are idempotent, so an effect announced may be repeated. After COMMIT the only way is
+//! forward, before it any failure reverts every ECU.
+
+mod plan;
+mod record;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use ecu_image::ImageDigest;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use uds::time::{Instant, earliest};
+
+pub use plan::{Plan, PlannedEcu, Policy, Running};
+pub use record::{CampaignState, Cost, JobDone, Phase, Record};
+pub use report::{CampaignReport, EcuReport, EcuResult, Report};
+
+use crate::flash::{Failure, Job, Step, What};
+
+/// The journal could not make a record durable: nothing may go on.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal cannot be written: {0}")]
+pub struct JournalError(pub String);
+
+/// Where records become durable.
+pub trait Journal {
+    /// Returns when the record would survive a loss of power.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]: the record may or may not be there, and the transaction must not go on.
+    fn append(&mut self, record: &Record) -> Result<(), JournalError>;
+}
+
+impl Journal for Vec<Record> {
+    fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.push(record.clone());
+        Ok(())
+    }
+}
+
+/// What is to be done. ECUs and buses by their index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Start a job; its end comes back through [`Engine::on_job_end`].
+    Start(usize, Job),
+    /// End the job that runs on this ECU as soon as it can be interrupted.
+    Cancel(usize),
+    /// Stop fault memory and normal communication on this bus: programming begins.
+    Quiet(usize),
+    /// Resume them: programming has ended.
+    Wake(usize),
+}
+
+/// How far an ECU has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Unchanged,
+    Pending,
+    Staged,
+    Activated,
+    Healthy,
+    Sealed,
+    Reverted,
+}
+
+#[derive(Debug)]
+struct Ecu {
+    bus: usize,
+    progress: Progress,
+    /// The ECU holds something of the new image, or may.
+    touched: bool,
+    /// `touched` before the job that runs.
+    touched_before: bool,
+    running: Option<Job>,
+    cancelled: bool,
+    /// Tries of a job that must converge, in this run.
+    tries: u32,
+    not_before: Option<Instant>,
+    failure: Option<Failure>,
+    version: Option<String>,
+    cost: Cost,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Engine {
+    plan: Plan,
+    policy: Policy,
+    buses: Vec<String>,
+    quiet: Vec<bool>,
+    phase: Phase,
+    /// An ECU's failure before COMMIT, or a cancellation, waits to be decided upon.
+    failed: bool,
+    ecus: Vec<Ecu>,
+    commands: VecDeque<Command>,
+    rng: StdRng,
+}
+
+impl Engine {
+    /// A transaction that stands where `records` end: none for a new one.
+    #[must_use]
+    pub fn new(plan: Plan, policy: Policy, records: &[Record], seed: u64) -> Self {
+        let mut buses: Vec<String> = Vec::new();
+        let ecus = plan
+            .ecus
+            .iter()
+            .map(|ecu| {
+                let bus = buses.iter().position(|bus| *bus == ecu.bus);
+                let bus = bus.unwrap_or_else(|| {
+                    buses.push(ecu.bus.clone());
+                    buses.len() - 1
+                });
+                Ecu::new(bus, ecu.unchanged)
+            })
+            .collect();
+        let mut engine = Self {
+            quiet: vec![false; buses.len()],
+            plan,
+            policy,
+            buses,
+            phase: Phase::Staging,
+            failed: false,
+            ecus,
+            commands: VecDeque::new(),
+            rng: StdRng::seed_from_u64(seed),
+        };
+        for record in records {
+            engine.apply(record);
+        }
+        for ecu in &mut engine.ecus {
+            // Jobs that ran when the records end are started again; tries count per run.
+            ecu.running = None;
+            ecu.tries = 0;
+        }
+        engine
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The names behind bus indices.
+    #[must_use]
+    pub fn buses(&self) -> &[String] {
+        &self.buses
+    }
+
+    /// Where the transaction stands.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The next thing to do; `None` until an event or [`Engine::poll_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]: drop the machine; a new one from the journal goes on.
+    pub fn poll_command(
+        &mut self,
+        now: Instant,
+        journal: &mut impl Journal,
+    ) -> Result<Option<Command>, JournalError> {
+        for ecu in &mut self.ecus {
+            ecu.not_before = ecu.not_before.filter(|due| now < *due);
+        }
+        loop {
+            if let Some(command) = self.commands.pop_front() {
+                return Ok(Some(command));
+            }
+            let Some(record) = self.decide() else {
+                return Ok(None);
+            };
+            journal.append(&record)?;
+            self.apply(&record);
+            self.carry_out(&record);
+        }
+    }
+
+    /// The job on `ecu` has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`], as for [`Engine::poll_command`].
+    pub fn on_job_end(
+        &mut self,
+        now: Instant,
+        ecu: usize,
+        result: Result<JobDone, Failure>,
+        cost: Cost,
+        journal: &mut impl Journal,
+    ) -> Result<(), JournalError> {
+        let Some(job) = self.ecus.get_mut(ecu).and_then(|ecu| ecu.running.take()) else {
+            return Ok(());
+        };
+        let result = result.and_then(|done| self.check_reverted(ecu, job, done));
+        let failed = result.is_err();
+        let record = Record::End {
+            ecu,
+            job,
+            result,
+            cost,
+        };
+        journal.append(&record)?;
+        self.apply(&record);
+        if failed {
+            self.delay(now, ecu);
+        }
+        self.wake_buses();
+        Ok(())
+    }
+
+    /// The operator does not want the campaign any more. Without effect after COMMIT.
+    pub fn cancel(&mut self) {
+        self.failed = true;
+    }
+
+    /// When [`Engine::poll_command`] is due again without an event.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = |ecu: &&Ecu| ecu.running.is_none() && self.next_job(ecu).is_some();
+        let due = self.ecus.iter().filter(waiting).map(|ecu| ecu.not_before);
+        due.fold(None, earliest)
+    }
+
+    /// How the run ended: the transaction is done, or nothing more can be done in this run.
+    #[must_use]
+    pub fn finished(&self) -> Option<CampaignState> {
+        if let Phase::Done(state) = self.phase {
+            return Some(state);
+        }
+        let converging = matches!(self.phase, Phase::Sealing | Phase::Reverting);
+        let stuck = |ecu: &Ecu| ecu.running.is_none() && self.next_job(ecu).is_none();
+        let idle = self.commands.is_empty() && self.ecus.iter().all(stuck);
+        (converging && idle && !self.converged()).then_some(CampaignState::Incomplete)
+    }
+
+    /// The next decision.
+    fn decide(&self) -> Option<Record> {
+        let reached = |progress| {
+            let done = |ecu: &Ecu| ecu.progress == Progress::Unchanged || ecu.progress == progress;
+            self.ecus.iter().all(done)
+        };
+        match self.phase {
+            Phase::Staging | Phase::Activating | Phase::AwaitingHealthy if self.failed => {
+                return Some(Record::Revert);
+            }
+            Phase::Staging if reached(Progress::Staged) => return Some(Record::AllStaged),
+            Phase::Activating if reached(Progress::Activated) => return Some(Record::AllActivated),
+            Phase::AwaitingHealthy if reached(Progress::Healthy) => return Some(Record::Commit),
+            Phase::Sealing if self.converged() => {
+                return Some(Record::Done(CampaignState::Completed));
+            }
+            Phase::Reverting if self.converged() => {
+                return Some(Record::Done(CampaignState::Reverted));
+            }
+            Phase::Done(_) => return None,
+            _ => {}
+        }
+        self.ecus.iter().enumerate().find_map(|(index, ecu)| {
+            let job = self.next_job(ecu)?;
+            let due = ecu.not_before.is_none();
+            let free = job != Job::Stage || self.staging_on(ecu.bus) < self.policy.parallel_per_bus;
+            (ecu.running.is_none() && due && free).then_some(Record::Start { ecu: index, job })
+        })
+    }
+
+    /// What an idle ECU still needs in this phase and run.
+    fn next_job(&self, ecu: &Ecu) -> Option<Job> {
+        let converging = ecu.tries < self.policy.converge_attempts;
+        match (self.phase, ecu.progress) {
+            (_, Progress::Unchanged | Progress::Sealed | Progress::Reverted) => None,
+            (Phase::Staging, Progress::Pending) => Some(Job::Stage),
+            (Phase::Activating, Progress::Staged) => Some(Job::Activate),
+            (Phase::AwaitingHealthy, Progress::Activated) => Some(Job::AwaitHealthy),
+            // An ECU that lost the new image after COMMIT gets it again.
+            (Phase::Sealing, Progress::Pending) if converging => Some(Job::Stage),
+            (Phase::Sealing, Progress::Staged) if converging => Some(Job::Activate),
+            (Phase::Sealing, Progress::Activated) if converging => Some(Job::AwaitHealthy),
+            (Phase::Sealing, Progress::Healthy) if converging => Some(Job::Seal),
+            (Phase::Reverting, _) if ecu.touched && converging => Some(Job::Revert),
+            _ => None,
+        }
+    }
+
+    /// Whether sealing or reverting has reached every ECU.
+    fn converged(&self) -> bool {
+        self.ecus.iter().all(|ecu| match self.phase {
+            Phase::Reverting => !ecu.touched && ecu.running.is_none(),
+            _ => matches!(ecu.progress, Progress::Unchanged | Progress::Sealed),
+        })
+    }
+
+    fn staging_on(&self, bus: usize) -> usize {
+        let staging = |ecu: &&Ecu| ecu.bus == bus && ecu.running == Some(Job::Stage);
+        self.ecus.iter().filter(staging).count()
+    }
+
+    /// What a record means for the state: the same live and after a restart.
+    fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Start { ecu, job } => {
+                if let Some(ecu) = self.ecus.get_mut(*ecu) {
+                    ecu.start(*job);
+                }
+            }
+            Record::End {
+                ecu,
+                job,
+                result,
+                cost,
+            } => {
+                let committed = self.phase == Phase::Sealing;
+                let reverting = self.phase == Phase::Reverting;
+                if let Some(ecu) = self.ecus.get_mut(*ecu) {
+                    ecu.end(*job, result, *cost, committed);
+                    self.failed |= result.is_err() && !reverting && !committed;
+                }
+            }
+            Record::AllStaged => self.phase = Phase::Activating,
+            Record::AllActivated => self.phase = Phase::AwaitingHealthy,
+            Record::Commit => self.phase = Phase::Sealing,
+            Record::Revert => self.phase = Phase::Reverting,
+            Record::Done(state) => self.phase = Phase::Done(*state),
+        }
+    }
+
+    /// The commands that a record announces.
+    fn carry_out(&mut self, record: &Record) {
+        match record {
+            Record::Start { ecu: index, job } => {
+                let Some(bus) = self.ecus.get(*index).map(|ecu| ecu.bus) else {
+                    return;
+                };
+                // Only before the first of a bus: 10 03 to all would end a programming session.
+                if *job == Job::Stage && self.staging_on(bus) == 1 {
+                    self.commands.push_back(Command::Quiet(bus));
+                    self.set_quiet(bus, true);
+                }
+                self.commands.push_back(Command::Start(*index, *job));
+            }
+            Record::Revert => {
+                for (index, ecu) in self.ecus.iter_mut().enumerate() {
+                    if ecu.running.is_some() && !ecu.cancelled {
+                        ecu.cancelled = true;
+                        self.commands.push_back(Command::Cancel(index));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn set_quiet(&mut self, bus: usize, quiet: bool) {
+        if let Some(flag) = self.quiet.get_mut(bus) {
+            *flag = quiet;
+        }
+    }
+
+    /// Buses on which nothing is being staged, nor will be, carry their normal traffic again.
+    fn wake_buses(&mut self) {
+        for bus in 0..self.buses.len() {
+            let more = |ecu: &Ecu| ecu.bus == bus && self.next_job(ecu) == Some(Job::Stage);
+            let more = !self.failed && self.ecus.iter().any(more);
+            let quiet = self.quiet.get(bus).copied().unwrap_or(false);
+            if quiet && !more && self.staging_on(bus) == 0 {
+                self.set_quiet(bus, false);
+                self.commands.push_back(Command::Wake(bus));
+            }
+        }
+    }
+
+    /// A job that must converge is tried again later.
+    fn delay(&mut self, now: Instant, index: usize) {
+        let jitter: f64 = self.rng.random_range(0.0..0.25);
+        let Some(ecu) = self.ecus.get_mut(index) else {
+            return;
+        };
+        let pause = self.policy.converge_backoff * (1 << ecu.tries.saturating_sub(1).min(6));
+        ecu.not_before = match self.phase {
+            Phase::Sealing => Some(now + pause + pause.mul_f64(jitter)),
+            Phase::Reverting if ecu.tries > 0 => Some(now + pause + pause.mul_f64(jitter)),
+            _ => None,
+        };
+    }
+
+    /// A revert must end on the image that ran before, where that is known.
+    fn check_reverted(&self, ecu: usize, job: Job, done: JobDone) -> Result<JobDone, Failure> {
+        let before = self.plan.ecus.get(ecu).map(|ecu| ecu.from.image);
+        let none = ImageDigest::ZERO;
+        let expected = before.filter(|image| *image != none);
+        if job != Job::Revert
+            || done.running == none
+            || expected.is_none_or(|image| image == done.running)
+        {
+            return Ok(done);
+        }
+        Err(Failure {
+            step: Step::AwaitBoot,
+            what: What::WrongContent("neither the new nor the previous image runs".into()),
+            touched: true,
+        })
+    }
+}
+
+impl Ecu {
+    fn new(bus: usize, unchanged: bool) -> Self {
+        Self {
+            bus,
+            progress: if unchanged {
+                Progress::Unchanged
+            } else {
+                Progress::Pending
+            },
+            touched: false,
+            touched_before: false,
+            running: None,
+            cancelled: false,
+            tries: 0,
+            not_before: None,
+            failure: None,
+            version: None,
+            cost: Cost::default(),
+        }
+    }
+
+    fn start(&mut self, job: Job) {
+        self.running = Some(job);
+        self.cancelled = false;
+        self.not_before = None;
+        // Until its end is known a job may have done all or nothing.
+        self.touched_before = self.touched;
+        self.touched = true;
+    }
+
+    fn end(&mut self, job: Job, result: &Result<JobDone, Failure>, cost: Cost, committed: bool) {
+        self.running = None;
+        self.cost.bytes += cost.bytes;
+        self.cost.micros += cost.micros;
+        match result {
+            Ok(done) => {
+                self.version = done.version.clone().or(self.version.take());
+                self.tries = 0;
+                self.progress = match job {
+                    Job::Stage => Progress::Staged,
+                    Job::Activate => Progress::Activated,
+                    Job::AwaitHealthy => Progress::Healthy,
+                    Job::Seal => Progress::Sealed,
+                    Job::Revert => Progress::Reverted,
+                    Job::Inventory | Job::Precheck => self.progress,
+                };
+                self.touched = job != Job::Revert;
+            }
+            Err(failure) => {
+                self.touched = self.touched_before || failure.touched;
+                if failure.what == What::Cancelled {
+                    return;
+                }
+                self.tries += 1;
+                let gone = matches!(failure.what, What::NotRunning | What::FellBack(_));
+                if committed && gone {
+                    self.progress = Progress::Pending;
+                }
+                // The first reason counts: what follows from a revert does not explain it.
+                if job != Job::Revert || self.failure.is_none() {
+                    self.failure = Some(failure.clone());
+                }
+            }
+        }
+    }
+}

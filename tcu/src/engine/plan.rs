@@ -1,0 +1,67 @@
+//! What a transaction is about: written to the journal before its first effect, so that a restart
+//! needs nothing else.
+
+use ecu_image::{Digest, ImageDigest};
+use serde::{Deserialize, Serialize};
+use uds::time::Duration;
+
+/// A verified campaign, resolved for this vehicle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The campaign's id.
+    pub campaign: String,
+    /// The ECUs of the campaign, in the order of the vehicle's configuration.
+    pub ecus: Vec<PlannedEcu>,
+}
+
+/// One ECU of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedEcu {
+    /// Its name in the vehicle's configuration.
+    pub name: String,
+    /// Its bus in the vehicle's configuration.
+    pub bus: String,
+    /// The image to install.
+    pub image: ImageDigest,
+    /// SHA-256 of the packed image, which names its file in the cache.
+    pub artifact: Digest,
+    /// The install grant, hexadecimal.
+    pub grant: String,
+    /// What the ECU ran before, as it said.
+    pub from: Running,
+    /// The new image's version.
+    pub to_version: String,
+    /// The new image runs already and is sealed: nothing to do.
+    pub unchanged: bool,
+}
+
+/// What an ECU runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its version, F195.
+    pub version: String,
+    /// Its image, FD01; zero where the ECU runs none.
+    pub image: ImageDigest,
+}
+
+/// Bounds of a transaction.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// ECUs that are staged at the same time on one bus.
+    pub parallel_per_bus: usize,
+    /// How often sealing or reverting an ECU is tried in one run before the vehicle is left
+    /// incomplete.
+    pub converge_attempts: u32,
+    /// Pause before the second of those, doubled for each further one.
+    pub converge_backoff: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            parallel_per_bus: 1,
+            converge_attempts: 5,
+            converge_backoff: Duration::from_secs(1),
+        }
+    }
+}

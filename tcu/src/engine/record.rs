@@ -1,0 +1,95 @@
+//! The journal's records: every decision of the transaction, in order.
+
+use ecu_image::ImageDigest;
+use serde::{Deserialize, Serialize};
+
+use crate::flash::{Failure, Job};
+
+/// How a campaign ended, or stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CampaignState {
+    /// All ECUs run the new images, sealed.
+    Completed,
+    /// Refused before any ECU was touched.
+    Rejected,
+    /// All ECUs are as they were.
+    Reverted,
+    /// An ECU does not answer or does not converge; the next run goes on.
+    Incomplete,
+}
+
+/// Where the transaction stands.
+///
+/// ```text
+/// Staging > Activating > AwaitingHealthy > COMMIT > Sealing > Done(Completed)
+///     \________\______________\______________> Reverting > Done(Reverted)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Images are brought into the ECUs.
+    Staging,
+    /// All are staged; each ECU is told to try its image.
+    Activating,
+    /// All are tried; each reports healthy.
+    AwaitingHealthy,
+    /// All were healthy and COMMIT is durable: only forward from here.
+    Sealing,
+    /// An ECU failed before COMMIT: everything goes back.
+    Reverting,
+    /// The end.
+    Done(CampaignState),
+}
+
+/// What a job that succeeded leaves in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobDone {
+    /// The version that runs, where the job read it.
+    pub version: Option<String>,
+    /// The image that runs.
+    pub running: ImageDigest,
+}
+
+/// What a job has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Page bytes sent and accepted, those sent again included.
+    pub bytes: u64,
+    /// Time from its first request to its end.
+    pub micros: u64,
+}
+
+/// One record. Each is durable before what it announces happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Record {
+    /// A job is about to start on an ECU of the plan.
+    Start {
+        /// The ECU's index in the plan.
+        ecu: usize,
+        /// The job.
+        job: Job,
+    },
+    /// The job has ended.
+    End {
+        /// The ECU's index in the plan.
+        ecu: usize,
+        /// The job.
+        job: Job,
+        /// How.
+        result: Result<JobDone, Failure>,
+        /// What it has cost.
+        cost: Cost,
+    },
+    /// All ECUs are staged.
+    AllStaged,
+    /// All ECUs try their image.
+    AllActivated,
+    /// All ECUs are healthy. The point of no return.
+    Commit,
+    /// An ECU failed before COMMIT, or the operator cancelled: everything goes back.
+    Revert,
+    /// The end.
+    Done(CampaignState),
+}

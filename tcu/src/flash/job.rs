@@ -1,0 +1,165 @@
+//! What an ECU is asked to do, with what, and what comes of it.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use ecu_image::ImageDigest;
+use serde::{Deserialize, Serialize};
+use uds::time::Duration;
+
+use crate::profile::BootStatus;
+
+/// A job on one ECU. Each is idempotent: it asks the ECU where it stands and does what is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Job {
+    /// Read serial, hardware, version and boot status.
+    Inventory,
+    /// Inventory, then ask whether the programming preconditions are met.
+    Precheck,
+    /// Bring the image into the ECU and have it checked.
+    Stage,
+    /// Let the staged image be tried.
+    Activate,
+    /// Wait until the image on trial reports healthy.
+    AwaitHealthy,
+    /// Make the healthy image final.
+    Seal,
+    /// Go back to the image before, or drop what is staged.
+    Revert,
+}
+
+/// Random access to a packed image.
+pub trait ImageSource: Send + Sync {
+    /// Fills `buffer` from byte `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the bytes from being read, an end before `buffer` is full included.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl ImageSource for File {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+}
+
+impl ImageSource for Vec<u8> {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buffer.len())?))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A verified image, ready to be sent, with the grant of one ECU.
+#[derive(Clone)]
+pub struct Target {
+    /// The image's identity.
+    pub image: ImageDigest,
+    /// The install grant.
+    pub grant: Vec<u8>,
+    /// Length of header and table pages: where the ciphertext starts in the packed image.
+    pub metadata_len: u32,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Number of pages.
+    pub page_count: u32,
+    /// The packed image.
+    pub source: Arc<dyn ImageSource>,
+}
+
+impl Target {
+    /// Length of all ciphertext pages.
+    #[must_use]
+    pub fn payload_len(&self) -> u32 {
+        self.page_size.saturating_mul(self.page_count)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Target({:?}, {} pages of {})",
+            self.image, self.page_count, self.page_size
+        )
+    }
+}
+
+/// Bounds of a job.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How often a job is started without coming further before it fails.
+    pub attempts: u32,
+    /// Pause before the second start, doubled for each further one.
+    pub backoff: Duration,
+    /// Pause after "required time delay not expired".
+    pub lockout: Duration,
+    /// Longest time from a reset to the first useful answer.
+    pub boot_timeout: Duration,
+    /// Longest time from activation to a healthy report.
+    pub health_timeout: Duration,
+    /// Pause between two looks at a booting ECU.
+    pub poll_interval: Duration,
+    /// The largest request that the transport carries.
+    pub max_request_len: usize,
+    /// F15A: date YY MM DD in BCD and the tester, 7 bytes.
+    pub fingerprint: [u8; 10],
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            backoff: Duration::from_millis(500),
+            lockout: Duration::from_secs(10),
+            boot_timeout: Duration::from_secs(10),
+            health_timeout: Duration::from_secs(60),
+            poll_interval: Duration::from_millis(100),
+            max_request_len: 16_384,
+            fingerprint: *b"\x00\x00\x00CANOPUS",
+        }
+    }
+}
+
+/// What a job that succeeded has learnt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The last boot status.
+    pub status: BootStatus,
+    /// F195, where the job read it.
+    pub version: Option<String>,
+    /// F18C, where the job read it.
+    pub serial: Option<String>,
+    /// F191, where the job read it.
+    pub hardware: Option<String>,
+}
+
+/// What happens on the way, for progress display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A step begins. Blocks are not announced one by one.
+    Step(super::Step),
+    /// The ECU accepted ciphertext up to `done` of `total` bytes.
+    Transferred {
+        /// Bytes accepted, counted from the first page.
+        done: u32,
+        /// All bytes.
+        total: u32,
+    },
+    /// The job starts again after a failure.
+    Retry {
+        /// Which start this will be, from 2 on.
+        attempt: u32,
+        /// Why.
+        failure: super::Failure,
+    },
+}

@@ -1,0 +1,59 @@
+//! Jobs on all ECUs of a vehicle at once, and the transaction above them: still without I/O.
+//!
+//! [`Jobs`] holds a UDS client and at most one running job per ECU; [`Transaction`] adds the engine
+//! and its journal. A driver carries PDUs between [`Vehicle`] and the buses, real or simulated:
+//! after any `handle_*` it calls [`Vehicle::poll_transmit`] until `None` and sleeps until
+//! [`Vehicle::poll_timeout`]. It reports the end of each transmission by [`Vehicle::handle_sent`] or
+//! [`Vehicle::handle_fault`].
+
+mod bus;
+mod jobs;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use uds::client::TransportFault;
+use uds::time::Instant;
+
+pub use jobs::{EcuSetup, Event, JobEnd, Jobs};
+pub use transaction::Transaction;
+
+/// Where a PDU goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// The physical address of an ECU, by its index.
+    Ecu(usize),
+    /// The functional address of a bus, by its index.
+    Bus(usize),
+}
+
+/// A PDU to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: Address,
+    /// Its bytes.
+    pub pdu: Vec<u8>,
+}
+
+/// What a driver drives.
+pub trait Vehicle {
+    /// A PDU came from an ECU.
+    fn handle_pdu(&mut self, now: Instant, ecu: usize, pdu: &[u8]);
+    /// The first frame of a longer PDU came from an ECU.
+    fn handle_receive_started(&mut self, now: Instant, ecu: usize);
+    /// A PDU of [`Vehicle::poll_transmit`] is on the bus.
+    fn handle_sent(&mut self, now: Instant, to: Address);
+    /// A PDU could not be sent, or one that had begun could not be received.
+    fn handle_fault(&mut self, now: Instant, to: Address, fault: TransportFault);
+    /// Time has passed.
+    fn handle_timeout(&mut self, now: Instant);
+    /// The next PDU to send.
+    fn poll_transmit(&mut self, now: Instant) -> Option<Transmit>;
+    /// When [`Vehicle::handle_timeout`] is due.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// What has happened, oldest first.
+    fn poll_event(&mut self) -> Option<Event>;
+    /// Whether nothing is left to do.
+    fn is_finished(&self) -> bool;
+}
