@@ -31,3 +31,31 @@ wait_for() {
         sleep 0.1
     done
 }
+
+# start_ecu: the ECU that prepare.sh made, on the virtual interface can0; returns when it is heard.
+# Its flash is a fresh copy, so every case begins with the factory firmware. Sets ECU_PID.
+start_ecu() {
+    ip link add dev can0 type vcan
+    ip link set dev can0 up
+    # A burst of ISO-TP must not be dropped by the interface's own queue.
+    ip link set dev can0 txqueuelen 2000
+    cp "$PREPARED"/ecu.nor* /tmp/
+    candump -n 1 -T 100000 can0,510:7FF >/tmp/heartbeat &
+    local heard=$!
+    "$BIN/virtual-ecu" run --config "$PREPARED/ecu.json" --flash /tmp/ecu.nor --bus can0 \
+        --json >"$SHARE/ecu.log" 2>&1 &
+    ECU_PID=$!
+    trap 'stop_ecu' EXIT
+    wait "$heard"
+    grep -q 510 /tmp/heartbeat || {
+        echo "the ECU's application was not heard"
+        return 1
+    }
+}
+
+stop_ecu() {
+    kill "$ECU_PID" || true
+    wait "$ECU_PID" || true
+    ip link delete dev can0
+    cat "$SHARE/ecu.log"
+}
