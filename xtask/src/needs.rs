@@ -20,7 +20,8 @@ const fn need(package: &'static str, program: &'static str) -> Need {
 }
 
 /// Needed by every run of the tests.
-pub(crate) const BASE: [Need; 5] = [
+pub(crate) const BASE: [Need; 6] = [
+    need("g++", "c++"),
     need("gcc", "cc"),
     need("libc6-dev", "cc"),
     need("openssl", "openssl"),

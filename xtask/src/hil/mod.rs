@@ -40,12 +40,36 @@ const fn case(name: &'static str, limit_s: u32, about: &'static str) -> Case {
 
 /// All cases, in the order in which they run.
 const CASES: [Case; 6] = [
-    case("vcan-setup", 120, "vcan-setup.sh: up, again, FD, down, and a kernel without vcan"),
-    case("isotp-matrix", 300, "our ISO-TP and the kernel's talk to each other"),
-    case("uds-rs-example", 120, "the example program of uds-rs on our client, import changed"),
-    case("udsoncan-flash", 240, "udsoncan with can-isotp flashes a packed image"),
-    case("install-kernel", 400, "six ECUs get new firmware over the kernel's ISO-TP"),
-    case("install-isotp", 400, "the same over our ISO-TP on raw sockets"),
+    case(
+        "vcan-setup",
+        120,
+        "vcan-setup.sh: up, again, FD, down, and a kernel without vcan",
+    ),
+    case(
+        "isotp-matrix",
+        300,
+        "our ISO-TP and the kernel's talk to each other",
+    ),
+    case(
+        "uds-rs-example",
+        120,
+        "the example program of uds-rs on our client, import changed",
+    ),
+    case(
+        "udsoncan-flash",
+        240,
+        "udsoncan with can-isotp flashes a packed image",
+    ),
+    case(
+        "install-kernel",
+        400,
+        "six ECUs get new firmware over the kernel's ISO-TP",
+    ),
+    case(
+        "install-isotp",
+        400,
+        "the same over our ISO-TP on raw sockets",
+    ),
 ];
 
 /// What a run in the guest needs: built, fetched and unpacked.

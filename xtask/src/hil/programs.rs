@@ -89,7 +89,10 @@ fn prepared() -> PathBuf {
 /// Makes it on the host, where keys are generated faster.
 fn prepare_ecu(deadline: Instant, tally: &mut Tally) -> Result<()> {
     let mut prepare = program("bash", &["hil/guest/prepare.sh"]);
-    prepare.arg(prepared()).env("BIN", paths::release()).env("APP", paths::ecu_app());
+    prepare
+        .arg(prepared())
+        .env("BIN", paths::release())
+        .env("APP", paths::ecu_app());
     run(prepare, deadline, tally)
 }
 
