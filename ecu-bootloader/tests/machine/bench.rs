@@ -1,0 +1,418 @@
+//! An ECU on a virtual clock: the machine, a modelled flash, and a tester at the other end of the
+//! CAN frames. Nothing sleeps; time goes on when nothing else can happen.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ecu_bootloader::boot::{BootReason, ResetCause};
+use ecu_bootloader::counter::JournaledCounter;
+use ecu_bootloader::flash::{FlashError, FlashOp, FlashRead};
+use ecu_bootloader::keys::SoftKeyStore;
+use ecu_bootloader::layout::{Layout, SlotId};
+use ecu_bootloader::mailbox::{Handover, Reply, Request};
+use ecu_bootloader::platform::{Board, Parts};
+use ecu_bootloader::provision::provision;
+use ecu_bootloader::{BootTarget, Bootloader, Event, access};
+use ecu_image::pss::{PublicKey, SoftwareVerifier};
+use ecu_image::{LogicalBlock, SecurityCounter};
+use nor::{Geometry, Nor};
+use uds::can::{CanId, Frame};
+use uds::isotp::{self, Endpoint};
+use uds::service::SecurityLevel;
+use uds::time::{Instant, earliest};
+
+use crate::images::{self, Image};
+
+/// The flash, shared by the machine that reads it and the bench that performs operations.
+#[derive(Clone)]
+pub struct SharedNor(pub Rc<RefCell<Nor>>);
+
+impl FlashRead for SharedNor {
+    fn read(&mut self, address: u32, buffer: &mut [u8]) -> Result<(), FlashError> {
+        self.0.borrow().read(address, buffer).map_err(|_| FlashError)
+    }
+}
+
+type Seeds = fn(&mut [u8]);
+type Board1 =
+    Parts<SharedNor, SoftKeyStore, JournaledCounter, SoftwareVerifier<Vec<PublicKey>>, Seeds>;
+pub type Machine = Bootloader<Board1, 4095, 4096>;
+
+/// Power failed at the armed operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerLost;
+
+/// A response, or `None` where none came.
+pub type Response = Result<Option<Vec<u8>>, PowerLost>;
+
+/// What an ECU under test is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub geometry: Geometry,
+    pub layout: Layout,
+}
+
+impl Setup {
+    pub fn new(two_update_slots: bool) -> Self {
+        Self::with(Geometry::uniform_4k(1 << 20), 4096, 4, two_update_slots)
+    }
+
+    pub fn with(geometry: Geometry, sector: u32, word: u32, two_update_slots: bool) -> Self {
+        let layout = Layout::uniform(0, sector, word, 1, 64 * 1024, two_update_slots).unwrap();
+        Self { geometry, layout }
+    }
+}
+
+pub struct Bench {
+    pub nor: Rc<RefCell<Nor>>,
+    pub ecu: Machine,
+    pub now: Instant,
+    pub booted: Option<BootTarget>,
+    pub reset: Option<Option<Handover>>,
+    pub pending_seen: usize,
+    tester: Endpoint<Vec<u8>, Vec<u8>>,
+    busy_until: Option<(Instant, Result<(), FlashError>)>,
+    power_lost: bool,
+    board: Board,
+}
+
+fn ids() -> (CanId, CanId, CanId) {
+    let id = |raw| CanId::standard(raw).unwrap();
+    (id(0x7E0), id(0x7E8), id(0x7DF))
+}
+
+pub fn board(layout: Layout) -> Board {
+    let (request, response, functional) = ids();
+    let mut connection = isotp::Config::fd(response, request);
+    connection.functional_id = Some(functional);
+    Board {
+        layout,
+        hardware_id: images::HARDWARE.parse().unwrap(),
+        serial: images::SERIAL.parse().unwrap(),
+        vin: *b"WVWZZZ1JZXW000001",
+        supplier: "canopus",
+        boot_software: "boot 0.1.0",
+        logical_block: LogicalBlock::APPLICATION,
+        max_block_length: 4095,
+        allow_rsa_2048: true,
+        connection,
+    }
+}
+
+pub fn keys() -> SoftKeyStore {
+    SoftKeyStore::new(
+        images::wrap_key(),
+        images::grant_key(),
+        images::journal_key(),
+        images::access_key(),
+    )
+}
+
+fn seeds(seed: &mut [u8]) {
+    seed.fill(0xA5);
+}
+
+fn machine(board: Board, nor: &Rc<RefCell<Nor>>) -> Machine {
+    Bootloader::new(Parts {
+        board,
+        flash: SharedNor(Rc::clone(nor)),
+        keys: keys(),
+        counter: JournaledCounter,
+        signatures: SoftwareVerifier::new(vec![images::public_key()]),
+        random: seeds as Seeds,
+    })
+}
+
+fn tester() -> Endpoint<Vec<u8>, Vec<u8>> {
+    let (request, response, functional) = ids();
+    let mut config = isotp::Config::fd(request, response);
+    config.functional_id = Some(functional);
+    Endpoint::new(config, vec![0; 4095], vec![0; 4095])
+}
+
+/// Performs an operation on the modelled flash; how long it takes.
+pub fn perform(nor: &mut Nor, op: FlashOp<'_>) -> Result<Duration, nor::FlashError> {
+    match op {
+        FlashOp::Erase { address, len } => {
+            let sector = nor.geometry().sector_of(address).unwrap().size;
+            assert_eq!(sector, len, "one sector an operation");
+            nor.erase(address)
+        }
+        FlashOp::Program { address, bytes } => nor.program(address, bytes),
+    }
+}
+
+impl Bench {
+    /// A provisioned ECU that was just switched on and has run to its first event.
+    pub fn new(setup: &Setup, factory: &Image, floor: u32) -> Self {
+        let mut nor = Nor::in_memory(setup.geometry.clone());
+        let board = board(setup.layout);
+        provision(
+            &board,
+            &mut keys(),
+            &factory.packed,
+            &factory.grant,
+            SecurityCounter(floor),
+            &mut [0; 4096],
+            |op| perform(&mut nor, op).map(drop).map_err(|_| FlashError),
+        )
+        .unwrap();
+        let mut bench = Self::on(board, nor);
+        bench.start(ResetCause::PowerOn, None).unwrap();
+        bench
+    }
+
+    /// An ECU with this flash, not started.
+    pub fn on(board: Board, nor: Nor) -> Self {
+        let nor = Rc::new(RefCell::new(nor));
+        Self {
+            ecu: machine(board, &nor),
+            nor,
+            now: Instant::from_millis(1),
+            booted: None,
+            reset: None,
+            pending_seen: 0,
+            tester: tester(),
+            busy_until: None,
+            power_lost: false,
+            board,
+        }
+    }
+
+    /// Resets and runs until something boots, or the bootloader serves.
+    pub fn start(&mut self, cause: ResetCause, handover: Option<Handover>) -> Result<(), PowerLost> {
+        self.nor.borrow_mut().power_on();
+        self.ecu = machine(self.board, &self.nor);
+        self.tester = tester();
+        self.booted = None;
+        self.reset = None;
+        self.busy_until = None;
+        self.power_lost = false;
+        self.ecu.start(self.now, cause, handover);
+        for _ in 0..100_000 {
+            if !self.turn()? {
+                return Ok(());
+            }
+        }
+        panic!("the start does not end");
+    }
+
+    /// Power off and on.
+    pub fn power_cycle(&mut self) -> Result<(), PowerLost> {
+        self.start(ResetCause::PowerOn, None)
+    }
+
+    /// Performs the reset that the machine asked for.
+    pub fn follow_reset(&mut self) -> Result<(), PowerLost> {
+        let handover = self.reset.take().expect("a reset was asked for");
+        let handover = handover.map(|handover| Handover::parse(&handover.encode()).unwrap());
+        self.start(ResetCause::Software, handover)
+    }
+
+    /// Lets everything that can happen now happen once; whether anything did.
+    fn turn(&mut self) -> Result<bool, PowerLost> {
+        let mut moved = false;
+        while let Some(frame) = self.tester.poll_transmit(self.now) {
+            self.ecu.handle_frame(self.now, &frame);
+            moved = true;
+        }
+        while let Some(frame) = self.ecu.poll_transmit(self.now) {
+            self.tester.handle_frame(self.now, &frame);
+            moved = true;
+        }
+        if self.ecu.poll(self.now, 1) {
+            self.now = self.now + Duration::from_micros(300);
+            moved = true;
+        }
+        moved |= self.turn_flash()?;
+        while let Some(event) = self.ecu.poll_event() {
+            moved = true;
+            match event {
+                Event::Boot(target) => self.booted = Some(target),
+                Event::Reset { handover } => self.reset = Some(handover),
+            }
+        }
+        if !moved {
+            // Flash in progress is something that happens; timers are the caller's.
+            if let Some((until, _)) = self.busy_until {
+                self.pass_to(until);
+                return Ok(true);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn turn_flash(&mut self) -> Result<bool, PowerLost> {
+        if let Some((until, result)) = self.busy_until {
+            if until > self.now {
+                return Ok(false);
+            }
+            self.busy_until = None;
+            self.ecu.on_flash_done(self.now, result);
+            return Ok(true);
+        }
+        let nor = &self.nor;
+        let Some(result) = self.ecu.poll_flash().map(|op| perform(&mut nor.borrow_mut(), op)) else {
+            return Ok(false);
+        };
+        match result {
+            Ok(time) => self.busy_until = Some((self.now + time, Ok(()))),
+            Err(nor::FlashError::PowerLost) => {
+                self.power_lost = true;
+                return Err(PowerLost);
+            }
+            Err(error) => {
+                let violations = self.nor.borrow().violations();
+                assert_eq!(violations, 0, "the machine misuses the flash: {error}");
+                self.busy_until = Some((self.now, Err(FlashError)));
+            }
+        }
+        Ok(true)
+    }
+
+    fn pass_to(&mut self, at: Instant) {
+        let timer = earliest(self.ecu.poll_timeout(), self.tester.poll_timeout());
+        self.now = self.now.max(earliest(Some(at), timer).unwrap_or(at));
+        self.ecu.handle_timeout(self.now);
+        self.tester.handle_timeout(self.now);
+    }
+
+    /// Lets this much time pass.
+    pub fn pass(&mut self, time: Duration) -> Result<(), PowerLost> {
+        let end = self.now + time;
+        while self.now < end {
+            if !self.turn()? {
+                self.pass_to(end);
+            }
+        }
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// Sends a request and waits for the final response.
+    pub fn request(&mut self, pdu: &[u8]) -> Response {
+        self.tester.send(self.now, pdu).unwrap();
+        self.response()
+    }
+
+    /// Sends a functionally addressed request.
+    pub fn functional(&mut self, pdu: &[u8]) -> Response {
+        self.tester.send_functional(self.now, pdu).unwrap();
+        self.response()
+    }
+
+    /// The next final response within 6 s of the last sign of life.
+    pub fn response(&mut self) -> Response {
+        let mut until = self.now + Duration::from_secs(6);
+        loop {
+            let moved = self.turn()?;
+            while let Some(event) = self.tester.poll_event() {
+                if let isotp::Event::Received { .. } = event {
+                    let pdu = self.tester.received().to_vec();
+                    if pdu.first() == Some(&0x7F) && pdu.get(2) == Some(&0x78) {
+                        self.pending_seen += 1;
+                        until = self.now + Duration::from_secs(6);
+                        continue;
+                    }
+                    return Ok(Some(pdu));
+                }
+            }
+            if self.now >= until {
+                return Ok(None);
+            }
+            if !moved {
+                self.pass_to(until);
+            }
+        }
+    }
+
+    /// Puts one frame on the bus as it is.
+    pub fn raw_frame(&mut self, frame: &Frame) -> Result<(), PowerLost> {
+        self.ecu.handle_frame(self.now, frame);
+        self.turn().map(drop)
+    }
+
+    /// A message of the running application and the reply to it.
+    pub fn mailbox(&mut self, request: Request<'_>) -> Result<Vec<u8>, PowerLost> {
+        let mut message = [0; 256];
+        let len = request.encode(&mut message).unwrap();
+        self.ecu.mailbox_request(self.now, &message[..len]);
+        for _ in 0..100_000 {
+            if let Some(reply) = self.ecu.poll_mailbox() {
+                return Ok(reply.to_vec());
+            }
+            self.turn()?;
+            if self.reset.is_some() {
+                return Ok(Vec::new());
+            }
+        }
+        panic!("no reply to {request:?}");
+    }
+
+    /// A UDS request through the mailbox, in the extended session; the response.
+    pub fn app(&mut self, pdu: &[u8]) -> Result<Vec<u8>, PowerLost> {
+        let reply = self.mailbox(Request::Uds { session: 3, pdu })?;
+        match Reply::parse(&reply) {
+            Some(Reply::Uds(pdu)) => Ok(pdu.to_vec()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Unlocks through the mailbox.
+    pub fn app_unlock(&mut self) -> Result<(), PowerLost> {
+        let seed = self.app(&[0x27, 1])?;
+        let key = key_of(&seed[2..]);
+        assert_eq!(self.app(&[&[0x27, 2], &key[..]].concat())?, [0x67, 2]);
+        Ok(())
+    }
+
+    pub fn self_test_passed(&mut self) -> Result<bool, PowerLost> {
+        let reply = self.mailbox(Request::SelfTestPassed)?;
+        Ok(Reply::parse(&reply) == Some(Reply::Done))
+    }
+
+    /// From the running application into the programming session.
+    pub fn enter_programming(&mut self) -> Result<(), PowerLost> {
+        if self.booted.is_some() {
+            let (request_id, response_id, _) = ids();
+            self.mailbox(Request::EnterProgramming(Handover {
+                request_id,
+                response_id,
+            }))?;
+            self.follow_reset()?;
+            let response = self.response()?.unwrap();
+            assert_eq!(response, [0x50, 2, 0, 50, 1, 0xF4]);
+        } else {
+            assert_eq!(self.request(&[0x10, 2])?.unwrap()[..2], [0x50, 2]);
+        }
+        Ok(())
+    }
+
+    pub fn unlock(&mut self) -> Result<(), PowerLost> {
+        let seed = self.request(&[0x27, 1])?.unwrap();
+        assert_eq!(seed[..2], [0x67, 1], "{seed:02X?}");
+        let key = key_of(&seed[2..]);
+        let answer = self.request(&[&[0x27, 2], &key[..]].concat())?.unwrap();
+        assert_eq!(answer, [0x67, 2]);
+        Ok(())
+    }
+
+    /// The plaintext in a slot.
+    pub fn slot_bytes(&self, slot: SlotId, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let address = self.board.layout.slot(slot).unwrap().payload.address;
+        self.nor.borrow().read(address, &mut bytes).unwrap();
+        bytes
+    }
+
+    pub fn slot_and_reason(&self) -> Option<(SlotId, BootReason)> {
+        self.booted.map(|target| (target.slot, target.reason))
+    }
+}
+
+/// The key that answers a seed at level 1.
+pub fn key_of(seed: &[u8]) -> [u8; 16] {
+    let message = access::message(seed.try_into().unwrap(), SecurityLevel::ONE);
+    images::access_key().mac(&message)
+}
