@@ -4,5 +4,6 @@
 
 mod bench;
 mod images;
+mod powercut;
 mod tester;
 mod update;

@@ -1,8 +1,7 @@
 //! What should go well.
 
-use ecu_bootloader::boot::{BootReason, ResetCause};
+use ecu_bootloader::boot::BootReason;
 use ecu_bootloader::layout::SlotId;
-use nor::Geometry;
 
 use crate::bench::{Bench, Setup};
 use crate::images::recipe;
