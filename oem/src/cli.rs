@@ -1,0 +1,270 @@
+//! The command line of `oem`: arguments become validated values here.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use campaign::ids::{
+    CampaignId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Version, Vin,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ecu_image::{Cipher, LogicalBlock, PageSize, Slot, SlotSet};
+
+use crate::firmware::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  oem --repo fleet init
+  oem --repo fleet vehicle add --spec vehicle-spec.json --out out/
+  oem --repo fleet pack --input brake.elf --hardware-id bcu-r2 --version 2.0.0 --counter 7 --out brake.img
+  oem --repo fleet release --campaign spring --image brake.img
+  oem --repo fleet serve --listen 0.0.0.0:8443
+  oem inspect brake.img
+
+Exit codes:
+  0  done
+  1  a file or the network failed
+  2  the command line is wrong
+  3  a file that was given is malformed
+  4  a rule of the repository refuses the request; nothing was changed
+  5  the repository lacks or holds something that it should not";
+
+/// Keys, images, campaigns and the server of an OEM.
+#[derive(Debug, Parser)]
+#[command(name = "oem", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The repository folder.
+    #[arg(long, global = true, value_name = "DIR", default_value = ".")]
+    pub repo: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Generate keys, certificates and root metadata.
+    Init(Init),
+    /// Vehicles and their ECUs.
+    #[command(subcommand)]
+    Vehicle(Vehicle),
+    /// Encrypt and sign a firmware file.
+    Pack(Box<Pack>),
+    /// Issue an install grant outside of a campaign.
+    Grant(Grant),
+    /// Release images to vehicles as a campaign.
+    Release(Release),
+    /// Write all that one vehicle needs into one file.
+    Bundle(Bundle),
+    /// Serve the published files over HTTPS.
+    Serve(Serve),
+    /// Show what an image or a grant says.
+    Inspect(Inspect),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// A name or address of the server beside 127.0.0.1, ::1 and localhost.
+    #[arg(long = "host", value_name = "NAME")]
+    pub hosts: Vec<String>,
+}
+
+/// Subcommands of `vehicle`.
+#[derive(Debug, Subcommand)]
+pub enum Vehicle {
+    /// Register a vehicle: generate its ECUs' keys, write the files of TCU and ECUs.
+    Add {
+        /// Description of the vehicle (docs/spec/campaign.md).
+        #[arg(long, value_name = "FILE")]
+        spec: PathBuf,
+        /// Folder for vehicle.json, root.json, ca.pem and ecus/NAME.json.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Write the files of a registered vehicle again.
+    Export {
+        /// The vehicle.
+        #[arg(long)]
+        vin: Vin,
+        /// Folder for the files.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// List the registered vehicles.
+    List,
+}
+
+/// Arguments of `pack`.
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// The firmware file.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Its format.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub format: Format,
+    /// The hardware type that it is for.
+    #[arg(long, value_name = "ID")]
+    pub hardware_id: HardwareId,
+    /// Its version, major.minor.patch.
+    #[arg(long)]
+    pub version: Version,
+    /// Its security counter: raise it when older images must not return.
+    #[arg(long, value_name = "N", value_parser = counter)]
+    pub counter: SecurityCounter,
+    /// Let it start below the floor with reduced function; for factory images.
+    #[arg(long)]
+    pub limp_home: bool,
+    /// Slots that it is linked for, out of factory, a, b.
+    #[arg(long, default_value = "a,b", value_parser = slots)]
+    pub slots: SlotSet,
+    /// How it is encrypted.
+    #[arg(long, value_enum, default_value = "aes128")]
+    pub cipher: CipherArg,
+    /// Bytes of a page: a power of two from 256 to 65536.
+    #[arg(long, default_value = "4096", value_parser = page_size)]
+    pub page_size: PageSize,
+    /// The logical block that it fills: 0 application, 1 calibration.
+    #[arg(long, default_value = "0", value_parser = logical_block)]
+    pub block: LogicalBlock,
+    /// The image file.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// The ciphers of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CipherArg {
+    /// AES-128-CBC.
+    Aes128,
+    /// AES-256-CBC.
+    Aes256,
+}
+
+impl From<CipherArg> for Cipher {
+    fn from(cipher: CipherArg) -> Self {
+        match cipher {
+            CipherArg::Aes128 => Self::Aes128Cbc,
+            CipherArg::Aes256 => Self::Aes256Cbc,
+        }
+    }
+}
+
+/// Arguments of `grant`.
+#[derive(Debug, Args)]
+pub struct Grant {
+    /// The image file.
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// The vehicle.
+    #[arg(long)]
+    pub vin: Vin,
+    /// The ECU in it.
+    #[arg(long, value_name = "NAME")]
+    pub ecu: EcuName,
+    /// The sequence number; the next one by default.
+    #[arg(long, value_name = "N", value_parser = sequence)]
+    pub sequence: Option<SequenceNumber>,
+    /// Permit the image below the ECU's floor.
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    /// The grant file.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `release`.
+#[derive(Debug, Args)]
+pub struct Release {
+    /// The campaign's name.
+    #[arg(long, value_name = "ID")]
+    pub campaign: CampaignId,
+    /// A vehicle; all of them where none is named.
+    #[arg(long = "vin")]
+    pub vins: Vec<Vin>,
+    /// An image; it goes to every ECU of its hardware type.
+    #[arg(long = "image", value_name = "FILE", required = true)]
+    pub images: Vec<PathBuf>,
+    /// Permit images below the counter released before; the grants say so.
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    /// How long the metadata are believed.
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub valid_days: u32,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bundle`.
+#[derive(Debug, Args)]
+pub struct Bundle {
+    /// The vehicle.
+    #[arg(long)]
+    pub vin: Vin,
+    /// The bundle file.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address and port; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Print {"url": ..} as the first line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// An image or a grant.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn number<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{what} expected"))
+}
+
+fn counter(text: &str) -> Result<SecurityCounter, String> {
+    number(text, "a number up to 4294967295").map(SecurityCounter)
+}
+
+fn sequence(text: &str) -> Result<SequenceNumber, String> {
+    number(text, "a number").map(SequenceNumber)
+}
+
+fn logical_block(text: &str) -> Result<LogicalBlock, String> {
+    number(text, "a number up to 65535").map(LogicalBlock)
+}
+
+fn page_size(text: &str) -> Result<PageSize, String> {
+    let what = "a power of two from 256 to 65536";
+    PageSize::new(number(text, what)?).ok_or_else(|| format!("{what} expected"))
+}
+
+fn slots(text: &str) -> Result<SlotSet, String> {
+    let slot = |name: &str| match name {
+        "factory" => Ok(Slot::Factory),
+        "a" => Ok(Slot::A),
+        "b" => Ok(Slot::B),
+        _ => Err(format!("{name:?} is no slot: factory, a, b")),
+    };
+    let mut slots = text.split(',').map(slot);
+    let first = slots.next().ok_or("no slot")??;
+    slots.try_fold(SlotSet::only(first), |set, slot| Ok(set.with(slot?)))
+}

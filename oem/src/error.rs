@@ -1,0 +1,233 @@
+//! What can go wrong, and the exit code that each kind ends the program with.
+
+use std::path::{Path, PathBuf};
+
+use campaign::{
+    ids::{EcuName, HardwareId, ImageDigest, InvalidId, SecurityCounter, SequenceNumber, Vin},
+    meta::Malformed,
+};
+
+use crate::firmware::FirmwareError;
+
+/// The exit codes of `oem`. They are part of its interface and do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Done.
+    Success = 0,
+    /// A file or the network failed.
+    Io = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A file that was given is malformed: firmware, vehicle, image, grant.
+    Input = 3,
+    /// A rule of the repository refuses the request; nothing was changed.
+    Refused = 4,
+    /// The repository lacks or holds something that it should not; `init` may be missing.
+    Repository = 5,
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The operating system failed otherwise.
+    #[error("{what}: {error}")]
+    System {
+        /// During what.
+        what: &'static str,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file that was given is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A firmware file that cannot be packed.
+    #[error("{}: {error}", path.display())]
+    Firmware {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: FirmwareError,
+    },
+    /// A file longer than this tool reads.
+    #[error("{}: {len} bytes, at most {max}", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// A name outside its rule.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// The payload cannot be packed as asked.
+    #[error("cannot be packed: {0}")]
+    Pack(String),
+
+    /// `init` in a repository that has keys.
+    #[error("{} holds a repository already; nothing was changed", .0.display())]
+    RepositoryExists(PathBuf),
+    /// The vehicle is there already.
+    #[error("vehicle {0} was added before; `oem vehicle export` writes its files again")]
+    VehicleExists(Vin),
+    /// No such vehicle.
+    #[error("no vehicle {0} in this repository; add it with `oem vehicle add`")]
+    UnknownVehicle(Vin),
+    /// No such ECU in the vehicle.
+    #[error("vehicle {vin} has no ECU {ecu}")]
+    UnknownEcu {
+        /// The vehicle.
+        vin: Vin,
+        /// The name.
+        ecu: EcuName,
+    },
+    /// An image that this repository did not pack.
+    #[error("image {0}: this repository has no content key for it; pack it here")]
+    UnknownImage(ImageDigest),
+    /// The image is for other hardware.
+    #[error("image is for {image}, ECU {ecu} is {hardware}")]
+    Hardware {
+        /// The ECU.
+        ecu: EcuName,
+        /// Its hardware type.
+        hardware: HardwareId,
+        /// The image's.
+        image: HardwareId,
+    },
+    /// A sequence number that the ECU has already been given, or an older one.
+    #[error("grant sequence {asked} for ECU {ecu}: the last one was {last}, ask for more")]
+    Sequence {
+        /// The ECU.
+        ecu: EcuName,
+        /// What was asked.
+        asked: SequenceNumber,
+        /// The last one issued.
+        last: SequenceNumber,
+    },
+    /// An image below the counter that was released before.
+    #[error(
+        "image for {hardware} has security counter {counter}, {released} was released before; \
+         --allow-downgrade writes an exception into the grants"
+    )]
+    Downgrade {
+        /// The hardware type.
+        hardware: HardwareId,
+        /// The image's counter.
+        counter: SecurityCounter,
+        /// The highest one released.
+        released: SecurityCounter,
+    },
+    /// Two images of one release fit the same ECUs.
+    #[error("two images of this release are for {0}; release one")]
+    AmbiguousHardware(HardwareId),
+    /// An image that no ECU of the vehicles takes.
+    #[error("no ECU of the vehicles is {0}; leave the image out or name other vehicles")]
+    UnmatchedImage(HardwareId),
+    /// A named vehicle without an ECU for any of the images.
+    #[error("vehicle {0} has no ECU for any of the images")]
+    UnmatchedVehicle(Vin),
+    /// There is nothing to release to.
+    #[error("the repository has no vehicle; add one with `oem vehicle add`")]
+    NoVehicle,
+    /// A bundle for a vehicle without a release.
+    #[error("nothing has been released to vehicle {0}")]
+    NotReleased(Vin),
+    /// What was about to be published does not verify.
+    #[error("the release would not be believed by vehicle {vin}: {error}")]
+    SelfCheck {
+        /// The vehicle.
+        vin: Vin,
+        /// The refusal.
+        error: campaign::VerifyError,
+    },
+
+    /// A folder without repository.
+    #[error("{} is no repository; make one with `oem --repo {} init`", .0.display(), .0.display())]
+    NoRepository(PathBuf),
+    /// A file of the repository that cannot be understood.
+    #[error("repository file {}: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A cryptographic operation failed.
+    #[error("{what} failed: {reason}")]
+    Crypto {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The exit code for this error.
+    #[must_use]
+    pub const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::File { .. } | Self::System { .. } => ExitCode::Io,
+            Self::Input { .. }
+            | Self::Firmware { .. }
+            | Self::TooLong { .. }
+            | Self::Id(_)
+            | Self::Pack(_) => ExitCode::Input,
+            Self::NoRepository(_) | Self::Corrupt { .. } | Self::Crypto { .. } => {
+                ExitCode::Repository
+            }
+            _ => ExitCode::Refused,
+        }
+    }
+
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::File { path, error }
+    }
+
+    pub(crate) fn input(path: &Path, reason: impl ToString) -> Self {
+        Self::Input {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, reason: impl ToString) -> Self {
+        Self::Corrupt {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn crypto<E: ToString>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Crypto {
+            what,
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<Malformed> for Error {
+    /// A statement of ours that has no JSON form.
+    fn from(error: Malformed) -> Self {
+        Self::Crypto {
+            what: "canonical form",
+            reason: error.to_string(),
+        }
+    }
+}

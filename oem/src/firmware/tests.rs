@@ -1,0 +1,1 @@
+//! Formats, gaps and hostile bytes.

@@ -1,0 +1,87 @@
+//! Packed images as files: reading them back, verified with this repository's key.
+
+use std::path::{Path, PathBuf};
+
+use campaign::{
+    ids::{Digest, ImageDigest, sha256},
+    layout,
+};
+use ecu_image::{
+    Header, SignatureLen,
+    provision::ImageKey,
+    pss::{Progress, Verifier},
+    verify::{Policy, verify_image},
+};
+
+use crate::{
+    error::Error,
+    files,
+    repo::{ImageSecrets, KeyName, Repo},
+};
+
+/// An image that this repository packed.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// The whole file.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of the whole file.
+    pub sha256: Digest,
+    /// Its header.
+    pub header: Header,
+    /// Its identity.
+    pub digest: ImageDigest,
+    /// Its secrets.
+    pub secrets: ImageSecrets,
+}
+
+impl Image {
+    /// Reads an image and verifies signature and every page.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] where it is malformed, changed or signed by another key,
+    /// [`Error::UnknownImage`] where its content key is not here.
+    pub fn load(repo: &Repo, path: &Path) -> Result<Self, Error> {
+        let bytes = files::read(path, layout::ARTIFACT_MAX_LEN)?;
+        let key = repo.key(KeyName::Image)?.image_key()?;
+        let (header, digest) = verify(&bytes, &key).map_err(|error| Error::input(path, error))?;
+        let secrets = repo.image_secrets(&digest)?;
+        Ok(Self {
+            path: path.to_owned(),
+            sha256: sha256(&bytes),
+            bytes,
+            header,
+            digest,
+            secrets,
+        })
+    }
+}
+
+/// Header and identity of an image that verifies with `key`.
+fn verify(
+    bytes: &[u8],
+    key: &ImageKey,
+) -> Result<(Header, ImageDigest), ecu_image::verify::VerifyError> {
+    // Whatever length this repository signs with is acceptable to itself.
+    let policy = Policy {
+        shortest_signature: SignatureLen::Rsa2048,
+    };
+    let image = verify_image(bytes, &policy, |key_id, signed, signature| {
+        let public = key.public_key();
+        let digest = ImageDigest(sha256(signed).0);
+        key_id == public.id() && verifies(Verifier::new(public, &digest, signature))
+    })?;
+    Ok((image.header, image.digest))
+}
+
+fn verifies(mut verifier: Verifier) -> bool {
+    loop {
+        match verifier.step(u32::MAX) {
+            Progress::Pending => {}
+            Progress::Valid => return true,
+            Progress::Invalid => return false,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `oem init`: keys, certificates and the first root documents.
+
+use std::{collections::BTreeMap, path::Path, thread};
+
+use campaign::{
+    UnixTime,
+    layout::{self, Repository},
+    meta::{Header, RoleKeys, RoleName, Root},
+};
+
+use crate::{
+    error::Error,
+    files::{self, Access},
+    keys::{RSA_BITS, SigningKey},
+    repo::{KeyName, Repo, State},
+    tls,
+};
+
+/// How long a root document is believed. Rotation by hand is rare, so ten years.
+pub const ROOT_VALID_DAYS: u32 = 3650;
+
+/// What `init` makes.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// Names and addresses of the server, for its certificate.
+    pub hosts: Vec<String>,
+    /// Length of the RSA keys in bits; 3072 except in tests, which have a policy for it.
+    pub rsa_bits: usize,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        Self {
+            hosts: ["127.0.0.1", "::1", "localhost"].map(String::from).to_vec(),
+            rsa_bits: RSA_BITS,
+        }
+    }
+}
+
+/// Makes a repository in `dir`. Its last file is written last: an interrupted `init` is repeated.
+///
+/// # Errors
+///
+/// [`Error::RepositoryExists`], [`Error::File`], [`Error::Crypto`].
+pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Error> {
+    let repo = Repo::create(dir)?;
+    let certificates = tls::generate(&options.hosts)?;
+    let [
+        image_root,
+        image_targets,
+        director_root,
+        director_targets,
+        _,
+    ] = generate_keys(&repo, options.rsa_bits)?;
+    for (name, text, access) in [
+        ("ca.pem", &certificates.ca, Access::Public),
+        ("ca.key", &certificates.ca_key, Access::Secret),
+        ("server.pem", &certificates.server, Access::Public),
+        ("server.key", &certificates.server_key, Access::Secret),
+    ] {
+        files::write_atomic(&repo.path("keys/tls").join(name), text.as_bytes(), access)?;
+    }
+    let image = root_document(&image_root, &image_targets, now)?;
+    for path in ["metadata/1.root.json", "metadata/root.json"] {
+        files::write_atomic(&repo.path(path), &image, Access::Public)?;
+    }
+    let director = root_document(&director_root, &director_targets, now)?;
+    files::write_atomic(&repo.path(DIRECTOR_ROOT), &director, Access::Public)?;
+    repo.store_state(&State::default())?;
+    Ok(repo)
+}
+
+/// The director's root, which each vehicle gets a copy of.
+pub(crate) const DIRECTOR_ROOT: &str = "keys/director-root.json";
+
+/// Generates all keys at the same time; a key of 3072 bits takes a second or more.
+fn generate_keys(repo: &Repo, bits: usize) -> Result<[SigningKey; 5], Error> {
+    let keys = thread::scope(|scope| {
+        KeyName::ALL
+            .map(|_| scope.spawn(|| SigningKey::generate(bits)))
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| {
+                    let reason = String::from("its thread ended");
+                    let what = "key generation";
+                    Err(Error::Crypto { what, reason })
+                })
+            })
+    });
+    for (name, key) in KeyName::ALL.into_iter().zip(&keys) {
+        match key {
+            Ok(key) => key.store(&repo.key_path(name))?,
+            Err(_) => break,
+        }
+    }
+    let [a, b, c, d, e] = keys;
+    Ok([a?, b?, c?, d?, e?])
+}
+
+fn root_document(root: &SigningKey, targets: &SigningKey, now: UnixTime) -> Result<Vec<u8>, Error> {
+    let keys: BTreeMap<_, _> = [root, targets]
+        .map(|key| (key.public().id(), key.public().clone()))
+        .into();
+    let header = Header::new(RoleName::Root, 1, now.plus_days(ROOT_VALID_DAYS));
+    let statement = Root::new(header, keys, role(root)?, role(targets)?);
+    SigningKey::sign_document(&statement, &[root])
+}
+
+fn role(key: &SigningKey) -> Result<RoleKeys, Error> {
+    RoleKeys::new(vec![key.public().id()], 1).ok_or_else(|| Error::Crypto {
+        what: "root document",
+        reason: "a role without keys".into(),
+    })
+}
+
+/// Copies the director's root to where a vehicle looks for it.
+pub(crate) fn publish_director_root(repo: &Repo, vin: &campaign::ids::Vin) -> Result<(), Error> {
+    let source = repo.path(DIRECTOR_ROOT);
+    let max = u64::try_from(layout::ROOT_MAX_LEN).unwrap_or(u64::MAX);
+    let bytes = files::read(&source, max)?;
+    for path in [
+        layout::root_path(Repository::Director, vin, 1),
+        layout::newest_root_path(Repository::Director, vin),
+    ] {
+        files::write_atomic(&repo.path(&path), &bytes, Access::Public)?;
+    }
+    Ok(())
+}

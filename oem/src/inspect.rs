@@ -1,0 +1,107 @@
+//! `oem inspect`: what an image or a grant says. Needs no keys, verifies digests but no signature.
+
+use std::path::Path;
+
+use campaign::layout::ARTIFACT_MAX_LEN;
+use ecu_image::{
+    Cipher, GRANT_LEN, Grant, HEADER_LEN, Header, SignatureLen, Slot, WrappedKey,
+    verify::{Policy, verify_image},
+};
+use serde_json::{Value, json};
+
+use crate::{error::Error, files};
+
+/// Describes an image or a grant, told apart by their first bytes.
+///
+/// # Errors
+///
+/// [`Error::Input`] where it is neither, or malformed.
+pub fn inspect(path: &Path) -> Result<Value, Error> {
+    let bytes = files::read(path, ARTIFACT_MAX_LEN)?;
+    match bytes.first_chunk::<4>() {
+        Some(b"CNPG") => grant(&bytes, path),
+        Some(b"CNPI") => image(&bytes, path),
+        _ => Err(Error::input(path, "neither an image nor a grant")),
+    }
+}
+
+fn grant(bytes: &[u8], path: &Path) -> Result<Value, Error> {
+    let bytes: &[u8; GRANT_LEN] = bytes.try_into().map_err(|_| {
+        Error::input(
+            path,
+            format!("a grant of {} bytes, not {GRANT_LEN}", bytes.len()),
+        )
+    })?;
+    let grant = Grant::parse(bytes).map_err(|error| Error::input(path, error))?;
+    let cipher = match grant.wrapped {
+        WrappedKey::Aes128(_) => "aes128",
+        WrappedKey::Aes256(_) => "aes256",
+    };
+    Ok(json!({
+        "kind": "grant",
+        "ecu_serial": grant.ecu_serial,
+        "image_digest": grant.image_digest,
+        "sequence": grant.sequence,
+        "downgrade": grant.flags.downgrade,
+        "cipher": cipher,
+    }))
+}
+
+fn image(bytes: &[u8], path: &Path) -> Result<Value, Error> {
+    let header = bytes
+        .first_chunk::<HEADER_LEN>()
+        .ok_or_else(|| Error::input(path, "shorter than an image header"))?;
+    let parsed = Header::parse(header).map_err(|error| Error::input(path, error))?;
+    let policy = Policy {
+        shortest_signature: SignatureLen::Rsa2048,
+    };
+    let pages = verify_image(bytes, &policy, |_, _, _| true);
+    let slots = [(Slot::Factory, "factory"), (Slot::A, "a"), (Slot::B, "b")];
+    let slots: Vec<_> = slots
+        .into_iter()
+        .filter(|(slot, _)| parsed.slots.contains(*slot))
+        .map(|(_, name)| name)
+        .collect();
+    Ok(json!({
+        "kind": "image",
+        "image_digest": Header::digest_of(header),
+        "hardware_id": parsed.hardware_id,
+        "version": parsed.version,
+        "security_counter": parsed.security_counter,
+        "logical_block": parsed.logical_block,
+        "slots": slots,
+        "limp_home": parsed.flags.limp_home,
+        "load_address": parsed.load_address(),
+        "payload_len": parsed.layout().payload_len(),
+        "page_size": parsed.layout().page_size().get(),
+        "page_count": parsed.layout().page_count(),
+        "cipher": match parsed.cipher {
+            Cipher::Aes128Cbc => "aes128",
+            Cipher::Aes256Cbc => "aes256",
+        },
+        "key_id": parsed.key_id,
+        "signature_bits": parsed.signature.len().bytes().saturating_mul(8),
+        "signature": "not checked: this needs the public key",
+        "digests": match pages {
+            Ok(_) => String::from("ok"),
+            Err(error) => error.to_string(),
+        },
+    }))
+}
+
+/// The description as lines of text.
+#[must_use]
+pub fn to_text(description: &Value) -> String {
+    let Some(members) = description.as_object() else {
+        return description.to_string();
+    };
+    let line = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name:18} {text}\n"),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().filter_map(Value::as_str).collect();
+            format!("{name:18} {}\n", items.join(","))
+        }
+        other => format!("{name:18} {other}\n"),
+    };
+    members.iter().map(line).collect()
+}

@@ -1,0 +1,204 @@
+//! RSA keys of the roles: generating, storing, signing (RSASSA-PSS, SHA-256, MGF1-SHA-256, salt 32).
+//!
+//! [`SigningKey::sign_envelope`] signs any statement. It is public so that tests of a receiver can
+//! forge documents with keys that they hold; the product's own way is [`crate::release`].
+
+use std::path::Path;
+
+use campaign::meta::{Envelope, Key};
+use ecu_image::{KeyId, SignatureLen, provision::ImageKey, pss::key_id};
+use rand::{rand_core::UnwrapErr, rngs::SysRng};
+use rsa::{
+    RsaPrivateKey,
+    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding},
+    pss,
+    signature::{RandomizedSigner as _, SignatureEncoding as _},
+    traits::PublicKeyParts as _,
+};
+use serde::Serialize;
+
+use crate::{
+    error::Error,
+    files::{self, Access},
+};
+
+/// Length of the moduli that `init` generates, in bits.
+pub const RSA_BITS: usize = 3072;
+
+/// Upper bound of a key file in bytes.
+const KEY_FILE_MAX: u64 = 16 << 10;
+
+/// A private RSA key.
+pub struct SigningKey {
+    private: RsaPrivateKey,
+    public: Key,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({})", self.public.id())
+    }
+}
+
+/// The operating system's random numbers. Without them nothing here can go on.
+fn rng() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
+}
+
+/// Fills `N` bytes with random numbers of the operating system.
+///
+/// # Errors
+///
+/// [`Error::Crypto`] where it has none.
+pub fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(Error::crypto("random number generation"))?;
+    Ok(bytes)
+}
+
+impl SigningKey {
+    /// A new key of `bits`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`].
+    pub fn generate(bits: usize) -> Result<Self, Error> {
+        RsaPrivateKey::new(&mut rng(), bits)
+            .map_err(Error::crypto("key generation"))
+            .and_then(Self::new)
+    }
+
+    fn new(private: RsaPrivateKey) -> Result<Self, Error> {
+        let pem = private
+            .to_public_key()
+            .to_public_key_pem(LineEnding::LF)
+            .map_err(Error::crypto("key encoding"))?;
+        let public = Key::rsa(&pem);
+        Ok(Self { private, public })
+    }
+
+    /// Reads PKCS #8 in PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Corrupt`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = files::read(path, KEY_FILE_MAX)?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| Error::corrupt(path, error))?;
+        RsaPrivateKey::from_pkcs8_pem(text)
+            .map_err(|error| Error::corrupt(path, error))
+            .and_then(Self::new)
+    }
+
+    /// Writes PKCS #8 in PEM, readable by the owner alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn store(&self, path: &Path) -> Result<(), Error> {
+        let pem = self
+            .private
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(Error::crypto("key encoding"))?;
+        files::write_atomic(path, pem.as_bytes(), Access::Secret)
+    }
+
+    /// The public key as metadata hold it.
+    #[must_use]
+    pub const fn public(&self) -> &Key {
+        &self.public
+    }
+
+    /// The big-endian modulus.
+    fn modulus(&self) -> Vec<u8> {
+        self.private.n().to_be_bytes_trimmed_vartime().to_vec()
+    }
+
+    /// The key's name in image headers.
+    #[must_use]
+    pub fn image_key_id(&self) -> KeyId {
+        key_id(&self.modulus())
+    }
+
+    /// The public key as an ECU is provisioned with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`] for a modulus of a length that images do not have.
+    pub fn image_key(&self) -> Result<ImageKey, Error> {
+        ImageKey::new(&self.modulus()).map_err(Error::crypto("image key"))
+    }
+
+    /// The length of this key's signatures.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`] for a modulus of a length that images do not have.
+    pub fn signature_len(&self) -> Result<SignatureLen, Error> {
+        SignatureLen::from_bytes(self.private.size()).ok_or_else(|| Error::Crypto {
+            what: "image signature",
+            reason: format!("no image has signatures of {} bytes", self.private.size()),
+        })
+    }
+
+    /// Signs `message`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`].
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let key = pss::SigningKey::<sha2::Sha256>::new(self.private.clone());
+        key.try_sign_with_rng(&mut rng(), message)
+            .map(|signature| signature.to_vec())
+            .map_err(Error::crypto("signing"))
+    }
+
+    /// Adds this key's signature to an envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`].
+    pub fn sign_envelope(&self, envelope: &mut Envelope) -> Result<(), Error> {
+        let signature = self.sign(&envelope.signing_bytes()?)?;
+        envelope.add_signature(self.public.id(), &signature);
+        Ok(())
+    }
+
+    /// A document: any statement in an envelope with signatures by `keys`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`].
+    pub fn sign_document(statement: &impl Serialize, keys: &[&Self]) -> Result<Vec<u8>, Error> {
+        let mut envelope = Envelope::new(statement)?;
+        for key in keys {
+            key.sign_envelope(&mut envelope)?;
+        }
+        Ok(envelope.to_json()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_file_and_signs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        let key = SigningKey::generate(2048).unwrap();
+        key.store(&path).unwrap();
+        let loaded = SigningKey::load(&path).unwrap();
+        assert_eq!(loaded.public(), key.public());
+        assert_eq!(loaded.sign(b"x").unwrap().len(), 256);
+        assert_eq!(
+            key.image_key().unwrap().public_key().id(),
+            key.image_key_id()
+        );
+        std::fs::write(&path, "no key").unwrap();
+        assert!(matches!(
+            SigningKey::load(&path),
+            Err(Error::Corrupt { .. })
+        ));
+    }
+}

@@ -1,0 +1,5 @@
+//! `oem`: see `oem --help`.
+
+fn main() -> std::process::ExitCode {
+    oem::run::main()
+}

@@ -1,0 +1,290 @@
+//! The repository folder: what is published, and beside it `keys/` with everything secret.
+//!
+//! ```text
+//! metadata/ director/ targets/     published, see docs/spec/campaign.md
+//! keys/*.pem                       signing keys of the roles and of images
+//! keys/tls/                        certificate authority and server certificate
+//! keys/vehicles/VIN.json           vehicles with the keys and grant sequences of their ECUs
+//! keys/images/DIGEST.json          content keys
+//! keys/state.json                  security counters released
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use campaign::{
+    ids::{EcuName, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Vin},
+    vehicle::Vehicle,
+};
+use ecu_image::{Salt, crypto::ContentKey, provision::EcuProvisioning};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Error,
+    files::{self, Access},
+    keys::SigningKey,
+};
+
+/// Upper bound of a JSON file below `keys/`, in bytes.
+const SECRET_FILE_MAX: u64 = 8 << 20;
+
+/// The keys that `init` generates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyName {
+    /// Root role of the image repository.
+    ImageRoot,
+    /// Targets role of the image repository.
+    ImageTargets,
+    /// Root role of the director.
+    DirectorRoot,
+    /// Targets role of the director.
+    DirectorTargets,
+    /// Image headers.
+    Image,
+}
+
+impl KeyName {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::ImageRoot,
+        Self::ImageTargets,
+        Self::DirectorRoot,
+        Self::DirectorTargets,
+        Self::Image,
+    ];
+
+    const fn file(self) -> &'static str {
+        match self {
+            Self::ImageRoot => "root.pem",
+            Self::ImageTargets => "targets.pem",
+            Self::DirectorRoot => "director-root.pem",
+            Self::DirectorTargets => "director.pem",
+            Self::Image => "image.pem",
+        }
+    }
+}
+
+/// A repository, locked against other `oem` processes that change it.
+#[derive(Debug)]
+pub struct Repo {
+    dir: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+}
+
+/// A vehicle with its secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VehicleRecord {
+    /// What the telematics unit is given.
+    pub vehicle: Vehicle,
+    /// What each ECU is given.
+    pub ecus: BTreeMap<EcuName, EcuRecord>,
+}
+
+/// An ECU with its secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EcuRecord {
+    /// Identity and keys.
+    pub provisioning: EcuProvisioning,
+    /// The last grant sequence issued.
+    #[serde(default)]
+    pub last_sequence: SequenceNumber,
+}
+
+/// The secrets of a packed image.
+#[derive(Debug, Clone)]
+pub struct ImageSecrets {
+    /// Encrypts its pages.
+    pub content_key: ContentKey,
+    /// Salts its plaintext digest.
+    pub salt: Salt,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredImage {
+    #[serde(with = "hex::serde")]
+    content_key: Vec<u8>,
+    salt: Salt,
+}
+
+/// What has been released.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The highest security counter released, by hardware type.
+    #[serde(default)]
+    pub released: BTreeMap<HardwareId, SecurityCounter>,
+}
+
+impl Repo {
+    /// Makes the folders of an empty repository.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RepositoryExists`] where there are keys, [`Error::File`].
+    pub fn create(dir: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(Error::file(dir))?;
+        let keys = dir.join("keys");
+        if keys.join("state.json").exists() {
+            return Err(Error::RepositoryExists(dir.to_owned()));
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&keys)
+            .map_err(Error::file(&keys))?;
+        Self::lock(dir)
+    }
+
+    /// Opens a repository, waiting until no other process changes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRepository`] where `init` has not been finished, [`Error::File`].
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        if !dir.join("keys/state.json").exists() {
+            return Err(Error::NoRepository(dir.to_owned()));
+        }
+        Self::lock(dir)
+    }
+
+    fn lock(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("keys/lock");
+        let lock = File::create(&path).map_err(Error::file(&path))?;
+        lock.lock().map_err(Error::file(&path))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file at a path of [`campaign::layout`].
+    #[must_use]
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.join(relative)
+    }
+
+    /// A signing key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Corrupt`].
+    pub fn key(&self, name: KeyName) -> Result<SigningKey, Error> {
+        SigningKey::load(&self.key_path(name))
+    }
+
+    pub(crate) fn key_path(&self, name: KeyName) -> PathBuf {
+        self.dir.join("keys").join(name.file())
+    }
+
+    /// The released counters.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Corrupt`].
+    pub fn state(&self) -> Result<State, Error> {
+        let path = self.dir.join("keys/state.json");
+        files::read_json(&path, SECRET_FILE_MAX)?
+            .ok_or_else(|| Error::NoRepository(self.dir.clone()))
+    }
+
+    pub(crate) fn store_state(&self, state: &State) -> Result<(), Error> {
+        files::write_json(&self.dir.join("keys/state.json"), state, Access::Secret)
+    }
+
+    fn vehicle_path(&self, vin: &Vin) -> PathBuf {
+        self.dir.join(format!("keys/vehicles/{vin}.json"))
+    }
+
+    /// A vehicle with its secrets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownVehicle`], [`Error::File`], [`Error::Corrupt`].
+    pub fn vehicle(&self, vin: &Vin) -> Result<VehicleRecord, Error> {
+        files::read_json(&self.vehicle_path(vin), SECRET_FILE_MAX)?
+            .ok_or_else(|| Error::UnknownVehicle(vin.clone()))
+    }
+
+    pub(crate) fn has_vehicle(&self, vin: &Vin) -> bool {
+        self.vehicle_path(vin).exists()
+    }
+
+    pub(crate) fn store_vehicle(&self, record: &VehicleRecord) -> Result<(), Error> {
+        let path = self.vehicle_path(record.vehicle.vin());
+        files::write_json(&path, record, Access::Secret)
+    }
+
+    /// All vehicles, in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn vins(&self) -> Result<Vec<Vin>, Error> {
+        let folder = self.dir.join("keys/vehicles");
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::file(&folder))?,
+        };
+        let mut vins = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::file(&folder))?.file_name();
+            let vin = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            vins.extend(vin.and_then(|vin| vin.parse::<Vin>().ok()));
+        }
+        vins.sort_unstable();
+        Ok(vins)
+    }
+
+    fn image_path(&self, digest: &ImageDigest) -> PathBuf {
+        self.dir.join(format!("keys/images/{digest}.json"))
+    }
+
+    /// The secrets of an image that was packed here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownImage`], [`Error::File`], [`Error::Corrupt`].
+    pub fn image_secrets(&self, digest: &ImageDigest) -> Result<ImageSecrets, Error> {
+        let path = self.image_path(digest);
+        let stored: StoredImage =
+            files::read_json(&path, SECRET_FILE_MAX)?.ok_or(Error::UnknownImage(*digest))?;
+        let key = stored.content_key.as_slice();
+        let content_key = if let Ok(key) = key.try_into() {
+            ContentKey::Aes128(key)
+        } else if let Ok(key) = key.try_into() {
+            ContentKey::Aes256(key)
+        } else {
+            return Err(Error::corrupt(
+                &path,
+                "content_key has neither 16 nor 32 bytes",
+            ));
+        };
+        Ok(ImageSecrets {
+            content_key,
+            salt: stored.salt,
+        })
+    }
+
+    pub(crate) fn store_image_secrets(
+        &self,
+        digest: &ImageDigest,
+        secrets: &ImageSecrets,
+    ) -> Result<(), Error> {
+        let stored = StoredImage {
+            content_key: secrets.content_key.expose().to_vec(),
+            salt: secrets.salt,
+        };
+        files::write_json(&self.image_path(digest), &stored, Access::Secret)
+    }
+}

@@ -1,0 +1,151 @@
+//! `oem serve`: the published folders over HTTPS with Range, nothing else of the repository.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tower_http::services::ServeDir;
+
+use crate::error::Error;
+
+/// The folders that are published.
+const PUBLISHED: [&str; 3] = ["metadata", "director", "targets"];
+
+/// How long open downloads may go on after the order to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A server that listens and waits to be run.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: RustlsConfig,
+    app: Router,
+    handle: Handle<SocketAddr>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({})", self.address)
+    }
+}
+
+impl Server {
+    /// Listens on `address` for the repository in `dir`. It only reads, so it takes no lock, and a
+    /// release while it runs is seen at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRepository`], [`Error::Corrupt`] for unusable certificates, [`Error::System`].
+    pub fn bind(dir: &Path, address: SocketAddr) -> Result<Self, Error> {
+        if !dir.join("keys/state.json").exists() {
+            return Err(Error::NoRepository(dir.to_owned()));
+        }
+        let listen = || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (listener, address) = listen().map_err(|error| Error::System {
+            what: "listening",
+            error,
+        })?;
+        let app = PUBLISHED.iter().fold(Router::new(), |app, folder| {
+            let files = ServeDir::new(dir.join(folder)).append_index_html_on_directories(false);
+            app.nest_service(&format!("/{folder}"), files)
+        });
+        Ok(Self {
+            listener,
+            address,
+            tls: RustlsConfig::from_config(Arc::new(tls_config(dir)?)),
+            app,
+            handle: Handle::new(),
+        })
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Stops the server from elsewhere.
+    #[must_use]
+    pub fn handle(&self) -> Handle<SocketAddr> {
+        self.handle.clone()
+    }
+
+    /// Serves until SIGINT, SIGTERM or the handle stops it; then open downloads have five seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub async fn run(self) -> Result<(), Error> {
+        let system = |what| move |error| Error::System { what, error };
+        let handle = self.handle.clone();
+        let mut stop = stop_signal().map_err(system("signals"))?;
+        tokio::spawn(async move {
+            stop.recv().await;
+            handle.graceful_shutdown(Some(DRAIN));
+        });
+        axum_server::from_tcp_rustls(self.listener, self.tls)
+            .map_err(system("serving"))?
+            .handle(self.handle)
+            .serve(self.app.into_make_service())
+            .await
+            .map_err(system("serving"))
+    }
+}
+
+/// SIGINT and SIGTERM as one.
+struct StopSignal {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignal {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn stop_signal() -> std::io::Result<StopSignal> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok(StopSignal {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+    })
+}
+
+fn tls_config(dir: &Path) -> Result<ServerConfig, Error> {
+    let certificate = dir.join("keys/tls/server.pem");
+    let key = dir.join("keys/tls/server.key");
+    let chain = CertificateDer::pem_file_iter(&certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| Error::corrupt(&certificate, error))?;
+    let private =
+        PrivateKeyDer::from_pem_file(&key).map_err(|error| Error::corrupt(&key, error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            builder
+                .with_no_client_auth()
+                .with_single_cert(chain, private)
+        })
+        .map_err(|error| Error::corrupt(&certificate, error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,196 @@
+//! `oem vehicle add` and `export`: a vehicle from a description without secrets; its ECUs' keys are
+//! made here and kept.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use campaign::{
+    Trust,
+    ids::{BusName, CanId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Serial, Vin},
+    layout::{self, Repository},
+    vehicle::{AccessKey, Addressing, Bus, Ecu, VEHICLE_MAX_LEN, Vehicle},
+};
+use ecu_image::{
+    crypto::{MacKey, WrapKey},
+    provision::EcuProvisioning,
+};
+use serde::Deserialize;
+
+use crate::{
+    error::Error,
+    files::{self, Access},
+    init::publish_director_root,
+    keys::random,
+    repo::{EcuRecord, KeyName, Repo, VehicleRecord},
+};
+
+/// The description of a vehicle: what `--spec` names.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VehicleSpec {
+    /// Its identification number.
+    pub vin: Vin,
+    /// Its buses.
+    pub buses: Vec<Bus>,
+    /// Its ECUs.
+    pub ecus: Vec<EcuSpec>,
+}
+
+/// One ECU without secrets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EcuSpec {
+    /// Its name within the vehicle.
+    pub name: EcuName,
+    /// The bus that it is on.
+    pub bus: BusName,
+    /// Serial number.
+    pub serial: Serial,
+    /// Hardware type.
+    pub hardware_id: HardwareId,
+    /// Identifier of physical requests.
+    pub request_id: CanId,
+    /// Identifier of responses.
+    pub response_id: CanId,
+    /// Identifier of functional requests.
+    pub functional_id: CanId,
+    /// Identifier of the application's heartbeat.
+    pub heartbeat_id: CanId,
+    /// ISO-TP addressing.
+    #[serde(default)]
+    pub addressing: Addressing,
+    /// The first floor.
+    #[serde(default)]
+    pub floor: SecurityCounter,
+}
+
+/// Adds the vehicle that `spec` describes and writes its files to `out`.
+///
+/// # Errors
+///
+/// [`Error::Input`] for a description that is malformed or breaks a rule of a vehicle,
+/// [`Error::VehicleExists`], [`Error::File`].
+pub fn add(repo: &Repo, spec: &Path, out: &Path) -> Result<VehicleRecord, Error> {
+    let max = u64::try_from(VEHICLE_MAX_LEN).unwrap_or(u64::MAX);
+    let bytes = files::read(spec, max)?;
+    let parsed: VehicleSpec =
+        serde_json::from_slice(&bytes).map_err(|error| Error::input(spec, error))?;
+    let record = record(repo, parsed, spec)?;
+    let vin = record.vehicle.vin();
+    if repo.has_vehicle(vin) {
+        return Err(Error::VehicleExists(vin.clone()));
+    }
+    publish_director_root(repo, vin)?;
+    repo.store_vehicle(&record)?;
+    export(repo, vin, out)?;
+    Ok(record)
+}
+
+fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, Error> {
+    check_heartbeats(&spec, path)?;
+    let image_key = repo.key(KeyName::Image)?.image_key()?;
+    let mut ecus = Vec::new();
+    let mut records = BTreeMap::new();
+    for ecu in spec.ecus {
+        let access_key: [u8; 16] = random()?;
+        let fd = spec.buses.iter().any(|bus| bus.name == ecu.bus && bus.fd);
+        let text = |error| Error::input(path, error);
+        let provisioning = EcuProvisioning {
+            name: ecu.name.as_str().parse().map_err(text)?,
+            vin: spec.vin.clone(),
+            serial: ecu.serial,
+            hardware_id: ecu.hardware_id,
+            bus: ecu.bus.as_str().parse().map_err(text)?,
+            request_id: ecu.request_id,
+            response_id: ecu.response_id,
+            functional_id: ecu.functional_id,
+            heartbeat_id: ecu.heartbeat_id,
+            fd,
+            wrap_key: WrapKey::new(random()?),
+            grant_key: MacKey::new(random()?),
+            journal_key: MacKey::new(random()?),
+            access_key: MacKey::new(access_key),
+            image_keys: vec![image_key.clone()],
+            floor: ecu.floor,
+        };
+        let last_sequence = SequenceNumber(0);
+        records.insert(
+            ecu.name.clone(),
+            EcuRecord {
+                provisioning,
+                last_sequence,
+            },
+        );
+        ecus.push(Ecu {
+            name: ecu.name,
+            bus: ecu.bus,
+            serial: ecu.serial,
+            hardware_id: ecu.hardware_id,
+            request_id: ecu.request_id,
+            response_id: ecu.response_id,
+            functional_id: ecu.functional_id,
+            addressing: ecu.addressing,
+            access_key: AccessKey(access_key),
+        });
+    }
+    let vehicle =
+        Vehicle::new(spec.vin, spec.buses, ecus).map_err(|error| Error::input(path, error))?;
+    Ok(VehicleRecord {
+        vehicle,
+        ecus: records,
+    })
+}
+
+/// Heartbeats share no identifier with anything else on their bus.
+fn check_heartbeats(spec: &VehicleSpec, path: &Path) -> Result<(), Error> {
+    let mut used: BTreeSet<(&BusName, CanId)> = BTreeSet::new();
+    for ecu in &spec.ecus {
+        for id in [ecu.request_id, ecu.response_id, ecu.functional_id] {
+            used.insert((&ecu.bus, id));
+        }
+    }
+    for ecu in &spec.ecus {
+        if !used.insert((&ecu.bus, ecu.heartbeat_id)) {
+            let (name, id) = (&ecu.name, ecu.heartbeat_id);
+            let reason = format!("ECU {name}: heartbeat_id {id} is already used on its bus");
+            return Err(Error::input(path, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files of a vehicle to `out`: `vehicle.json`, `root.json`, `ca.pem`, `ecus/NAME.json`.
+///
+/// # Errors
+///
+/// [`Error::UnknownVehicle`], [`Error::File`].
+pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
+    let record = repo.vehicle(vin)?;
+    let trust = pinned(repo, vin)?.to_json()?;
+    let ca = repo.path("keys/tls/ca.pem");
+    let ca = files::read(&ca, 1 << 20)?;
+    for (name, ecu) in &record.ecus {
+        let path = out.join(format!("ecus/{name}.json"));
+        files::write_json(&path, &ecu.provisioning, Access::Secret)?;
+    }
+    files::write_atomic(&out.join("ca.pem"), &ca, Access::Public)?;
+    files::write_atomic(&out.join("root.json"), &trust, Access::Public)?;
+    files::write_json(&out.join("vehicle.json"), &record.vehicle, Access::Secret)
+}
+
+/// The trust that a new vehicle starts with: the first root of both repositories.
+///
+/// # Errors
+///
+/// [`Error::File`], [`Error::Corrupt`].
+pub fn pinned(repo: &Repo, vin: &Vin) -> Result<Trust, Error> {
+    let read = |repository| {
+        let path = repo.path(&layout::root_path(repository, vin, 1));
+        let max = u64::try_from(layout::ROOT_MAX_LEN).unwrap_or(u64::MAX);
+        files::read(&path, max)
+    };
+    let (image, director) = (read(Repository::Image)?, read(Repository::Director)?);
+    Trust::pin(&image, &director).map_err(|error| Error::corrupt(repo.dir(), error))
+}
