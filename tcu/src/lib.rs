@@ -1,8 +1,31 @@
 //! The telematics unit: inventory, verification and the vehicle transaction.
+//!
+//! [`flash`] drives one ECU, [`engine`] the transaction over all; both are pure machines, and
+//! [`vehicle`] composes them with one UDS client per ECU, still without I/O. Around them are the
+//! ports: [`journal`], [`fetch`], [`link`], [`output`]. [`install`] is the order in which a command
+//! uses them.
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod engine;
+pub mod error;
+pub mod fetch;
 pub mod flash;
+pub mod install;
+pub mod journal;
+pub mod link;
+pub mod output;
 pub mod profile;
+pub mod state;
+pub mod validate;
 pub mod vehicle;
+
+/// Randomness for jitter and seeds. Where the system gives none a fixed seed does: nothing secret
+/// depends on it.
+fn random() -> rand::rngs::StdRng {
+    use rand::rngs::{StdRng, SysRng};
+    use rand::{SeedableRng, TryRng};
+
+    StdRng::seed_from_u64(SysRng.try_next_u64().unwrap_or(0))
+}

@@ -7,6 +7,7 @@
 //! [`Vehicle::handle_fault`].
 
 mod bus;
+mod inventory;
 mod jobs;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod transaction;
 use uds::client::TransportFault;
 use uds::time::Instant;
 
+pub use inventory::Inventory;
 pub use jobs::{EcuSetup, Event, JobEnd, Jobs};
 pub use transaction::Transaction;
 

@@ -34,8 +34,8 @@ pub struct Report {
 /// The campaign in a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CampaignReport {
-    /// Its id; absent where it never became known.
-    pub id: Option<String>,
+    /// Its id; empty where it never became known.
+    pub id: String,
     /// How it ended.
     pub state: CampaignState,
     /// Why it was rejected or is incomplete, for people.
@@ -71,7 +71,7 @@ impl Engine {
         let state = self.finished().unwrap_or(CampaignState::Incomplete);
         Report {
             campaign: CampaignReport {
-                id: Some(self.plan.campaign.clone()),
+                id: self.plan.campaign.clone(),
                 state,
                 reason: None,
             },

@@ -1,0 +1,179 @@
+//! Why a command of the program failed, and the exit code that says so.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use campaign::vehicle::VehicleError;
+use ecu_image::verify::VerifyError as ImageError;
+
+use crate::engine::{CampaignState, JournalError};
+use crate::fetch::FetchError;
+
+/// Exit codes, stable across versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Completed, or nothing to do.
+    Success = 0,
+    /// The command line or a configuration file is wrong.
+    Usage = 2,
+    /// The campaign was refused; no ECU was touched.
+    Rejected = 3,
+    /// An ECU failed; all are as they were.
+    Reverted = 4,
+    /// An ECU does not answer or does not converge, or the run was stopped: run again.
+    Incomplete = 5,
+    /// The repository or an ECU cannot be reached; nothing was changed.
+    Unreachable = 6,
+    /// A file, the journal or a CAN link cannot be used.
+    Io = 7,
+}
+
+/// The codes as `--help` shows them.
+pub const EXIT_CODES: &str = "Exit codes:
+  0  completed, or nothing to do
+  2  the command line or a configuration file is wrong
+  3  rejected: the campaign was refused, no ECU was touched
+  4  reverted: an ECU failed, all are as they were
+  5  incomplete: an ECU does not answer, or the run was stopped; run again
+  6  unreachable: the repository or an ECU cannot be reached, nothing was changed
+  7  a file, the journal or a CAN link cannot be used";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl From<CampaignState> for Exit {
+    fn from(state: CampaignState) -> Self {
+        match state {
+            CampaignState::Completed => Self::Success,
+            CampaignState::Rejected => Self::Rejected,
+            CampaignState::Reverted => Self::Reverted,
+            CampaignState::Incomplete => Self::Incomplete,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// `vehicle.json` is not valid.
+    #[error("{path}: {source}", path = path.display())]
+    Vehicle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: VehicleError,
+    },
+    /// The pinned roots, or the stored trust, cannot be used.
+    #[error("{path}: {what}", path = path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        what: String,
+    },
+    /// An argument makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Another process works in the state folder.
+    #[error("{path} is in use by another tcu; stop it or wait for it", path = .0.display())]
+    Busy(PathBuf),
+    /// Something cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The metadata is refused.
+    #[error("the campaign is refused: {0}")]
+    Metadata(#[from] campaign::VerifyError),
+    /// An image is refused.
+    #[error("the image of {ecu} is refused: {what}")]
+    Image {
+        /// The ECU.
+        ecu: String,
+        /// Why.
+        what: ImageFault,
+    },
+    /// An ECU is not the one that the campaign means, or will not take the image.
+    #[error("{ecu} does not fit the campaign: {what}")]
+    Mismatch {
+        /// The ECU.
+        ecu: String,
+        /// Why.
+        what: String,
+    },
+    /// An ECU does not answer the inventory.
+    #[error("{ecu} does not answer: {what}; nothing was changed")]
+    Silent {
+        /// The ECU.
+        ecu: String,
+        /// The step and what happened.
+        what: String,
+    },
+    /// An ECU's preconditions are not met.
+    #[error("{ecu} is not ready: {what}; nothing was changed")]
+    NotReady {
+        /// The ECU.
+        ecu: String,
+        /// Which.
+        what: String,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A CAN link cannot be used.
+    #[error("bus {bus}: {what}")]
+    Link {
+        /// The bus.
+        bus: String,
+        /// Why.
+        what: String,
+    },
+    /// SIGTERM or SIGINT.
+    #[error("stopped; run again to go on")]
+    Stopped,
+}
+
+/// Why an image is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageFault {
+    /// The envelope does not verify.
+    #[error(transparent)]
+    Envelope(ImageError),
+    /// The header says something else than the metadata.
+    #[error("its header and the metadata disagree about the {0}")]
+    Disagreement(&'static str),
+    /// The file does not have the hash of the metadata.
+    #[error("the file does not have the hash that the metadata names")]
+    Hash,
+}
+
+impl Error {
+    /// Names the file in an I/O error.
+    pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::Vehicle { .. } | Self::Trust { .. } => Exit::Usage,
+            Self::Fetch(error) => error.exit(),
+            Self::Metadata(_) | Self::Image { .. } | Self::Mismatch { .. } => Exit::Rejected,
+            Self::Silent { .. } | Self::NotReady { .. } => Exit::Unreachable,
+            Self::Stopped => Exit::Incomplete,
+            Self::File { .. } | Self::Busy(_) | Self::Journal(_) | Self::Link { .. } => Exit::Io,
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The commands: what they do, in order, with the machines and the ports.
+
+use std::path::PathBuf;
+
+use campaign::vehicle::{Ecu, Vehicle};
+use campaign::{EcuTarget, VerifiedCampaign};
+use ecu_image::crypto::MacKey;
+use ecu_image::verify::Policy as ImagePolicy;
+use rand::RngExt;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::engine::{
+    self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Plan, PlannedEcu, Record,
+    Report,
+};
+use crate::error::Error;
+use crate::fetch::{Artifact, Source};
+use crate::flash::{self, Job, Outcome};
+use crate::journal::SqliteJournal;
+use crate::link::{self, Links, Transport};
+use crate::output::{Line, Output};
+use crate::state::State;
+use crate::validate;
+use crate::vehicle::{EcuSetup, Inventory, Jobs, Transaction};
+
+/// What all commands share.
+#[derive(Debug)]
+pub struct Context {
+    /// The vehicle's configuration.
+    pub vehicle: Vehicle,
+    /// The pinned roots.
+    pub root: PathBuf,
+    /// The authorities of the repository's server.
+    pub ca: Option<PathBuf>,
+    /// How PDUs are carried.
+    pub transport: Transport,
+    /// Bounds of the transaction.
+    pub policy: engine::Policy,
+    /// Bounds of a job on an ECU.
+    pub flash: flash::Policy,
+    /// Which image signatures are accepted.
+    pub images: ImagePolicy,
+    /// Becomes true when the program shall stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What an ECU says about itself; the step and the reason where it does not.
+pub type Found = Result<Outcome, flash::Failure>;
+
+impl Context {
+    /// Asks every ECU, or those that are named, what it is and runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`], [`Error::Stopped`]. An ECU that does not answer is a result.
+    pub async fn inventory(
+        &self,
+        ecus: &[&Ecu],
+        job: Job,
+        output: &mut Output,
+    ) -> Result<Vec<Found>, Error> {
+        let names: Vec<String> = ecus.iter().map(|ecu| ecu.name.to_string()).collect();
+        let with_bus: Vec<(&Ecu, usize)> =
+            ecus.iter().map(|ecu| (*ecu, self.bus_index(ecu))).collect();
+        let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
+        let setups = with_bus.iter().map(|(ecu, bus)| setup(ecu, *bus, None));
+        let jobs = self.jobs(setups.collect());
+        let mut machine = Inventory::new(can_link::now(), jobs, ecus.len(), job);
+        let mut show = |event| {
+            Line::of(event, &names)
+                .into_iter()
+                .for_each(|line| output.line(&line));
+        };
+        let mut stop = self.stop.clone();
+        link::drive(&mut machine, &links, &mut stop, &mut show).await?;
+        Ok(machine.into_results().into_iter().flatten().collect())
+    }
+
+    /// Fetches and verifies everything; no ECU is asked or touched.
+    ///
+    /// # Errors
+    ///
+    /// Whatever does not hold.
+    pub async fn verify(
+        &self,
+        source: &str,
+        state: &State,
+        output: &mut Output,
+    ) -> Result<VerifiedCampaign, Error> {
+        let source = Source::new(source, self.ca.as_deref())?;
+        let trust = state.trust(&self.root)?;
+        let mut stop = self.stop.clone();
+        let work = async {
+            let (campaign, trust) = validate::metadata(&source, &trust, &self.vehicle).await?;
+            output.line(&Line::Campaign {
+                detail: format!("campaign {} for {} ECUs", campaign.id, campaign.ecus.len()),
+            });
+            for target in &campaign.ecus {
+                let path = fetch(&source, target, state, output).await?;
+                validate::image(&path, target, &campaign.image_keys, &self.images)?;
+            }
+            state.store_trust(&trust)?;
+            Ok(campaign)
+        };
+        let campaign = tokio::select! {
+            campaign = work => campaign,
+            _ = stop.wait_for(|stop| *stop) => Err(Error::Stopped),
+        }?;
+        output.line(&Line::Campaign {
+            detail: "metadata and images are verified".into(),
+        });
+        Ok(campaign)
+    }
+
+    /// Finishes the campaign that the journal holds, or else installs the one of `source`.
+    ///
+    /// # Errors
+    ///
+    /// What keeps a report from being made. A refused campaign is a report too.
+    pub async fn install(
+        &self,
+        source: &str,
+        state: &State,
+        output: &mut Output,
+    ) -> Result<Report, Error> {
+        if let Some(report) = self.resume(state, output).await? {
+            return Ok(report);
+        }
+        let plan = match self.plan(source, state, output).await {
+            Ok(plan) => plan,
+            Err(error) if error.exit() == crate::error::Exit::Rejected => {
+                return Ok(self.rejected(&error));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut journal = state.journal()?;
+        journal.begin(&plan)?;
+        self.transact(plan, &[], journal, state, output).await
+    }
+
+    /// Finishes the campaign that the journal holds, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Context::install`].
+    pub async fn resume(
+        &self,
+        state: &State,
+        output: &mut Output,
+    ) -> Result<Option<Report>, Error> {
+        let mut journal = state.journal()?;
+        let Some(entry) = journal.last()?.filter(|entry| !entry.finished) else {
+            return Ok(None);
+        };
+        output.line(&Line::Campaign {
+            detail: format!("campaign {} goes on", entry.plan.campaign),
+        });
+        self.transact(entry.plan, &entry.records, journal, state, output)
+            .await
+            .map(Some)
+    }
+
+    /// Everything before the first ECU is touched.
+    async fn plan(&self, source: &str, state: &State, output: &mut Output) -> Result<Plan, Error> {
+        let campaign = self.verify(source, state, output).await?;
+        let ecu = |target: &EcuTarget| {
+            self.vehicle
+                .ecu(&target.ecu)
+                .ok_or_else(|| Error::Mismatch {
+                    ecu: target.ecu.to_string(),
+                    what: "the vehicle has no such ECU".into(),
+                })
+        };
+        let ecus = campaign
+            .ecus
+            .iter()
+            .map(ecu)
+            .collect::<Result<Vec<_>, _>>()?;
+        let found = self.inventory(&ecus, Job::Precheck, output).await?;
+        let mut planned = Vec::new();
+        for ((target, ecu), found) in campaign.ecus.iter().zip(&ecus).zip(found) {
+            let found = found.map_err(|failure| silent(target, &failure))?;
+            planned.push(validate::plan_ecu(target, ecu.bus.as_str(), &found)?);
+        }
+        Ok(Plan {
+            campaign: campaign.id.to_string(),
+            ecus: planned,
+        })
+    }
+
+    /// Runs the transaction from where `records` end.
+    async fn transact(
+        &self,
+        plan: Plan,
+        records: &[Record],
+        journal: SqliteJournal,
+        state: &State,
+        output: &mut Output,
+    ) -> Result<Report, Error> {
+        let seed = crate::random().random();
+        let engine = Engine::new(plan, self.policy.clone(), records, seed);
+        let names: Vec<String> = engine
+            .plan()
+            .ecus
+            .iter()
+            .map(|ecu| ecu.name.clone())
+            .collect();
+        let mut with_bus = Vec::new();
+        let mut setups = Vec::new();
+        for planned in &engine.plan().ecus {
+            let ecu = self.planned(planned)?;
+            let bus = engine.buses().iter().position(|bus| *bus == planned.bus);
+            let bus = bus.unwrap_or(0);
+            let target = match planned.unchanged {
+                true => None,
+                false => Some(self.target(planned, state)?),
+            };
+            with_bus.push((ecu, bus));
+            setups.push(setup(ecu, bus, target));
+        }
+        let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
+        let mut transaction = Transaction::new(engine, self.jobs(setups), journal);
+        let mut show = |event| {
+            Line::of(event, &names)
+                .into_iter()
+                .for_each(|line| output.line(&line));
+        };
+        let mut stop = self.stop.clone();
+        let driven = link::drive(&mut transaction, &links, &mut stop, &mut show).await;
+        if let Some(error) = transaction.error() {
+            return Err(engine::JournalError(error.0.clone()).into());
+        }
+        let mut report = transaction.report();
+        match driven {
+            Ok(()) if report.campaign.state != CampaignState::Incomplete => state.clean_cache(),
+            Ok(()) => report.campaign.reason = Some("run again to go on".into()),
+            Err(error @ Error::Stopped) => report.campaign.reason = Some(error.to_string()),
+            Err(error) => return Err(error),
+        }
+        Ok(report)
+    }
+
+    /// An image that was verified when it was planned; a file changed since is refused.
+    fn target(&self, planned: &PlannedEcu, state: &State) -> Result<flash::Target, Error> {
+        let path = state.cache().join(format!("{}.img", planned.artifact));
+        validate::target(&path, planned)
+    }
+
+    fn planned(&self, planned: &PlannedEcu) -> Result<&Ecu, Error> {
+        let mut ecus = self.vehicle.ecus().iter();
+        ecus.find(|ecu| ecu.name.as_str() == planned.name)
+            .ok_or_else(|| Error::Mismatch {
+                ecu: planned.name.clone(),
+                what: "the journal names it, the vehicle has no such ECU".into(),
+            })
+    }
+
+    fn jobs(&self, setups: Vec<EcuSetup>) -> Jobs {
+        let flash = flash::Policy {
+            fingerprint: fingerprint(),
+            ..self.flash.clone()
+        };
+        let seed = crate::random().random();
+        Jobs::new(setups, flash, &uds::client::Config::default(), seed)
+    }
+
+    fn bus_index(&self, ecu: &Ecu) -> usize {
+        let mut buses = self.vehicle.buses().iter();
+        buses.position(|bus| bus.name == ecu.bus).unwrap_or(0)
+    }
+
+    /// The report of a campaign that was refused: every ECU is as it was.
+    #[must_use]
+    pub fn rejected(&self, error: &Error) -> Report {
+        let unknown = || "unknown".to_owned();
+        let ecus = self.vehicle.ecus().iter().map(|ecu| EcuReport {
+            name: ecu.name.to_string(),
+            bus: ecu.bus.to_string(),
+            from: unknown(),
+            to: unknown(),
+            bytes: 0,
+            seconds: 0.0,
+            state: EcuResult::Unchanged,
+            reason: None,
+        });
+        Report {
+            campaign: CampaignReport {
+                id: String::new(),
+                state: CampaignState::Rejected,
+                reason: Some(error.to_string()),
+            },
+            ecus: ecus.collect(),
+        }
+    }
+}
+
+async fn fetch(
+    source: &Source,
+    target: &EcuTarget,
+    state: &State,
+    output: &mut Output,
+) -> Result<PathBuf, Error> {
+    let artifact = Artifact {
+        path: target.artifact_path(),
+        length: target.length,
+        sha256: target.sha256,
+    };
+    let mut progress = |have| {
+        output.line(&Line::Download {
+            artifact: artifact.path.clone(),
+            have,
+            of: artifact.length,
+        });
+    };
+    Ok(source
+        .artifact(&artifact, &state.cache(), &mut progress)
+        .await?)
+}
+
+fn silent(target: &EcuTarget, failure: &flash::Failure) -> Error {
+    let ecu = target.ecu.to_string();
+    let what = failure.to_string();
+    match failure.what {
+        flash::What::Preconditions(_) => Error::NotReady { ecu, what },
+        _ => Error::Silent { ecu, what },
+    }
+}
+
+fn setup(ecu: &Ecu, bus: usize, target: Option<flash::Target>) -> EcuSetup {
+    EcuSetup {
+        bus,
+        access_key: MacKey::new(ecu.access_key.0),
+        target,
+    }
+}
+
+/// F15A: today in BCD, and who programmed.
+fn fingerprint() -> [u8; 10] {
+    let today = OffsetDateTime::now_utc().date();
+    let bcd = |value: u8| (value / 10) << 4 | (value % 10);
+    let year = u8::try_from(today.year().rem_euclid(100)).unwrap_or(0);
+    let mut bytes = *b"\x00\x00\x00CANOPUS";
+    bytes[..3].copy_from_slice(&[bcd(year), bcd(today.month().into()), bcd(today.day())]);
+    bytes
+}

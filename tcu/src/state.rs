@@ -1,0 +1,104 @@
+//! The state folder: a lock, the journal, the trust that was reached, and the images.
+
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use campaign::Trust;
+
+use crate::error::Error;
+use crate::journal::SqliteJournal;
+
+/// An opened state folder; no other process has it meanwhile.
+#[derive(Debug)]
+pub struct State {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl State {
+    /// Opens or creates the folder and locks it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::File`].
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let cache = dir.join("cache");
+        std::fs::create_dir_all(&cache).map_err(Error::file(&cache))?;
+        let path = dir.join("lock");
+        let lock = File::create(&path).map_err(Error::file(&path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                dir: dir.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy(dir.to_owned())),
+            Err(TryLockError::Error(source)) => Err(Error::file(&path)(source)),
+        }
+    }
+
+    /// Where images are kept.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.dir.join("cache")
+    }
+
+    /// The journal.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub fn journal(&self) -> Result<SqliteJournal, Error> {
+        Ok(SqliteJournal::open(&self.dir.join("journal.sqlite"))?)
+    }
+
+    /// The trust that the last verified campaign reached, else the pinned one of `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Trust`], [`Error::File`].
+    pub fn trust(&self, root: &Path) -> Result<Trust, Error> {
+        let stored = self.trust_path();
+        let path = if stored.exists() { &stored } else { root };
+        let bytes = std::fs::read(path).map_err(Error::file(path))?;
+        Trust::from_json(&bytes).map_err(|error| Error::Trust {
+            path: path.to_owned(),
+            what: error.to_string(),
+        })
+    }
+
+    /// Stores the trust that a verified campaign reached.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn store_trust(&self, trust: &Trust) -> Result<(), Error> {
+        let path = self.trust_path();
+        let bytes = trust.to_json().map_err(|error| Error::Trust {
+            path: path.clone(),
+            what: error.to_string(),
+        })?;
+        let store = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+            file.write_all(&bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        store().map_err(Error::file(&path))
+    }
+
+    /// Deletes images that no campaign under way needs.
+    pub fn clean_cache(&self) {
+        let files = std::fs::read_dir(self.cache()).into_iter().flatten();
+        for file in files.flatten() {
+            if let Err(error) = std::fs::remove_file(file.path()) {
+                tracing::warn!(path = %file.path().display(), %error, "not deleted");
+            }
+        }
+    }
+
+    fn trust_path(&self) -> PathBuf {
+        self.dir.join("trust.json")
+    }
+}

@@ -1,0 +1,240 @@
+//! Everything is validated before the first ECU is touched: metadata, images, and what each ECU
+//! says about itself.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use campaign::layout::{self, Repository};
+use campaign::vehicle::Vehicle;
+use campaign::{Documents, EcuTarget, RepositoryDocuments, Trust, UnixTime, VerifiedCampaign};
+use ecu_image::provision::ImageKey;
+use ecu_image::verify::{Policy, VerifyError, verify_image};
+use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature, pss};
+use rsa::pss::VerifyingKey;
+use rsa::signature::Verifier;
+use rsa::{BoxedUint, RsaPublicKey};
+use sha2::Sha256;
+
+use crate::engine::{PlannedEcu, Running};
+use crate::error::{Error, ImageFault};
+use crate::fetch::{FetchError, Source};
+use crate::flash::{Outcome, Target};
+use crate::profile::SlotState;
+
+/// Fetches the documents of both repositories and verifies them. Returns the campaign, and the
+/// trust to store once its images are verified too.
+///
+/// # Errors
+///
+/// [`Error::Fetch`], [`Error::Metadata`].
+pub async fn metadata(
+    source: &Source,
+    trust: &Trust,
+    vehicle: &Vehicle,
+) -> Result<(VerifiedCampaign, Trust), Error> {
+    let mut roots = Vec::new();
+    let mut targets = Vec::new();
+    for (repository, limit) in [
+        (Repository::Image, layout::IMAGE_TARGETS_MAX_LEN),
+        (Repository::Director, layout::DIRECTOR_TARGETS_MAX_LEN),
+    ] {
+        roots.push(root_chain(source, trust, vehicle, repository).await?);
+        let path = layout::targets_path(repository, vehicle.vin());
+        let document = source.document(&path, limit).await?;
+        targets.push(document.ok_or(FetchError::Missing(path))?);
+    }
+    let documents = |index: usize| RepositoryDocuments {
+        roots: roots.get(index).map_or(&[], Vec::as_slice),
+        targets: targets.get(index).map(Vec::as_slice),
+    };
+    let documents = Documents {
+        image: documents(0),
+        director: documents(1),
+    };
+    Ok(campaign::verify_and_advance(
+        trust,
+        &documents,
+        vehicle,
+        now(),
+    )?)
+}
+
+/// The roots after the believed one, as far as there are any.
+async fn root_chain(
+    source: &Source,
+    trust: &Trust,
+    vehicle: &Vehicle,
+    repository: Repository,
+) -> Result<Vec<Vec<u8>>, FetchError> {
+    let mut roots = Vec::new();
+    let mut version = trust.root_version(repository);
+    while roots.len() < layout::ROOT_CHAIN_MAX {
+        version = version.saturating_add(1);
+        let path = layout::root_path(repository, vehicle.vin(), version);
+        match source.document(&path, layout::ROOT_MAX_LEN).await? {
+            Some(root) => roots.push(root),
+            None => break,
+        }
+    }
+    Ok(roots)
+}
+
+fn now() -> UnixTime {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    UnixTime::from_secs(elapsed.map_or(0, |elapsed| elapsed.as_secs()))
+}
+
+/// Verifies a packed image against the metadata, and its signature against the campaign's keys.
+///
+/// # Errors
+///
+/// [`Error::Image`], or the file cannot be read.
+pub fn image(
+    path: &Path,
+    target: &EcuTarget,
+    keys: &[ImageKey],
+    policy: &Policy,
+) -> Result<(), Error> {
+    let refuse = |what| Error::Image {
+        ecu: target.ecu.to_string(),
+        what,
+    };
+    let bytes = std::fs::read(path).map_err(Error::file(path))?;
+    let check = |id: KeyId, signed: &[u8], signature: &Signature| {
+        let signer = keys.iter().find(|key| pss::key_id(key.modulus()) == id);
+        signer.is_some_and(|key| is_signed(key, signed, signature))
+    };
+    let verified = verify_image(&bytes, policy, check);
+    let verified = verified.map_err(|error| refuse(ImageFault::Envelope(error)))?;
+    let header = &verified.header;
+    let disagreement = if verified.digest != target.image_digest {
+        Some("image digest")
+    } else if header.hardware_id != target.hardware_id {
+        Some("hardware id")
+    } else if header.version != target.version {
+        Some("version")
+    } else if header.security_counter != target.security_counter {
+        Some("security counter")
+    } else {
+        None
+    };
+    match disagreement {
+        Some(field) => Err(refuse(ImageFault::Disagreement(field))),
+        None => Ok(()),
+    }
+}
+
+/// RSA-PSS-SHA-256, MGF1-SHA-256, a salt of 32 bytes.
+fn is_signed(key: &ImageKey, signed: &[u8], signature: &Signature) -> bool {
+    let modulus = BoxedUint::from_be_slice_vartime(key.modulus());
+    let Ok(key) = RsaPublicKey::new(modulus, BoxedUint::from(65_537_u32)) else {
+        return false;
+    };
+    let key = VerifyingKey::<Sha256>::new_with_salt_len(key, 32);
+    rsa::pss::Signature::try_from(signature.as_bytes())
+        .is_ok_and(|signature| key.verify(signed, &signature).is_ok())
+}
+
+/// The target of an ECU whose image was verified when it came into the cache: its header is read
+/// again, its identity compared, and the pages come from the file as they are sent.
+///
+/// # Errors
+///
+/// [`Error::Image`], or the file cannot be read.
+pub fn target(path: &Path, planned: &PlannedEcu) -> Result<Target, Error> {
+    use std::os::unix::fs::FileExt;
+
+    let refuse = |what| Error::Image {
+        ecu: planned.name.clone(),
+        what,
+    };
+    let file = File::open(path).map_err(Error::file(path))?;
+    let mut bytes = [0; HEADER_LEN];
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(Error::file(path))?;
+    let header = Header::parse(&bytes)
+        .map_err(|error| refuse(ImageFault::Envelope(VerifyError::Header(error))))?;
+    if Header::digest_of(&bytes) != planned.image {
+        return Err(refuse(ImageFault::Disagreement("image digest")));
+    }
+    let grant = hex::decode(&planned.grant);
+    let grant = grant.map_err(|_| refuse(ImageFault::Disagreement("grant")))?;
+    let metadata_len = HEADER_LEN as u64 + u64::from(header.layout().table_len());
+    Ok(Target {
+        image: planned.image,
+        grant,
+        metadata_len: u32::try_from(metadata_len).unwrap_or(u32::MAX),
+        page_size: header.layout().page_size().get(),
+        page_count: header.layout().page_count(),
+        source: Arc::new(file),
+    })
+}
+
+/// Compares what an ECU says about itself with what the campaign means, and plans it.
+///
+/// # Errors
+///
+/// [`Error::Mismatch`].
+pub fn plan_ecu(target: &EcuTarget, bus: &str, found: &Outcome) -> Result<PlannedEcu, Error> {
+    let refuse = |what: String| Error::Mismatch {
+        ecu: target.ecu.to_string(),
+        what,
+    };
+    let differ = |what: &str, expected: &str, found: &Option<String>| {
+        let found = found.as_deref().unwrap_or("nothing");
+        match found == expected {
+            true => Ok(()),
+            false => Err(refuse(format!("{what} {found}, {expected} expected"))),
+        }
+    };
+    differ("serial", &target.serial.to_string(), &found.serial)?;
+    differ("hardware", &target.hardware_id.to_string(), &found.hardware)?;
+    let slot = found.status.find(&target.image_digest);
+    let version = found.version.clone().unwrap_or_else(|| "none".into());
+    let planned = PlannedEcu {
+        name: target.ecu.to_string(),
+        bus: bus.to_owned(),
+        image: target.image_digest,
+        artifact: target.sha256,
+        grant: hex::encode(&target.grant),
+        from: Running {
+            version,
+            image: match slot {
+                // The journal does not know what ran before; the ECU does.
+                Some((_, true)) => ImageDigest::ZERO,
+                _ => found.status.running.0,
+            },
+        },
+        to_version: target.version.to_string(),
+        unchanged: matches!(slot, Some((SlotState::Sealed, true))),
+    };
+    if !planned.unchanged {
+        check_grant(target, found).map_err(refuse)?;
+    }
+    Ok(planned)
+}
+
+/// An ECU refuses a grant of an old sequence, and an image below its floor.
+fn check_grant(target: &EcuTarget, found: &Outcome) -> Result<(), String> {
+    let bytes: &[u8; GRANT_LEN] = match target.grant.as_slice().try_into() {
+        Ok(bytes) => bytes,
+        Err(_) => return Err("the grant has the wrong length".into()),
+    };
+    let grant = Grant::parse(bytes).map_err(|error| format!("the grant: {error}"))?;
+    // The last one again may be a resume: the ECU knows whether it is for the same image.
+    let (sequence, last) = (grant.sequence.get(), found.status.grant_sequence);
+    if sequence < last {
+        return Err(format!(
+            "grant {sequence} is spent, the ECU has seen {last}"
+        ));
+    }
+    let (counter, floor) = (target.security_counter.get(), found.status.floor);
+    if counter < floor && !grant.flags.downgrade {
+        return Err(format!(
+            "security counter {counter} is below the floor {floor}"
+        ));
+    }
+    Ok(())
+}
