@@ -4,7 +4,7 @@
 # new.img and new.grant. Needs $BIN (built programs) and $APP (the ECU application).
 set -euo pipefail
 out=$1
-vin=WCANOPUS000000002
+vin=WCANPUS0000000002
 rm -rf "$out"
 mkdir -p "$out"
 

@@ -31,7 +31,7 @@ impl Setup {
             ("APP", paths::ecu_app()),
             ("PREPARED", prepared()),
             ("VENV", paths::hil().join("venv")),
-            ("UDS_RS_EXAMPLE", moved().join("target/release/moved")),
+            ("UDS_RS_EXAMPLE", paths::release().join("moved")),
         ];
         Self { paths }
     }
@@ -43,42 +43,41 @@ impl Setup {
 /// When a build fails or a package cannot be fetched.
 pub(super) fn build(cases: &[Case], deadline: Instant, tally: &mut Tally) -> Result<Setup> {
     let needs = |name: &str| cases.iter().any(|case| case.name == name);
-    if needs("isotp-matrix") {
-        let args = [
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "uds-client",
-            "--example",
-        ];
-        let mut matrix = cargo(&args);
-        matrix.arg("isotp_matrix");
-        run(matrix, deadline, tally)?;
-    }
-    if cases
-        .iter()
-        .any(|case| !matches!(case.name, "vcan-setup" | "isotp-matrix"))
-    {
-        let mut build = cargo(&["build", "--release", "--locked", "--bins"]);
-        build.args(
-            ["oem", "tcu", "virtual-ecu", "rig"]
-                .iter()
-                .flat_map(|name| ["--package", name]),
-        );
-        run(build, deadline, tally)?;
-        parts::app(deadline, tally)?;
-    }
-    if needs("uds-rs-example") || needs("udsoncan-flash") {
-        prepare_ecu(deadline, tally)?;
+    let vehicle = needs("install-kernel") || needs("install-isotp");
+    let tester = needs("uds-rs-example") || needs("udsoncan-flash");
+    // What comes from a registry first: where one cannot be reached it shows at once.
+    if needs("udsoncan-flash") {
+        make_venv(deadline, tally)?;
     }
     if needs("uds-rs-example") {
         build_moved_example(deadline, tally)?;
     }
-    if needs("udsoncan-flash") {
-        make_venv(deadline, tally)?;
+    if needs("isotp-matrix") {
+        build_release("uds-client", "--examples", deadline, tally)?;
+    }
+    if vehicle || tester {
+        let packages: &[&str] = if vehicle {
+            &["oem", "virtual-ecu", "tcu", "rig"]
+        } else {
+            &["oem", "virtual-ecu"]
+        };
+        for package in packages {
+            build_release(package, "--bins", deadline, tally)?;
+        }
+        parts::app(deadline, tally)?;
+    }
+    if tester {
+        prepare_ecu(deadline, tally)?;
     }
     Ok(Setup::unbuilt())
+}
+
+fn build_release(package: &str, what: &str, deadline: Instant, tally: &mut Tally) -> Result<()> {
+    run(
+        cargo(&["build", "--release", "--locked", "--package", package, what]),
+        deadline,
+        tally,
+    )
 }
 
 /// The ECU that the independent testers talk to: its keys, its flash, an image and a grant for it.
@@ -112,11 +111,12 @@ fn build_moved_example(deadline: Instant, tally: &mut Tally) -> Result<()> {
     write_manifest(&dir, &format!("uds-client = {{ path = {client:?} }}"))?;
     // The versions that the workspace has been tested with.
     std::fs::copy(paths::root().join("Cargo.lock"), dir.join("Cargo.lock"))?;
+    // The workspace's folder and profile, so that what is built there already serves here.
     let mut build = cargo(&["build", "--release"]);
     build
         .current_dir(&dir)
         .arg("--target-dir")
-        .arg(dir.join("target"));
+        .arg(paths::target());
     run(build, deadline, tally)
 }
 
@@ -158,7 +158,8 @@ fn write_manifest(dir: &Path, client: &str) -> Result<()> {
     let manifest = format!(
         "[package]\nname = \"moved\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [dependencies]\n{client}\nembedded-can = \"0.4\"\nenv_logger = \"0.11\"\nlog = \"0.4\"\n\
-         tokio = {{ version = \"1\", features = [\"full\"] }}\n\n[workspace]\n"
+         tokio = {{ version = \"1\", features = [\"full\"] }}\n\n[workspace]\n\n\
+         [profile.release]\nlto = \"thin\"\ndebug = \"line-tables-only\"\n"
     );
     std::fs::write(dir.join("Cargo.toml"), manifest)?;
     Ok(())
