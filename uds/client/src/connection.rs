@@ -208,9 +208,9 @@ impl Driver {
             && let Some(transmit) = self.client.poll_transmit(now())
         {
             let (pdu, functional) = (transmit.pdu.to_vec(), transmit.functional);
-            *sending = Some(Box::pin(async move {
-                transport.send(&pdu, functional).await
-            }));
+            *sending = Some(Box::pin(
+                async move { transport.send(&pdu, functional).await },
+            ));
         }
         self.report();
         let deadline = self.client.poll_timeout();
@@ -252,9 +252,7 @@ impl Driver {
 
     fn begin(&mut self, request: Request) {
         self.fault = None;
-        let begun = self
-            .client
-            .request(now(), &request.pdu, request.options);
+        let begun = self.client.request(now(), &request.pdu, request.options);
         match begun {
             Ok(()) => self.request = Some(request),
             Err(error) => {

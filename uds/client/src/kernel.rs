@@ -77,7 +77,10 @@ impl KernelTransport {
         socket
             .set_nonblocking(true)
             .map_err(|error| TransportError::io("set non-blocking", error))?;
-        let socket = AsyncFd::new(Socket(socket))
+        // SAFETY: the socket owns its open descriptor, gives the same one at every call, and closes
+        // it only when it is dropped, with the AsyncFd around it.
+        #[allow(unsafe_code)]
+        let socket = unsafe { AsyncFd::register(Socket(socket)) }
             .map_err(|error| TransportError::io("register the socket", error))?;
         let functional = match config.functional_id {
             Some(id) => Some(open_socket(name, config, id, CAN_ISOTP_SF_BROADCAST, gap)?),
@@ -246,7 +249,11 @@ fn options(
     }
     let (tx, rx) = match config.addressing {
         Addressing::Normal => (None, None),
-        Addressing::Extended { functional: group, rx, .. } if functional => (Some(group), Some(rx)),
+        Addressing::Extended {
+            functional: group,
+            rx,
+            ..
+        } if functional => (Some(group), Some(rx)),
         Addressing::Extended { tx, rx, .. } => (Some(tx), Some(rx)),
         Addressing::Mixed { extension } => (Some(extension), Some(extension)),
     };
@@ -256,18 +263,15 @@ fn options(
     }
     let gap = Duration::from_nanos(gap.unwrap_or(0).into());
     let (tx, rx) = (tx.unwrap_or(0), rx.unwrap_or(0));
-    IsoTpOptions::new(behaviour(flags), gap, tx, padding, padding, rx)
-        .map_err(|_| TransportError::KernelIsoTp("the frame gap does not fit 32 bits"))
-}
-
-/// Flags that `socketcan-isotp` knows, and those that it does not.
-fn behaviour(flags: u32) -> IsoTpBehaviour {
-    // SAFETY: the type is a plain u32 of flags which the crate hands to setsockopt and never
-    // matches on; bits that it does not name are read by the kernel alone.
-    #[allow(unsafe_code)]
-    unsafe {
-        IsoTpBehaviour::from_bits_unchecked(flags)
-    }
+    IsoTpOptions::new(
+        IsoTpBehaviour::from_bits_retain(flags),
+        gap,
+        tx,
+        padding,
+        padding,
+        rx,
+    )
+    .map_err(|_| TransportError::KernelIsoTp("the frame gap does not fit 32 bits"))
 }
 
 fn link_layer(config: &Config) -> LinkLayerOptions {

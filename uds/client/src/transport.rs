@@ -1,7 +1,7 @@
 //! What carries PDUs, and the choice among what does.
 
-use crate::kernel::{KernelTransport, kernel_pdu_limit};
 use crate::TransportError;
+use crate::kernel::{KernelTransport, kernel_pdu_limit};
 use can_link::{Bus, ChannelEvent, ChannelOptions, IsoTpChannel, LinkError};
 use std::future::Future;
 use uds::isotp;
@@ -75,7 +75,9 @@ impl Transport for ChannelTransport {
         Ok(match self.0.next_event().await? {
             ChannelEvent::Started { .. } => Incoming::Started,
             ChannelEvent::Received { pdu, .. } => Incoming::Pdu(pdu),
-            ChannelEvent::Failed(error) => Incoming::Failed(can_link::ChannelError::IsoTp(error).into()),
+            ChannelEvent::Failed(error) => {
+                Incoming::Failed(can_link::ChannelError::IsoTp(error).into())
+            }
         })
     }
 }

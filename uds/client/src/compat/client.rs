@@ -84,10 +84,7 @@ impl UdsClient {
         self.ask(|out| request.write(out)).await
     }
 
-    async fn ask(
-        &self,
-        write: impl Fn(&mut [u8]) -> Result<usize, NoRoom>,
-    ) -> EcuResponseResult {
+    async fn ask(&self, write: impl Fn(&mut [u8]) -> Result<usize, NoRoom>) -> EcuResponseResult {
         let mut pdu = vec![0; 64];
         let len = match write(&mut pdu) {
             Ok(len) => len,

@@ -17,7 +17,9 @@ pub enum UdsError {
         nrc: NrcData,
     },
     /// The server refused with a code that the standard does not name.
-    #[error("the server refused service {rejected_sid:02X} with the unnamed code {unknown_nrc:02X}")]
+    #[error(
+        "the server refused service {rejected_sid:02X} with the unnamed code {unknown_nrc:02X}"
+    )]
     UnknownNRC {
         /// The service.
         rejected_sid: u8,

@@ -111,7 +111,10 @@ mod tests {
     #[test]
     fn every_named_code_is_here() {
         for nrc in Nrc::ALL {
-            assert_eq!(NegativeResponseCode::try_from(nrc.0).map(Nrc::from), Ok(*nrc));
+            assert_eq!(
+                NegativeResponseCode::try_from(nrc.0).map(Nrc::from),
+                Ok(*nrc)
+            );
         }
         assert_eq!(NegativeResponseCode::try_from(0xF0), Err(0xF0));
     }

@@ -33,18 +33,18 @@ pub struct LinkLayerOptions {
     pub mtu: u8,
     /// TX_DL: the longest frame sent, 8 to 64 bytes.
     pub tx_dl: u8,
-    /// Flags of FD frames.
-    pub tx_flags: TxFlags,
+    /// The bits of [`TxFlags`], for FD frames.
+    pub tx_flags: u8,
 }
 
 impl LinkLayerOptions {
     /// All three.
     #[must_use]
-    pub const fn new(mtu: u8, tx_dl: u8, tx_flags: TxFlags) -> Self {
+    pub fn new(mtu: u8, tx_dl: u8, tx_flags: TxFlags) -> Self {
         Self {
             mtu,
             tx_dl,
-            tx_flags,
+            tx_flags: tx_flags.bits(),
         }
     }
 }
@@ -120,7 +120,7 @@ impl UdsSocketOptions {
             config.wft_max = flow.wftmax;
         }
         if let Some(link) = self.link_layer_options.filter(|link| link.mtu > 16) {
-            let brs = link.tx_flags.contains(TxFlags::CANFD_BRS);
+            let brs = link.tx_flags & TxFlags::CANFD_BRS.bits() != 0;
             config.format = Format::Fd { brs };
             config.tx_dl = TxDl::new(link.tx_dl.into()).ok_or_else(|| {
                 UdsCommunicationError::SocketCreationError(format!(

@@ -36,11 +36,11 @@ pub(super) fn response(sid: u8, pdu: &[u8]) -> EcuResponseResult {
                 data_records: vec![record],
             }))
         }
-        Message::ReadMemoryByAddress(m) => UdsResponse::ReadMemoryByAddress(DataFormat::Parsed(
-            ReadMemoryByAddressResponse {
+        Message::ReadMemoryByAddress(m) => {
+            UdsResponse::ReadMemoryByAddress(DataFormat::Parsed(ReadMemoryByAddressResponse {
                 data_record: m.data.to_vec(),
-            },
-        )),
+            }))
+        }
         Message::SecurityAccess(m) => UdsResponse::SecurityAccess(SecurityAccessResponse {
             sub_function: pdu.get(1).copied().unwrap_or(0),
             seed: m.seed.to_vec(),
@@ -50,11 +50,11 @@ pub(super) fn response(sid: u8, pdu: &[u8]) -> EcuResponseResult {
             UdsResponse::CommunicationControl(CommunicationControlResponse { control_type })
         }
         Message::Authentication(m) => UdsResponse::Authentication(authentication(&m)),
-        Message::WriteDataByIdentifier(m) => UdsResponse::WriteDataByIdentifier(
-            DataFormat::Parsed(WriteDataByIdentifierResponse {
+        Message::WriteDataByIdentifier(m) => {
+            UdsResponse::WriteDataByIdentifier(DataFormat::Parsed(WriteDataByIdentifierResponse {
                 data_identifier: m.did.0,
-            }),
-        ),
+            }))
+        }
         Message::InputOutputControlByIdentifier(m) => {
             UdsResponse::InputOutputControlByIdentifier(InputOutputControlByIdentifierResponse {
                 did: m.did,
@@ -113,14 +113,13 @@ fn pairs(records: DtcRecords<'_, 4>) -> Vec<DTCAndStatusRecord> {
 }
 
 fn severities(records: DtcRecords<'_, 6>) -> Vec<DTCAndSeverityRecord> {
-    let record = |[severity, functional_unit, a, b, c, status_of_dtc]: [u8; 6]| {
-        DTCAndSeverityRecord {
+    let record =
+        |[severity, functional_unit, a, b, c, status_of_dtc]: [u8; 6]| DTCAndSeverityRecord {
             severity,
             functional_unit,
             dtc: u32::from_be_bytes([0, a, b, c]),
             status_of_dtc,
-        }
-    };
+        };
     records.iter().map(record).collect()
 }
 
@@ -142,7 +141,14 @@ fn dtcs(
     use ReadDTCInformationResponse as Report;
     let raw = || DataFormat::Raw(pdu.get(1..).unwrap_or(&[]).to_vec());
     let report = match (message.report(), message.body()) {
-        (report, DtcReportBody::Number { availability, format: id, count }) => {
+        (
+            report,
+            DtcReportBody::Number {
+                availability,
+                format: id,
+                count,
+            },
+        ) => {
             let number = ReportNumberOfDTCByMaskResponse {
                 dtc_status_availability_mask: availability,
                 dtc_format_identifier: format(id),
@@ -153,7 +159,13 @@ fn dtcs(
                 _ => Report::ReportNumberOfDTCBySeverityMaskRecord(number),
             }
         }
-        (report, DtcReportBody::Status { availability, records }) => {
+        (
+            report,
+            DtcReportBody::Status {
+                availability,
+                records,
+            },
+        ) => {
             let list = ReportDTCsResponse {
                 dtc_status_availability_mask: availability,
                 dtc_and_status_records: pairs(records),
@@ -171,8 +183,16 @@ fn dtcs(
         (0x03, DtcReportBody::Pairs(records)) => {
             Report::ReportDTCSnapshotIdentification(pairs(records))
         }
-        (_, DtcReportBody::Pairs(records)) => Report::ReportDTCFaultDetectionCounter(pairs(records)),
-        (report, DtcReportBody::Severity { availability, records }) => {
+        (_, DtcReportBody::Pairs(records)) => {
+            Report::ReportDTCFaultDetectionCounter(pairs(records))
+        }
+        (
+            report,
+            DtcReportBody::Severity {
+                availability,
+                records,
+            },
+        ) => {
             let list = ReportDTCsBySeverityResponse {
                 dtc_status_availability_mask: availability,
                 dtc_and_severity_records: severities(records),
@@ -207,13 +227,14 @@ fn authentication(message: &service::AuthenticationResponse<'_>) -> Authenticati
     };
     match message.result {
         Task::DeAuthenticate | Task::TransmitCertificate | Task::Configuration => common,
-        Task::VerifyCertificateUnidirectional { challenge, ephemeral_public_key } => {
-            AuthenticationResponse {
-                challenge: bytes(challenge),
-                ephemeral_public_key: bytes(ephemeral_public_key),
-                ..common
-            }
-        }
+        Task::VerifyCertificateUnidirectional {
+            challenge,
+            ephemeral_public_key,
+        } => AuthenticationResponse {
+            challenge: bytes(challenge),
+            ephemeral_public_key: bytes(ephemeral_public_key),
+            ..common
+        },
         Task::VerifyCertificateBidirectional {
             challenge,
             certificate,
@@ -230,26 +251,33 @@ fn authentication(message: &service::AuthenticationResponse<'_>) -> Authenticati
             session_key_info: bytes(session_key_info),
             ..common
         },
-        Task::RequestChallenge { algorithm, challenge, needed_additional } => {
-            AuthenticationResponse {
-                algorithm: Some(algorithm),
-                challenge: bytes(challenge),
-                needed_additional: bytes(needed_additional),
-                ..common
-            }
-        }
-        Task::VerifyProofUnidirectional { algorithm, session_key_info } => AuthenticationResponse {
+        Task::RequestChallenge {
+            algorithm,
+            challenge,
+            needed_additional,
+        } => AuthenticationResponse {
+            algorithm: Some(algorithm),
+            challenge: bytes(challenge),
+            needed_additional: bytes(needed_additional),
+            ..common
+        },
+        Task::VerifyProofUnidirectional {
+            algorithm,
+            session_key_info,
+        } => AuthenticationResponse {
             algorithm: Some(algorithm),
             session_key_info: bytes(session_key_info),
             ..common
         },
-        Task::VerifyProofBidirectional { algorithm, proof, session_key_info } => {
-            AuthenticationResponse {
-                algorithm: Some(algorithm),
-                proof: bytes(proof),
-                session_key_info: bytes(session_key_info),
-                ..common
-            }
-        }
+        Task::VerifyProofBidirectional {
+            algorithm,
+            proof,
+            session_key_info,
+        } => AuthenticationResponse {
+            algorithm: Some(algorithm),
+            proof: bytes(proof),
+            session_key_info: bytes(session_key_info),
+            ..common
+        },
     }
 }

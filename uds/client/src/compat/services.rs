@@ -40,7 +40,8 @@ impl UdsClient {
     pub async fn clear_diagnostic_information(&self, group_of_dtc: u32) -> EcuResponseResult {
         let group = Dtc::new(group_of_dtc).ok_or(UdsError::InvalidArgument)?;
         let memory = None;
-        self.call(ClearDiagnosticInformation { group, memory }).await
+        self.call(ClearDiagnosticInformation { group, memory })
+            .await
     }
 
     /// 22: reads identifiers. The response to several is raw: only the server's documentation says
@@ -106,7 +107,8 @@ impl UdsClient {
 
     /// 27: sends the key for the last seed of `level`, the odd sub-function that asked for it.
     pub async fn security_access_send_key(&self, level: u8, key: &[u8]) -> EcuResponseResult {
-        self.security_access(level, SecurityStep::SendKey, key).await
+        self.security_access(level, SecurityStep::SendKey, key)
+            .await
     }
 
     async fn security_access(
@@ -226,11 +228,7 @@ impl UdsClient {
     }
 
     /// 85: lets DTCs be updated, or freezes them.
-    pub async fn control_dtc_setting(
-        &self,
-        setting_type: u8,
-        record: &[u8],
-    ) -> EcuResponseResult {
+    pub async fn control_dtc_setting(&self, setting_type: u8, record: &[u8]) -> EcuResponseResult {
         let setting = SubFunction::from_byte(setting_type);
         self.call(ControlDtcSetting { setting, record }).await
     }
