@@ -1,6 +1,6 @@
-//! The loop: heartbeat, watchdog, self-test, and one tester connection.
-
-use core::ffi::c_int;
+//! The application as a machine: heartbeat, watchdog, self-test, and one tester connection.
+//!
+//! The program on Linux drives it by its socket and clock; in virtual time the virtual ECU does.
 
 use ecu_bootloader::mailbox::{Handover, Reply, Request};
 use uds::can::{Format, Frame};
@@ -10,11 +10,10 @@ use uds::server::{Addressing, Event, Outcome, Server};
 use uds::service::{ServiceId, Session};
 use uds::time::{Duration, Instant, earliest};
 
-use crate::config::{Behaviour, Config};
-use crate::diagnostics::Diagnostics;
-use crate::link::{BootInfo, MAX_LEN, Message};
-use crate::services;
-use crate::system::{self, Ready};
+use super::config::{Behaviour, Config};
+use super::diagnostics::Diagnostics;
+use super::link::{BootInfo, MAX_LEN, Message};
+use super::services;
 
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A quarter of the watchdog's time.
@@ -24,46 +23,24 @@ const SELF_TEST_HEARTBEATS: u32 = 3;
 /// Longest request and response.
 const PDU: usize = 512;
 
-/// Runs the application until the ECU resets it.
-pub(crate) fn run(config: Config) -> c_int {
-    if config.behaviour == Behaviour::Crash {
-        system::crash();
-    }
-    let mut buffer = [0; MAX_LEN];
-    let Some(info) = boot_info(&mut buffer) else {
-        return 1;
-    };
-    let mut app = App::new(config, info);
-    loop {
-        match system::wait_until(app.deadline()) {
-            Ready::Closed => return 0,
-            Ready::Packet => {
-                while let Some(packet) = system::receive(&mut buffer) {
-                    if packet.is_empty() {
-                        return 0;
-                    }
-                    app.handle_packet(system::now(), packet);
-                }
-            }
-            Ready::Timeout => {}
-        }
-        app.handle_timeout(system::now());
-    }
+/// Where the application's messages go.
+pub(crate) trait Host {
+    /// Sends a message to the virtual ECU.
+    fn send(&mut self, message: &Message<'_>);
 }
 
-/// The first packet of the virtual ECU.
-fn boot_info(buffer: &mut [u8]) -> Option<BootInfo> {
-    let deadline = system::now() + Duration::from_secs(5);
-    match system::wait_until(deadline) {
-        Ready::Packet => match Message::parse(system::receive(buffer)?)? {
-            Message::BootInfo(info) => Some(info),
-            _ => None,
-        },
-        Ready::Timeout | Ready::Closed => None,
-    }
+/// How a bad application ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// As a fault would end it.
+    Crash,
+    /// It does nothing any more.
+    Hang,
+    /// It ends by itself.
+    Exit,
 }
 
-struct App {
+pub(crate) struct App {
     info: BootInfo,
     diagnostics: Diagnostics,
     isotp: Endpoint<[u8; PDU], [u8; PDU]>,
@@ -74,10 +51,11 @@ struct App {
     tested: bool,
     /// Replies of the boot services to come that nobody waits for.
     unawaited: u32,
+    fate: Option<Fate>,
 }
 
 impl App {
-    fn new(config: Config, info: BootInfo) -> Self {
+    pub(crate) fn new(now: Instant, config: Config, info: BootInfo) -> Self {
         let make = if info.fd {
             IsoTpConfig::fd
         } else {
@@ -85,7 +63,6 @@ impl App {
         };
         let mut isotp = make(info.response_id, info.request_id);
         isotp.functional_id = Some(info.functional_id);
-        let now = system::now();
         Self {
             info,
             diagnostics: Diagnostics::new(config),
@@ -96,10 +73,17 @@ impl App {
             heartbeats: 0,
             tested: false,
             unawaited: 0,
+            fate: (config.behaviour == Behaviour::Crash).then_some(Fate::Crash),
         }
     }
 
-    fn deadline(&self) -> Instant {
+    /// How it ends, once it does; nothing else is asked of it then.
+    pub(crate) const fn fate(&self) -> Option<Fate> {
+        self.fate
+    }
+
+    /// When [`App::handle_timeout`] is to be called at the latest.
+    pub(crate) fn deadline(&self) -> Instant {
         let own = self.next_heartbeat.min(self.next_kick);
         earliest(
             Some(own),
@@ -108,58 +92,84 @@ impl App {
         .unwrap_or(own)
     }
 
-    fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
+    /// A packet of the virtual ECU.
+    pub(crate) fn handle_packet(&mut self, now: Instant, packet: &[u8], host: &mut impl Host) {
         match Message::parse(packet) {
             Some(Message::Frame(frame)) => {
                 self.isotp.handle_frame(now, &frame);
-                self.work(now);
+                self.work(now, host);
             }
-            Some(Message::MailboxReply(message)) => self.mailbox_reply(now, message),
+            Some(Message::MailboxReply(message)) => self.mailbox_reply(now, message, host),
             Some(Message::Standstill(still)) => self.diagnostics.standstill = still,
             _ => {}
         }
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, host: &mut impl Host) {
         self.isotp.handle_timeout(now);
         self.server.handle_timeout(now);
-        self.work(now);
+        self.work(now, host);
         if now >= self.next_kick {
             self.next_kick = now + KICK;
-            send(&Message::Kick);
+            host.send(&Message::Kick);
         }
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + HEARTBEAT;
-            self.heartbeat();
+            self.heartbeat(host);
         }
     }
 
-    fn heartbeat(&mut self) {
+    fn heartbeat(&mut self, host: &mut impl Host) {
         if self.diagnostics.transmit {
             let data = self.diagnostics.config.heartbeat();
             if let Some(frame) = Frame::new(self.info.heartbeat_id, Format::Classical, &data) {
-                send(&Message::Frame(frame));
+                host.send(&Message::Frame(frame));
             }
         }
         self.heartbeats = self.heartbeats.saturating_add(1);
         if self.diagnostics.config.behaviour == Behaviour::Hang {
-            system::hang();
+            self.fate = Some(Fate::Hang);
+            return;
         }
         if self.heartbeats >= SELF_TEST_HEARTBEATS && !self.tested {
             self.tested = true;
             if self.diagnostics.config.behaviour == Behaviour::FailSelfTest {
-                system::exit(1);
+                self.fate = Some(Fate::Exit);
+                return;
             }
-            self.ask(&Request::SelfTestPassed);
+            ask(host, &Request::SelfTestPassed);
         }
     }
 
     /// Carries requests from ISO-TP to the server and responses back, until nothing moves.
-    fn work(&mut self, now: Instant) {
+    fn work(&mut self, now: Instant, host: &mut impl Host) {
+        loop {
+            self.transport_events(now, host);
+            if let Some(pdu) = self.server.poll_transmit()
+                && self.isotp.send(now, pdu).is_err()
+            {
+                self.server.on_sent(now);
+            }
+            let mut idle = true;
+            while let Some(frame) = self.isotp.poll_transmit(now) {
+                host.send(&Message::Frame(frame));
+                idle = false;
+            }
+            if idle {
+                break;
+            }
+        }
+        while let Some(event) = self.server.poll_event() {
+            self.on_server_event(event, host);
+        }
+    }
+
+    fn transport_events(&mut self, now: Instant, host: &mut impl Host) {
         while let Some(event) = self.isotp.poll_event() {
             match event {
                 IsoTpEvent::Started { .. } => self.server.on_receive_started(now),
-                IsoTpEvent::Received { functional } => self.request(now, functional),
+                IsoTpEvent::Received { functional } => self.request(now, functional, host),
                 IsoTpEvent::Sent { .. } => self.server.on_sent(now),
                 IsoTpEvent::Failed(error) => match error.direction() {
                     uds::isotp::Direction::Receive => self.server.on_receive_failed(now),
@@ -167,23 +177,9 @@ impl App {
                 },
             }
         }
-        if let Some(pdu) = self.server.poll_transmit()
-            && self.isotp.send(now, pdu).is_err()
-        {
-            self.server.on_sent(now);
-        }
-        while let Some(frame) = self.isotp.poll_transmit(now) {
-            send(&Message::Frame(frame));
-        }
-        while let Some(IsoTpEvent::Sent { .. }) = self.isotp.poll_event() {
-            self.server.on_sent(now);
-        }
-        while let Some(event) = self.server.poll_event() {
-            self.on_server_event(event);
-        }
     }
 
-    fn request(&mut self, now: Instant, functional: bool) {
+    fn request(&mut self, now: Instant, functional: bool, host: &mut impl Host) {
         let addressing = if functional {
             Addressing::Functional
         } else {
@@ -198,14 +194,17 @@ impl App {
         self.server
             .on_pdu(now, addressing, pdu, &mut self.diagnostics);
         if core::mem::take(&mut self.diagnostics.forward) {
-            self.ask(&Request::Uds {
-                session: self.server.session().value(),
-                pdu,
-            });
+            ask(
+                host,
+                &Request::Uds {
+                    session: self.server.session().value(),
+                    pdu,
+                },
+            );
         }
     }
 
-    fn on_server_event(&mut self, event: Event) {
+    fn on_server_event(&mut self, event: Event, host: &mut impl Host) {
         match event {
             Event::SessionChanged { to, .. } => {
                 if to == Session::DEFAULT {
@@ -214,23 +213,26 @@ impl App {
                 // Any change of session locks; the boot services keep the lock.
                 let pdu = [ServiceId::DIAGNOSTIC_SESSION_CONTROL.0, to.value()];
                 self.unawaited = self.unawaited.saturating_add(1);
-                self.ask(&Request::Uds {
-                    session: to.value(),
-                    pdu: &pdu,
-                });
+                ask(
+                    host,
+                    &Request::Uds {
+                        session: to.value(),
+                        pdu: &pdu,
+                    },
+                );
             }
             Event::Reset if self.diagnostics.programming => {
                 let handover = Handover {
                     request_id: self.info.request_id,
                     response_id: self.info.response_id,
                 };
-                self.ask(&Request::EnterProgramming(handover));
+                ask(host, &Request::EnterProgramming(handover));
             }
-            Event::Reset => self.ask(&Request::Reset),
+            Event::Reset => ask(host, &Request::Reset),
         }
     }
 
-    fn mailbox_reply(&mut self, now: Instant, message: &[u8]) {
+    fn mailbox_reply(&mut self, now: Instant, message: &[u8], host: &mut impl Host) {
         let Some(Reply::Uds(pdu)) = Reply::parse(message) else {
             return;
         };
@@ -249,24 +251,15 @@ impl App {
                 None => Outcome::Negative(Nrc::RESPONSE_TOO_LONG),
             },
         });
-        self.work(now);
-    }
-
-    fn ask(&self, request: &Request<'_>) {
-        let mut buffer = [0; MAX_LEN];
-        if let Some(len) = request.encode(&mut buffer)
-            && let Some(message) = buffer.get(..len)
-        {
-            send(&Message::MailboxRequest(message));
-        }
+        self.work(now, host);
     }
 }
 
-fn send(message: &Message<'_>) {
+fn ask(host: &mut impl Host, request: &Request<'_>) {
     let mut buffer = [0; MAX_LEN];
-    if let Some(len) = message.encode(&mut buffer)
-        && let Some(packet) = buffer.get(..len)
+    if let Some(len) = request.encode(&mut buffer)
+        && let Some(message) = buffer.get(..len)
     {
-        system::send(packet);
+        host.send(&Message::MailboxRequest(message));
     }
 }

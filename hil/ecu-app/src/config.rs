@@ -18,49 +18,41 @@ pub(crate) struct Config {
     pub(crate) behaviour: Behaviour,
 }
 
-/// The block as it stands in the file; `virtual_ecu::app` has its layout.
-#[used]
-static BLOCK: [u8; 32] = *b"CANOPUS-APP-CFG1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-
-/// Reads the block as it is now, not as it was compiled.
-#[allow(unsafe_code)]
-pub(crate) fn read() -> Config {
-    // SAFETY: the pointer is that of a live, aligned static; the read is volatile because the
-    // bytes were changed behind the compiler's back.
-    let block = unsafe { core::ptr::read_volatile(&raw const BLOCK) };
-    let [
-        ..,
-        m0,
-        m1,
-        n0,
-        n1,
-        p0,
-        p1,
-        p2,
-        p3,
-        behaviour,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-    ] = block;
-    Config {
-        major: u16::from_le_bytes([m0, m1]),
-        minor: u16::from_le_bytes([n0, n1]),
-        patch: u32::from_le_bytes([p0, p1, p2, p3]),
-        behaviour: match behaviour {
-            0 => Behaviour::Good,
-            1 => Behaviour::Crash,
-            2 => Behaviour::Hang,
-            _ => Behaviour::FailSelfTest,
-        },
-    }
-}
-
 impl Config {
+    /// The content of the block; `virtual_ecu::app` has its layout.
+    pub(crate) const fn of_block(block: [u8; 32]) -> Self {
+        let [
+            ..,
+            m0,
+            m1,
+            n0,
+            n1,
+            p0,
+            p1,
+            p2,
+            p3,
+            behaviour,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+        ] = block;
+        Self {
+            major: u16::from_le_bytes([m0, m1]),
+            minor: u16::from_le_bytes([n0, n1]),
+            patch: u32::from_le_bytes([p0, p1, p2, p3]),
+            behaviour: match behaviour {
+                0 => Behaviour::Good,
+                1 => Behaviour::Crash,
+                2 => Behaviour::Hang,
+                _ => Behaviour::FailSelfTest,
+            },
+        }
+    }
+
     /// The data of the heartbeat frame: major u16, minor u16, patch u32, big-endian.
     pub(crate) fn heartbeat(&self) -> [u8; 8] {
         let [m0, m1] = self.major.to_be_bytes();

@@ -7,7 +7,7 @@ use uds::server::{Context, Handler, Outcome};
 use uds::service::{Did, RoutineId, ServiceId};
 use uds::time::Instant;
 
-use crate::config::Config;
+use super::config::Config;
 
 /// checkProgrammingPreconditions.
 const CHECK_PROGRAMMING_PRECONDITIONS: RoutineId = RoutineId(0x0203);

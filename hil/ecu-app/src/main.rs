@@ -24,7 +24,7 @@ use core::ffi::c_int;
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> c_int {
-    app::run(config::read())
+    system::run()
 }
 
 #[panic_handler]
