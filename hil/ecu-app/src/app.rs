@@ -7,12 +7,13 @@ use uds::can::{Format, Frame};
 use uds::isotp::{Config as IsoTpConfig, Endpoint, Event as IsoTpEvent};
 use uds::nrc::Nrc;
 use uds::server::{Addressing, Event, Outcome, Server};
-use uds::service::{ServiceId, Session};
+use uds::service::Session;
 use uds::time::{Duration, Instant, earliest};
 
 use super::config::{Behaviour, Config};
 use super::diagnostics::Diagnostics;
-use super::link::{BootInfo, MAX_LEN, Message};
+use super::link::{BootInfo, Message};
+use super::mailbox::{self, Mailbox};
 use super::services;
 
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -49,8 +50,7 @@ pub(crate) struct App {
     next_kick: Instant,
     heartbeats: u32,
     tested: bool,
-    /// Replies of the boot services to come that nobody waits for.
-    unawaited: u32,
+    mailbox: Mailbox,
     fate: Option<Fate>,
 }
 
@@ -72,7 +72,7 @@ impl App {
             next_kick: now,
             heartbeats: 0,
             tested: false,
-            unawaited: 0,
+            mailbox: Mailbox::new(),
             fate: (config.behaviour == Behaviour::Crash).then_some(Fate::Crash),
         }
     }
@@ -117,6 +117,7 @@ impl App {
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + HEARTBEAT;
             self.heartbeat(host);
+            self.mailbox.work(host);
         }
     }
 
@@ -138,14 +139,14 @@ impl App {
                 self.fate = Some(Fate::Exit);
                 return;
             }
-            ask(host, &Request::SelfTestPassed);
+            self.mailbox.self_test_passed();
         }
     }
 
     /// Carries requests from ISO-TP to the server and responses back, until nothing moves.
     fn work(&mut self, now: Instant, host: &mut impl Host) {
         loop {
-            self.transport_events(now, host);
+            self.transport_events(now);
             if let Some(pdu) = self.server.poll_transmit()
                 && self.isotp.send(now, pdu).is_err()
             {
@@ -163,13 +164,14 @@ impl App {
         while let Some(event) = self.server.poll_event() {
             self.on_server_event(event, host);
         }
+        self.mailbox.work(host);
     }
 
-    fn transport_events(&mut self, now: Instant, host: &mut impl Host) {
+    fn transport_events(&mut self, now: Instant) {
         while let Some(event) = self.isotp.poll_event() {
             match event {
                 IsoTpEvent::Started { .. } => self.server.on_receive_started(now),
-                IsoTpEvent::Received { functional } => self.request(now, functional, host),
+                IsoTpEvent::Received { functional } => self.request(now, functional),
                 IsoTpEvent::Sent { .. } => self.server.on_sent(now),
                 IsoTpEvent::Failed(error) => match error.direction() {
                     uds::isotp::Direction::Receive => self.server.on_receive_failed(now),
@@ -179,7 +181,7 @@ impl App {
         }
     }
 
-    fn request(&mut self, now: Instant, functional: bool, host: &mut impl Host) {
+    fn request(&mut self, now: Instant, functional: bool) {
         let addressing = if functional {
             Addressing::Functional
         } else {
@@ -193,14 +195,11 @@ impl App {
         pdu.copy_from_slice(received);
         self.server
             .on_pdu(now, addressing, pdu, &mut self.diagnostics);
-        if core::mem::take(&mut self.diagnostics.forward) {
-            ask(
-                host,
-                &Request::Uds {
-                    session: self.server.session().value(),
-                    pdu,
-                },
-            );
+        if core::mem::take(&mut self.diagnostics.forward)
+            && !self.mailbox.forward(self.server.session(), pdu)
+        {
+            let nrc = Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT;
+            self.server.complete(now, |_| Outcome::Negative(nrc));
         }
     }
 
@@ -210,36 +209,25 @@ impl App {
                 if to == Session::DEFAULT {
                     self.diagnostics.transmit = true;
                 }
-                // Any change of session locks; the boot services keep the lock.
-                let pdu = [ServiceId::DIAGNOSTIC_SESSION_CONTROL.0, to.value()];
-                self.unawaited = self.unawaited.saturating_add(1);
-                ask(
-                    host,
-                    &Request::Uds {
-                        session: to.value(),
-                        pdu: &pdu,
-                    },
-                );
+                self.mailbox.lock();
             }
             Event::Reset if self.diagnostics.programming => {
                 let handover = Handover {
                     request_id: self.info.request_id,
                     response_id: self.info.response_id,
                 };
-                ask(host, &Request::EnterProgramming(handover));
+                mailbox::send(host, &Request::EnterProgramming(handover));
             }
-            Event::Reset => ask(host, &Request::Reset),
+            Event::Reset => mailbox::send(host, &Request::Reset),
         }
     }
 
     fn mailbox_reply(&mut self, now: Instant, message: &[u8], host: &mut impl Host) {
-        let Some(Reply::Uds(pdu)) = Reply::parse(message) else {
-            return;
+        let pdu = match self.mailbox.on_reply(message) {
+            Some(Reply::Uds(pdu)) => pdu,
+            Some(Reply::Done | Reply::Refused) => &[0x7F, 0, Nrc::CONDITIONS_NOT_CORRECT.0][..],
+            None => return self.mailbox.work(host),
         };
-        if self.unawaited > 0 {
-            self.unawaited = self.unawaited.saturating_sub(1);
-            return;
-        }
         self.server.complete(now, |response| match *pdu {
             [] => Outcome::NoResponse,
             [0x7F, _, nrc] => Outcome::Negative(Nrc(nrc)),
@@ -252,14 +240,5 @@ impl App {
             },
         });
         self.work(now, host);
-    }
-}
-
-fn ask(host: &mut impl Host, request: &Request<'_>) {
-    let mut buffer = [0; MAX_LEN];
-    if let Some(len) = request.encode(&mut buffer)
-        && let Some(message) = buffer.get(..len)
-    {
-        host.send(&Message::MailboxRequest(message));
     }
 }

@@ -14,6 +14,7 @@ mod diagnostics;
 #[allow(unreachable_pub)] // Public in the library that it is shared with.
 #[path = "../../virtual-ecu/src/link.rs"]
 mod link;
+mod mailbox;
 mod services;
 mod system;
 
