@@ -25,6 +25,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod ids;
 pub mod json;
 pub mod layout;
