@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use uds::client::{Answer, Client, Config, Event, Options, TransportFault};
-use uds::service::Session;
+use uds::service::{ServiceId, Session, SubFunction};
 use uds::time::Instant;
 
 /// The longest PDU either way.
@@ -82,6 +82,7 @@ pub struct Connection {
 impl Connection {
     /// Drives a client over `transport`. Within a tokio runtime.
     pub fn new(transport: impl Transport, mut config: Config) -> Self {
+        let margin = config.margin;
         if !transport.announces() {
             config.margin = config.margin.saturating_add(UNANNOUNCED);
         }
@@ -90,6 +91,7 @@ impl Connection {
         let (status_in, status) = watch::channel(status_of(&client));
         let driver = Driver {
             client,
+            margin,
             commands: incoming,
             status: status_in,
             request: None,
@@ -165,6 +167,8 @@ type Sending<'t> = Pin<Box<dyn Future<Output = Result<(), TransportError>> + Sen
 
 struct Driver {
     client: Client<Vec<u8>>,
+    /// What is waited beyond P2 for a response of one frame.
+    margin: Duration,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     request: Option<Request>,
@@ -252,8 +256,13 @@ impl Driver {
 
     fn begin(&mut self, request: Request) {
         self.fault = None;
-        let begun = self.client.request(now(), &request.pdu, request.options);
-        match begun {
+        let mut options = request.options;
+        if suppresses(&request.pdu) {
+            // Only a refusal may come, which is short.
+            let short = self.client.timing().0.saturating_add(self.margin);
+            options.p2 = options.p2.or(Some(short));
+        }
+        match self.client.request(now(), &request.pdu, options) {
             Ok(()) => self.request = Some(request),
             Err(error) => {
                 let _gone = request.done.send(Err(Error::Request(error)));
@@ -318,6 +327,12 @@ impl Driver {
         };
         let _gone = request.done.send(result);
     }
+}
+
+/// Whether no positive response is wanted.
+fn suppresses(pdu: &[u8]) -> bool {
+    matches!(*pdu, [sid, sub_function, ..]
+        if ServiceId(sid).has_sub_function() && SubFunction::from_byte(sub_function).suppress)
 }
 
 async fn sent(sending: &mut Option<Sending<'_>>) -> Result<(), TransportError> {
