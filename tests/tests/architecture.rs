@@ -389,3 +389,28 @@ fn no_file_names_a_path_of_a_developers_machine() {
         }
     }
 }
+
+/// The targets of a document's links into the repository, without anchors.
+fn links_of(document: &str) -> Vec<&str> {
+    let after = document.split("](").skip(1);
+    after
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|link| !link.contains("://") && !link.starts_with('#'))
+        .map(|link| link.split('#').next().unwrap_or(link))
+        .collect()
+}
+
+#[test]
+fn links_in_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for path in files().iter().filter(|path| path.ends_with(".md")) {
+        let document = read(path);
+        let folder = root().join(path).parent().unwrap().to_owned();
+        for link in links_of(&document) {
+            if !folder.join(link).exists() {
+                broken.push(format!("{path} -> {link}"));
+            }
+        }
+    }
+    assert_eq!(broken, Vec::<String>::new());
+}
