@@ -333,3 +333,6 @@ fn nothing_boots(mut state: State) -> State {
     state.previous = None;
     state
 }
+
+#[cfg(test)]
+mod tests;

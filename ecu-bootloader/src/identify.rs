@@ -63,30 +63,33 @@ impl Out<'_> {
 }
 
 impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
-    /// 22: up to eight identifiers. The progress after a reset needs a scan of what is stored.
+    /// 22: up to eight identifiers. The progress waits for what is being programmed, and after a reset for
+    /// a scan of what is stored.
     pub(crate) fn read(&mut self, dids: Dids, response: &mut [u8]) -> Result<Read, Nrc> {
         let ids = dids.ids.get(..dids.len).unwrap_or(&[]);
-        let asks_progress = ids.contains(&PROGRESS);
-        if asks_progress && self.must_scan() {
+        if ids.contains(&PROGRESS) && self.transfer.is_none() && !self.knows_progress() {
             self.drain(Then::ScanFor(dids));
             return Ok(Read::Later);
         }
         self.write_dids(dids, response).map(Read::Now)
     }
 
-    /// Whether the number of durable pages is unknown and may be found out now.
-    fn must_scan(&self) -> bool {
+    /// Whether nothing is being programmed and the number of durable pages is known, or means
+    /// nothing.
+    fn knows_progress(&self) -> bool {
         let erased = |(state, _): (State, SlotId)| state.progress == Progress::Erased;
-        let unknown = self.durable.is_none() && self.receiving().is_some_and(erased);
-        unknown && self.transfer.is_none()
+        let counts = self.receiving().is_some_and(erased);
+        self.buffers.is_drained() && (self.durable.is_some() || !counts)
     }
 
-    /// Scans, then answers with the progress.
+    /// Nothing is being programmed any more: scans where the progress is unknown, then answers.
     pub(crate) fn scan_for(&mut self, dids: Dids) {
         let then = Then::Answer(Answer::Read(dids));
-        let Some((state, slot)) = self.receiving() else {
-            return self.proceed(then);
+        let receiving = match self.receiving() {
+            Some(receiving) if !self.knows_progress() => receiving,
+            _ => return self.proceed(then),
         };
+        let (state, slot) = receiving;
         match self.ensure_head(slot, state.digest(slot)) {
             Ok(()) => self.work = Work::Scan { page: 0, then },
             Err(failure) => self.fail(then, failure),

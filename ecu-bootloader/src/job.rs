@@ -231,6 +231,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
     }
 
+    /// Whether no job runs.
+    pub(crate) const fn is_idle(&self) -> bool {
+        matches!(self.work, Work::Idle)
+    }
+
     /// The floor: the higher of the journal's order and the counter.
     pub(crate) fn floor(&mut self) -> SecurityCounter {
         let ordered = self.state.map_or(SecurityCounter(0), |state| state.floor);

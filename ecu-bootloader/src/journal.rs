@@ -323,3 +323,6 @@ pub(crate) fn initialise(
         bytes: WITNESS.get(..len).unwrap_or(&WITNESS),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ pub struct Region {
 impl Region {
     /// The address one past the end.
     const fn end(self) -> u64 {
-        self.address as u64 + self.len as u64
+        (self.address as u64).saturating_add(self.len as u64)
     }
 
     const fn is_sound(self, program: u32) -> bool {
@@ -187,7 +187,7 @@ impl Layout {
         if first.len != first.sector
             || second.len != second.sector
             || first.len != second.len
-            || first.len / stride < 4
+            || first.len < stride.saturating_mul(4)
         {
             return Err(LayoutError::Journal);
         }

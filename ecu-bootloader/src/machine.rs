@@ -60,6 +60,8 @@ pub struct Bootloader<P: Platform, const BLOCK: usize = 4095, const PAGE: usize 
     mail_len: usize,
     /// Whether the application waits for the reply to a UDS request.
     mail_expected: bool,
+    /// Whether a passed self-test is still to be made durable.
+    self_test_due: bool,
 }
 
 impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PAGE> {
@@ -88,6 +90,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
             mail: [0; MAX_LEN],
             mail_len: 0,
             mail_expected: false,
+            self_test_due: false,
         }
     }
 
@@ -217,7 +220,10 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
         match Request::parse(message) {
             None => self.reply(Reply::Refused),
             Some(Request::Uds { session, pdu }) => self.mailbox_uds(now, session, pdu),
-            Some(Request::SelfTestPassed) => self.self_test_passed(),
+            Some(Request::SelfTestPassed) => {
+                self.core.self_tested = true;
+                self.self_test_due = true;
+            }
             Some(Request::EnterProgramming(handover)) => {
                 self.reset = Some(Event::Reset {
                     handover: Some(handover),
@@ -239,7 +245,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
     }
 
     fn mailbox_uds(&mut self, now: Instant, session: u8, pdu: &[u8]) {
-        if self.server.is_pending() {
+        if self.server.is_pending() || !self.core.is_idle() {
             let sid = pdu.first().copied().unwrap_or(0);
             return self.reply(Reply::Uds(&[0x7F, sid, 0x21]));
         }
@@ -260,11 +266,12 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
             .on_pdu(now, Addressing::Physical, pdu, &mut self.core);
     }
 
-    fn self_test_passed(&mut self) {
-        self.core.self_tested = true;
-        if !matches!(self.core.work, crate::job::Work::Idle) {
-            return self.reply(Reply::Refused);
+    /// A passed self-test makes a trial healthy as soon as no other job runs.
+    fn confirm_self_test(&mut self) {
+        if !self.self_test_due || !self.core.is_idle() || self.server.is_pending() {
+            return;
         }
+        self.self_test_due = false;
         if self.core.healthy(Answer::SelfTest).is_err() {
             self.reply(Reply::Refused);
         }
@@ -273,6 +280,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
     /// Carries results from one part to the next until nothing moves.
     fn advance(&mut self, now: Instant) {
         self.follow_phase(now);
+        self.confirm_self_test();
         if self.serving {
             self.receive(now);
         }

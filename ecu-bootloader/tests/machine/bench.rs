@@ -30,7 +30,10 @@ pub struct SharedNor(pub Rc<RefCell<Nor>>);
 
 impl FlashRead for SharedNor {
     fn read(&mut self, address: u32, buffer: &mut [u8]) -> Result<(), FlashError> {
-        self.0.borrow().read(address, buffer).map_err(|_| FlashError)
+        self.0
+            .borrow()
+            .read(address, buffer)
+            .map_err(|_| FlashError)
     }
 }
 
@@ -181,7 +184,11 @@ impl Bench {
     }
 
     /// Resets and runs until something boots, or the bootloader serves.
-    pub fn start(&mut self, cause: ResetCause, handover: Option<Handover>) -> Result<(), PowerLost> {
+    pub fn start(
+        &mut self,
+        cause: ResetCause,
+        handover: Option<Handover>,
+    ) -> Result<(), PowerLost> {
         self.nor.borrow_mut().power_on();
         self.ecu = machine(self.board, &self.nor);
         self.tester = tester();
@@ -253,7 +260,11 @@ impl Bench {
             return Ok(true);
         }
         let nor = &self.nor;
-        let Some(result) = self.ecu.poll_flash().map(|op| perform(&mut nor.borrow_mut(), op)) else {
+        let Some(result) = self
+            .ecu
+            .poll_flash()
+            .map(|op| perform(&mut nor.borrow_mut(), op))
+        else {
             return Ok(false);
         };
         match result {
@@ -299,12 +310,16 @@ impl Bench {
     /// Sends a functionally addressed request.
     pub fn functional(&mut self, pdu: &[u8]) -> Response {
         self.tester.send_functional(self.now, pdu).unwrap();
-        self.response()
+        self.response_within(Duration::from_millis(200))
     }
 
     /// The next final response within 6 s of the last sign of life.
     pub fn response(&mut self) -> Response {
-        let mut until = self.now + Duration::from_secs(6);
+        self.response_within(Duration::from_secs(6))
+    }
+
+    fn response_within(&mut self, time: Duration) -> Response {
+        let mut until = self.now + time;
         loop {
             let moved = self.turn()?;
             while let Some(event) = self.tester.poll_event() {

@@ -77,7 +77,6 @@ pub struct Image {
     pub grant: Vec<u8>,
     pub plaintext: Vec<u8>,
     pub digest: ImageDigest,
-    pub counter: u32,
     pub page_size: usize,
     pub metadata_len: usize,
 }
@@ -128,7 +127,11 @@ impl Recipe {
             iv_seed: IvSeed([9; 16]),
             plaintext: &plaintext,
         };
-        let signer = if self.forged { stranger_key() } else { oem_key() };
+        let signer = if self.forged {
+            stranger_key()
+        } else {
+            oem_key()
+        };
         let sign = |message: &[u8]| {
             let key = SigningKey::<sha2::Sha256>::new(signer.clone());
             let mut rng = StdRng::seed_from_u64(3);
@@ -158,7 +161,6 @@ impl Recipe {
             grant: grant.encode().to_vec(),
             plaintext,
             digest,
-            counter: self.counter,
             page_size: self.page_size as usize,
         }
     }

@@ -1,9 +1,13 @@
 //! The bootloader over its frames, against a modelled flash, on a virtual clock.
 
-#![allow(unreachable_pub)]
+// Test data are small numbers; modules of a test binary share by `pub`.
+#![allow(unreachable_pub, clippy::cast_possible_truncation)]
 
 mod bench;
 mod images;
 mod powercut;
+mod refusals;
+mod sessions;
 mod tester;
+mod trials;
 mod update;

@@ -70,17 +70,26 @@ fn start(scene: &Scene, cut: Option<Cut>) -> (Bench, Result<(), PowerLost>) {
 }
 
 fn check_after_cut(bench: &mut Bench, scene: &Scene, what: &dyn std::fmt::Debug) {
-    let target = bench.booted.unwrap_or_else(|| panic!("{what:?}: nothing boots"));
+    let target = bench
+        .booted
+        .unwrap_or_else(|| panic!("{what:?}: nothing boots"));
     let (image, slot) = if target.digest == scene.new.digest {
         (&scene.new, SlotId::B)
     } else {
         (&scene.old, SlotId::A)
     };
-    assert_eq!((target.digest, target.slot), (image.digest, slot), "{what:?}");
+    assert_eq!(
+        (target.digest, target.slot),
+        (image.digest, slot),
+        "{what:?}"
+    );
     let bytes = bench.slot_bytes(slot, image.plaintext.len());
     assert!(bytes == image.plaintext, "{what:?}: other bytes boot");
     let kept = bench.slot_bytes(SlotId::A, scene.old.plaintext.len());
-    assert!(kept == scene.old.plaintext, "{what:?}: the confirmed slot was touched");
+    assert!(
+        kept == scene.old.plaintext,
+        "{what:?}: the confirmed slot was touched"
+    );
     let state = bench.ecu.state().unwrap();
     assert!(state.floor.get() >= 2, "{what:?}: the floor fell");
     assert_eq!(bench.nor.borrow().violations(), 0, "{what:?}");
@@ -99,7 +108,11 @@ fn run(scene: &Scene, cut: Cut) {
         finish(&mut bench, &scene.new).unwrap_or_else(|failed| panic!("{cut:?}: {failed:?}"));
     }
     let state = bench.ecu.state().unwrap();
-    assert_eq!((state.confirmed, state.floor.get()), (SlotId::B, 3), "{cut:?}");
+    assert_eq!(
+        (state.confirmed, state.floor.get()),
+        (SlotId::B, 3),
+        "{cut:?}"
+    );
     bench.power_cycle().unwrap();
     assert_eq!(bench.booted.unwrap().digest, scene.new.digest, "{cut:?}");
     assert_eq!(Rc::strong_count(&bench.nor), 2);
@@ -143,7 +156,13 @@ fn cut_everywhere(when: &[When]) {
     assert!(count > 35, "{count} operations are no whole update");
     for operation in operations {
         for when in when {
-            run(&scene, Cut { operation, when: *when });
+            run(
+                &scene,
+                Cut {
+                    operation,
+                    when: *when,
+                },
+            );
         }
     }
 }

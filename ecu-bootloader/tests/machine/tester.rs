@@ -207,3 +207,11 @@ impl Bench {
         self.confirm_and_seal()
     }
 }
+
+impl Bench {
+    /// Into the programming session once more, without reset.
+    pub fn enter_again(&mut self) {
+        self.ask(&[0x10, 2]).unwrap();
+        self.unlock().unwrap();
+    }
+}

@@ -1,0 +1,165 @@
+//! The journal against the flash model: any number of writes, cut anywhere, torn in any way.
+
+use super::*;
+use crate::keys::SoftKeyStore;
+use crate::state::State;
+use ecu_image::crypto::{MacKey, WrapKey};
+use ecu_image::{ImageDigest, SecurityCounter};
+use nor::{Cut, Geometry, Nor, Tear, When};
+use proptest::prelude::*;
+
+const LAYOUT: Layout = match Layout::uniform(0, 2048, 8, 1, 4096, true) {
+    Ok(layout) => layout,
+    Err(_) => panic!(),
+};
+
+struct Chip(Nor);
+
+impl FlashRead for Chip {
+    fn read(&mut self, address: u32, buffer: &mut [u8]) -> Result<(), FlashError> {
+        self.0.read(address, buffer).map_err(|_| FlashError)
+    }
+}
+
+fn keys() -> SoftKeyStore {
+    let mac = |byte| MacKey::new([byte; 16]);
+    SoftKeyStore::new(WrapKey::new([1; 16]), mac(2), mac(3), mac(4))
+}
+
+fn state(number: u32) -> State {
+    State::provisioned(ImageDigest([7; 32]), SecurityCounter(number))
+}
+
+fn perform(chip: &mut Chip, op: FlashOp<'_>) -> Result<(), FlashError> {
+    let result = match op {
+        FlashOp::Erase { address, .. } => chip.0.erase(address),
+        FlashOp::Program { address, bytes } => chip.0.program(address, bytes),
+    };
+    result.map(drop).map_err(|_| FlashError)
+}
+
+fn provisioned() -> Chip {
+    let mut chip = Chip(Nor::in_memory(Geometry::pages_2k_8(1 << 16)));
+    initialise(&LAYOUT, &state(0), &mut keys(), &mut |op| {
+        perform(&mut chip, op)
+    })
+    .unwrap();
+    chip
+}
+
+/// Writes a state; `false` where power failed.
+fn write(journal: &mut Journal, chip: &mut Chip, state: &State) -> bool {
+    journal.write(state, &mut keys());
+    loop {
+        let op = journal.op().expect("an operation until the end");
+        let result = perform(chip, op);
+        if !chip.0.is_powered() {
+            return false;
+        }
+        assert_eq!(result, Ok(()), "the journal misuses the flash");
+        match journal.on_done(result) {
+            Written::NotYet => {}
+            Written::Durable => return true,
+            Written::Failed => panic!("nothing failed"),
+        }
+    }
+}
+
+/// Opens and, as the machine does, writes an unwitnessed record again before it is acted upon.
+fn settle(chip: &mut Chip) -> Option<(Journal, State)> {
+    let (mut journal, found) = Journal::open(&LAYOUT, chip, &mut keys());
+    let found = found.expect("a state");
+    if !found.witnessed && !write(&mut journal, chip, &found.state) {
+        return None;
+    }
+    Some((journal, found.state))
+}
+
+#[test]
+fn a_blank_or_foreign_journal_has_no_state() {
+    let mut chip = Chip(Nor::in_memory(Geometry::pages_2k_8(1 << 16)));
+    assert_eq!(Journal::open(&LAYOUT, &mut chip, &mut keys()).1, None);
+    let mut chip = provisioned();
+    let mac = |byte| MacKey::new([byte; 16]);
+    let mut others = SoftKeyStore::new(WrapKey::new([1; 16]), mac(2), mac(9), mac(4));
+    assert_eq!(Journal::open(&LAYOUT, &mut chip, &mut others).1, None);
+}
+
+#[test]
+fn sectors_alternate_and_wear_is_shared() {
+    let mut chip = provisioned();
+    let (mut journal, _) = settle(&mut chip).unwrap();
+    for number in 1..=100 {
+        assert!(write(&mut journal, &mut chip, &state(number)));
+    }
+    let erases = &chip.0.erases()[..2];
+    // Seven entries of 272 bytes in a sector of 2 KiB.
+    assert!(
+        erases.iter().all(|count| (7..=8).contains(count)),
+        "{erases:?}"
+    );
+    let (_, found) = Journal::open(&LAYOUT, &mut chip, &mut keys());
+    assert_eq!(found.unwrap().state, state(100));
+}
+
+#[test]
+fn a_failing_sector_is_tried_once_more_and_then_given_up() {
+    let mut chip = provisioned();
+    let (mut journal, _) = settle(&mut chip).unwrap();
+    journal.write(&state(1), &mut keys());
+    assert_eq!(journal.on_done(Err(FlashError)), Written::NotYet);
+    assert!(matches!(journal.op(), Some(FlashOp::Erase { .. })));
+    assert_eq!(journal.on_done(Err(FlashError)), Written::Failed);
+    assert!(!journal.is_writing());
+    assert!(write(&mut journal, &mut chip, &state(2)));
+}
+
+fn when() -> impl Strategy<Value = When> {
+    let tear = prop_oneof![
+        (0..40u32).prop_map(|words| Tear::Prefix { words }),
+        any::<u32>().prop_map(|bit| Tear::MissingBit { bit }),
+        Just(Tear::Half),
+        Just(Tear::Alternating),
+        any::<u64>().prop_map(Tear::Seeded),
+    ];
+    prop_oneof![
+        Just(When::Before),
+        Just(When::After),
+        (tear, any::<bool>()).prop_map(|(tear, unstable)| When::Inside { tear, unstable }),
+    ]
+}
+
+proptest! {
+    /// After any sequence of cuts the journal holds the last state that was reported durable, or
+    /// the one being written; what was settled after a cut never changes again; and no word is
+    /// programmed that was not erased in the same power cycle.
+    #[test]
+    fn a_cut_loses_nothing_that_was_durable(
+        cuts in prop::collection::vec((0..24u64, when()), 1..6),
+    ) {
+        let mut chip = provisioned();
+        let (mut durable, mut number) = (0, 0);
+        for (after, when) in cuts {
+            let operation = chip.0.operations() + after;
+            chip.0.arm(Cut { operation, when });
+            // Until the power fails, also while settling.
+            if let Some((mut journal, found)) = settle(&mut chip) {
+                prop_assert!(found == state(durable) || found == state(number));
+                (durable, number) = (found.floor.0, found.floor.0);
+                loop {
+                    number += 1;
+                    if !write(&mut journal, &mut chip, &state(number)) {
+                        break;
+                    }
+                    durable = number;
+                }
+            }
+            chip.0.power_on();
+        }
+        let (_, found) = settle(&mut chip).expect("power is on");
+        prop_assert!(found == state(durable) || found == state(number));
+        let (_, again) = Journal::open(&LAYOUT, &mut chip, &mut keys());
+        prop_assert_eq!(again.unwrap(), Found { state: found, witnessed: true });
+        prop_assert_eq!(chip.0.violations(), 0);
+    }
+}

@@ -1,0 +1,239 @@
+//! What must not be installed: each is 0x72 on the wire, the reason is in FD02, and nothing of the
+//! slot was erased.
+
+use ecu_bootloader::reason::Reason;
+use ecu_image::{Slot, SlotSet};
+
+use crate::bench::{Bench, Setup};
+use crate::images::{Image, Recipe, recipe};
+use crate::tester::Failed;
+
+const REFUSED: u8 = 0x72;
+
+fn fresh() -> Bench {
+    Bench::new(&Setup::new(true), &recipe(1).make(), 1)
+}
+
+/// In the programming session, unlocked.
+fn ready() -> Bench {
+    let mut bench = fresh();
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    bench
+}
+
+fn refused(result: Result<(), Failed>) -> u8 {
+    match result {
+        Err(Failed::Negative { nrc, .. }) => nrc,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The metadata is refused for this reason, before any erase.
+fn check_metadata(bench: &mut Bench, image: &Image, reason: Reason) {
+    let before = bench.nor.borrow().operations();
+    assert_eq!(refused(bench.send_metadata(image)), REFUSED);
+    assert_eq!(bench.last_failure(), reason as u16, "{reason:?}");
+    assert_eq!(bench.nor.borrow().operations(), before, "{reason:?}");
+    assert_eq!(bench.progress().unwrap().state, 0);
+}
+
+#[test]
+fn a_forged_signature() {
+    let image = Recipe {
+        forged: true,
+        ..recipe(2)
+    };
+    check_metadata(&mut ready(), &image.make(), Reason::HeaderSignature);
+}
+
+#[test]
+fn another_hardware() {
+    let image = Recipe {
+        hardware: "DOOR-1",
+        ..recipe(2)
+    };
+    check_metadata(&mut ready(), &image.make(), Reason::HeaderHardware);
+}
+
+#[test]
+fn a_grant_for_another_ecu_or_a_changed_one() {
+    let image = Recipe {
+        serial: "SN-0043",
+        ..recipe(2)
+    };
+    check_metadata(&mut ready(), &image.make(), Reason::GrantSerial);
+    let mut image = recipe(2).make();
+    image.grant[72] ^= 1;
+    check_metadata(&mut ready(), &image, Reason::GrantMac);
+    let mut image = recipe(2).make();
+    image.grant[0] ^= 1;
+    check_metadata(&mut ready(), &image, Reason::GrantMalformed);
+    let mut image = recipe(2).make();
+    image.grant = recipe(3).make().grant;
+    check_metadata(&mut ready(), &image, Reason::GrantImage);
+}
+
+#[test]
+fn a_malformed_header() {
+    let mut image = recipe(2).make();
+    image.packed[4] = 9;
+    check_metadata(&mut ready(), &image, Reason::HeaderMalformed);
+}
+
+#[test]
+fn an_image_for_another_slot() {
+    let image = Recipe {
+        slots: SlotSet::only(Slot::Factory),
+        ..recipe(2)
+    };
+    check_metadata(&mut ready(), &image.make(), Reason::HeaderSlot);
+}
+
+#[test]
+fn an_image_that_is_too_large() {
+    let image = Recipe {
+        len: 64 * 1024 + 1,
+        ..recipe(2)
+    };
+    check_metadata(&mut ready(), &image.make(), Reason::HeaderSize);
+}
+
+#[test]
+fn metadata_of_another_length() {
+    let mut bench = ready();
+    let image = recipe(2).make();
+    let mut metadata = image.metadata();
+    metadata.extend([0; 4096]);
+    let block = bench
+        .request_download(0, 0xF000_0000, metadata.len())
+        .unwrap();
+    assert_eq!(refused(bench.block(1, &metadata[..block - 2])), REFUSED);
+    assert_eq!(bench.last_failure(), Reason::MetadataLength as u16);
+}
+
+#[test]
+fn a_downgrade_unless_the_grant_excepts_it() {
+    let setup = Setup::new(true);
+    let mut bench = Bench::new(&setup, &recipe(5).make(), 5);
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    let old = Recipe {
+        sequence: 6,
+        ..recipe(4)
+    };
+    check_metadata(&mut bench, &old.make(), Reason::HeaderCounter);
+    let excepted = Recipe {
+        downgrade: true,
+        ..old
+    }
+    .make();
+    bench.stage_unlocked(&excepted).unwrap();
+    bench.activate().unwrap();
+    bench.confirm_and_seal().unwrap();
+    assert_eq!(bench.app_status().floor, 5, "the floor itself never falls");
+    bench.power_cycle().unwrap();
+    assert_eq!(bench.booted.unwrap().digest, excepted.digest);
+}
+
+#[test]
+fn a_replayed_grant() {
+    let mut bench = fresh();
+    bench.update(&recipe(3).make()).unwrap();
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    // An older sequence, the same sequence for another image, and the used grant itself.
+    check_metadata(&mut bench, &recipe(2).make(), Reason::GrantReplayed);
+    let other = Recipe {
+        sequence: 3,
+        ..recipe(4)
+    };
+    check_metadata(&mut bench, &other.make(), Reason::GrantReplayed);
+    check_metadata(&mut bench, &recipe(3).make(), Reason::GrantReplayed);
+}
+
+#[test]
+fn a_tampered_table_page() {
+    let mut bench = ready();
+    let mut image = recipe(2).make();
+    image.packed[1536 + 40] ^= 1;
+    assert_eq!(refused(bench.send_metadata(&image)), REFUSED);
+    assert_eq!(bench.last_failure(), Reason::TablePage as u16);
+    assert_eq!(bench.progress().unwrap().state, 0);
+    // The right table finishes under the same grant.
+    bench.stage_unlocked(&recipe(2).make()).unwrap();
+}
+
+#[test]
+fn a_tampered_page_is_never_programmed() {
+    let mut bench = ready();
+    let image = recipe(2).make();
+    bench.send_metadata(&image).unwrap();
+    bench.routine(0xFF00).unwrap();
+    let mut tampered = image.clone();
+    tampered.packed[image.metadata_len + 4096 + 17] ^= 1;
+    assert_eq!(refused(bench.send_pages(&tampered, 0)), REFUSED);
+    assert_eq!(bench.last_failure(), Reason::Page as u16);
+    let progress = bench.progress().unwrap();
+    assert_eq!((progress.state, progress.durable), (2, 1));
+    let slot = ecu_bootloader::layout::SlotId::A;
+    assert!(
+        bench.slot_bytes(slot, 8192)[4096..]
+            .iter()
+            .all(|byte| *byte == 0xFF)
+    );
+    // The rest goes on where the durable pages end.
+    bench.send_pages(&image, 4096).unwrap();
+    bench.routine(0x0202).unwrap();
+}
+
+#[test]
+fn erases_are_bounded() {
+    let mut bench = ready();
+    bench.send_metadata(&recipe(2).make()).unwrap();
+    for _ in 0..8 {
+        bench.routine(0xFF00).unwrap();
+    }
+    assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
+    assert_eq!(bench.last_failure(), Reason::ErasesUsedUp as u16);
+    // The same grant again does not renew them; a new one does.
+    bench.send_metadata(&recipe(2).make()).unwrap();
+    assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
+    let again = Recipe {
+        sequence: 3,
+        ..recipe(2)
+    };
+    bench.send_metadata(&again.make()).unwrap();
+    bench.routine(0xFF00).unwrap();
+}
+
+#[test]
+fn a_download_while_an_image_waits_for_its_seal() {
+    let mut bench = fresh();
+    bench.stage(&recipe(2).make()).unwrap();
+    bench.activate().unwrap();
+    assert!(bench.self_test_passed().unwrap());
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    check_metadata(&mut bench, &recipe(3).make(), Reason::Pending);
+    // The tester may seal in its place.
+    bench.routine(0x0212).unwrap();
+    bench.stage_unlocked(&recipe(3).make()).unwrap();
+}
+
+#[test]
+fn what_rots_in_flash_is_not_staged() {
+    let mut bench = ready();
+    let image = recipe(2).make();
+    bench.send_metadata(&image).unwrap();
+    bench.routine(0xFF00).unwrap();
+    bench.send_pages(&image, 0).unwrap();
+    let setup = Setup::new(true);
+    let slot = ecu_bootloader::layout::SlotId::A;
+    let place = setup.layout.slot(slot).unwrap().payload.address;
+    // A whole sector is lost: the chip's own rules allow no smaller change.
+    bench.nor.borrow_mut().erase(place).unwrap();
+    assert_eq!(refused(bench.routine(0x0202)), REFUSED);
+    assert_eq!(bench.last_failure(), Reason::Page as u16);
+    assert_ne!(bench.progress().unwrap().state, 4);
+}

@@ -1,0 +1,209 @@
+//! Trial, healthy, sealed, and every way back.
+
+use ecu_bootloader::boot::{BootReason, ResetCause};
+use ecu_bootloader::layout::SlotId;
+
+use crate::bench::{Bench, Setup};
+use crate::images::{Recipe, recipe};
+
+/// On trial with image 2 in A, over the factory image 1.
+fn on_trial() -> Bench {
+    let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);
+    bench.stage(&recipe(2).make()).unwrap();
+    bench.activate().unwrap();
+    assert_eq!(booted(&bench), (SlotId::A, BootReason::Trial));
+    bench
+}
+
+/// Image 3 runs healthy in B, image 2 is sealed in A; counters as given.
+fn healthy_over_sealed(old: Recipe, new: Recipe) -> Bench {
+    let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);
+    bench.update(&old.make()).unwrap();
+    bench.stage(&new.make()).unwrap();
+    bench.activate().unwrap();
+    assert!(bench.self_test_passed().unwrap());
+    bench
+}
+
+fn booted(bench: &Bench) -> (SlotId, BootReason) {
+    bench.slot_and_reason().expect("something boots")
+}
+
+#[test]
+fn a_crash_or_hang_in_trial_reverts_at_once() {
+    for cause in [ResetCause::Crash, ResetCause::Watchdog] {
+        let mut bench = on_trial();
+        bench.start(cause, None).unwrap();
+        assert_eq!(
+            booted(&bench),
+            (SlotId::Factory, BootReason::FellBackToFactory)
+        );
+        assert_eq!(bench.app_status().other_state, 6);
+    }
+}
+
+#[test]
+fn a_trial_has_three_attempts_counted_before_they_begin() {
+    let mut bench = on_trial();
+    for left in [1, 0] {
+        bench.power_cycle().unwrap();
+        assert_eq!(booted(&bench), (SlotId::A, BootReason::Trial));
+        assert_eq!(bench.app_status().attempts, left);
+    }
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench).0, SlotId::Factory);
+}
+
+#[test]
+fn confirm_healthy_needs_the_self_test() {
+    let mut bench = on_trial();
+    bench.app_unlock().unwrap();
+    let healthy = [0x31, 1, 2, 0x11];
+    assert_eq!(bench.app(&healthy).unwrap(), [0x7F, 0x31, 0x22]);
+    assert_eq!(bench.app(&[0x31, 1, 2, 0x12]).unwrap(), [0x7F, 0x31, 0x22]);
+    assert!(bench.self_test_passed().unwrap());
+    assert_eq!(bench.app(&healthy).unwrap(), [0x71, 1, 2, 0x11, 0]);
+    assert_eq!(bench.app_status().running_state, 4);
+}
+
+#[test]
+fn healthy_boots_without_limit_and_keeps_the_floor() {
+    let mut bench = on_trial();
+    assert!(bench.self_test_passed().unwrap());
+    for _ in 0..5 {
+        bench.power_cycle().unwrap();
+        assert_eq!(booted(&bench), (SlotId::A, BootReason::Normal));
+    }
+    assert_eq!(bench.app_status().floor, 1);
+}
+
+#[test]
+fn three_crashes_in_a_row_reject_a_healthy_image() {
+    let mut bench = healthy_over_sealed(recipe(2), recipe(3));
+    for _ in 0..2 {
+        bench.start(ResetCause::Crash, None).unwrap();
+        assert_eq!(booted(&bench).0, SlotId::B);
+    }
+    // A passed self-test between them starts the count anew.
+    assert!(bench.self_test_passed().unwrap());
+    for _ in 0..2 {
+        bench.start(ResetCause::Watchdog, None).unwrap();
+        assert_eq!(booted(&bench).0, SlotId::B);
+    }
+    bench.start(ResetCause::Crash, None).unwrap();
+    assert_eq!(booted(&bench), (SlotId::A, BootReason::FellBackToPrevious));
+    let status = bench.app_status();
+    assert_eq!((status.running_state, status.other_state), (5, 6));
+}
+
+#[test]
+fn revert_returns_to_the_previous_image() {
+    let mut bench = healthy_over_sealed(recipe(2), recipe(3));
+    bench.app_unlock().unwrap();
+    let revert = [0x31, 1, 2, 0x13];
+    for _ in 0..2 {
+        assert_eq!(bench.app(&revert).unwrap(), [0x71, 1, 2, 0x13, 0]);
+    }
+    bench.start(ResetCause::Software, None).unwrap();
+    assert_eq!(booted(&bench), (SlotId::A, BootReason::FellBackToPrevious));
+}
+
+#[test]
+fn a_sealed_image_stays_sealed() {
+    let mut bench = healthy_over_sealed(recipe(2), recipe(3));
+    bench.app_unlock().unwrap();
+    for _ in 0..2 {
+        assert_eq!(bench.app(&[0x31, 1, 2, 0x12]).unwrap()[0], 0x71);
+    }
+    assert_eq!(bench.app(&[0x31, 1, 2, 0x13]).unwrap()[0], 0x71);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::B, BootReason::Normal));
+    assert_eq!(bench.app_status().floor, 3);
+}
+
+/// Loses the first sector of a slot's payload.
+fn damage(bench: &Bench, slot: SlotId) {
+    let setup = Setup::new(true);
+    let address = setup.layout.slot(slot).unwrap().payload.address;
+    bench.nor.borrow_mut().erase(address).unwrap();
+}
+
+#[test]
+fn a_damaged_image_never_boots_and_the_floor_decides_what_does() {
+    // The previous image is at the floor: it boots.
+    let same = Recipe {
+        counter: 2,
+        ..recipe(3)
+    };
+    let mut bench = healthy_over_sealed(recipe(2), same);
+    bench.app_unlock().unwrap();
+    bench.app(&[0x31, 1, 2, 0x12]).unwrap();
+    damage(&bench, SlotId::B);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::A, BootReason::FellBackToPrevious));
+
+    // The previous image is below the floor, the factory image too: recovery, which answers.
+    let mut bench = healthy_over_sealed(recipe(2), recipe(3));
+    bench.app_unlock().unwrap();
+    bench.app(&[0x31, 1, 2, 0x12]).unwrap();
+    damage(&bench, SlotId::B);
+    bench.power_cycle().unwrap();
+    assert_eq!(bench.booted, None);
+    let status = bench.status().unwrap();
+    assert_eq!((status.phase, status.running, status.reason), (0, 0xFF, 6));
+    bench.update(&recipe(4).make()).unwrap();
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench).1, BootReason::Normal);
+}
+
+#[test]
+fn a_factory_image_below_the_floor_starts_in_limp_home_only_where_its_header_allows() {
+    let factory = Recipe {
+        limp_home: true,
+        ..recipe(1)
+    };
+    let mut bench = Bench::new(&Setup::new(true), &factory.make(), 1);
+    bench.update(&recipe(2).make()).unwrap();
+    damage(&bench, SlotId::A);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::Factory, BootReason::LimpHome));
+    bench.app_unlock().unwrap();
+    assert_eq!(bench.app(&[0x31, 1, 2, 0x12]).unwrap(), [0x7F, 0x31, 0x22]);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::Factory, BootReason::LimpHome));
+}
+
+#[test]
+fn with_one_update_slot_the_factory_image_bridges_the_gap() {
+    let mut bench = Bench::new(&Setup::new(false), &recipe(1).make(), 1);
+    // The counter stays, so that the factory image remains bootable.
+    let same = |number| Recipe {
+        counter: 1,
+        ..recipe(number)
+    };
+    bench.update(&same(2).make()).unwrap();
+    bench.stage(&same(3).make()).unwrap();
+    bench.power_cycle().unwrap();
+    assert_eq!(
+        booted(&bench),
+        (SlotId::Factory, BootReason::FellBackToFactory)
+    );
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    bench.activate().unwrap();
+    bench.confirm_and_seal().unwrap();
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::A, BootReason::Normal));
+}
+
+#[test]
+fn with_one_update_slot_and_no_bootable_factory_image_nothing_is_given_up() {
+    let mut bench = Bench::new(&Setup::new(false), &recipe(1).make(), 1);
+    bench.update(&recipe(2).make()).unwrap();
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    bench.send_metadata(&recipe(3).make()).unwrap_err();
+    assert_eq!(bench.last_failure(), 0x0403);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::A, BootReason::Normal));
+}
