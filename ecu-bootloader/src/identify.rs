@@ -132,8 +132,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             PROGRESS => self.write_progress(out),
             BOOT_STATUS => self.write_status(out),
             LAST_FAILURE => out.put(&self.failure.encode()),
-            // Through the mailbox come only the identifiers above; the application has the others.
-            _ if self.in_application() => return false,
+            // The application's own; what the ECU is, it asks of the boot services.
+            0xF186 | 0xF195 if self.in_application() => return false,
             0xF180 => out.put(board.boot_software.as_bytes()),
             0xF186 => out.put_u8(dids.session),
             0xF18A => out.put(board.supplier.as_bytes()),

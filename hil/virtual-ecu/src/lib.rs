@@ -12,6 +12,7 @@ pub mod application;
 pub mod board;
 pub mod chip;
 pub mod cli;
+pub mod event;
 pub mod hardware;
 pub mod link;
 pub mod machine;

@@ -11,7 +11,8 @@ use uds::can::{CanId, Format, Frame};
 use uds::time::Instant;
 
 use crate::cli::ExitCode;
-use crate::machine::{Event, Machine};
+use crate::event::{Event, cause_name, reason_name, slot_name};
+use crate::machine::Machine;
 use crate::process::Processes;
 
 /// Frames taken from the bus in one turn: the application is heard in between.
@@ -72,8 +73,6 @@ impl<W: Write> Output<W> {
         self.to.flush()
     }
 }
-
-pub(crate) use crate::machine::{cause_name, reason_name, slot_name};
 
 /// Runs the machine on the bus `link` until a signal or a power cut ends it.
 ///

@@ -1,0 +1,126 @@
+//! Keys, images and grants, generated when the tests run.
+
+use std::sync::OnceLock;
+
+use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+use ecu_image::pack::{GrantRequest, PackRequest, build};
+use ecu_image::provision::{CanIdText, EcuProvisioning, ImageKey};
+use ecu_image::{
+    Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion, IvSeed,
+    LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, SignatureLen, SlotSet,
+};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rsa::RsaPrivateKey;
+use rsa::pss::SigningKey;
+use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
+use rsa::traits::PublicKeyParts as _;
+use virtual_ecu::app::{AppConfig, Behaviour, scripted};
+use virtual_ecu::hardware::Hardware;
+
+pub(crate) const ACCESS_KEY: [u8; 16] = [4; 16];
+
+fn key() -> &'static RsaPrivateKey {
+    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
+    KEY.get_or_init(|| RsaPrivateKey::new(&mut StdRng::seed_from_u64(1), 2048).unwrap())
+}
+
+fn image_key() -> ImageKey {
+    ImageKey::new(&key().n_bytes()).unwrap()
+}
+
+pub(crate) fn hardware(fd: bool) -> Hardware {
+    let id = |raw| CanIdText::standard(raw).unwrap();
+    let mut hardware = Hardware::new(EcuProvisioning {
+        name: "brake".parse().unwrap(),
+        vin: "WCAN0PUS000000001".parse().unwrap(),
+        serial: "SN-0042".parse().unwrap(),
+        hardware_id: "BRAKE-2".parse().unwrap(),
+        bus: "chassis".parse().unwrap(),
+        request_id: id(0x7E0),
+        response_id: id(0x7E8),
+        functional_id: id(0x7DF),
+        heartbeat_id: id(0x510),
+        fd,
+        wrap_key: WrapKey::new([1; 16]),
+        grant_key: MacKey::new([2; 16]),
+        journal_key: MacKey::new([3; 16]),
+        access_key: MacKey::new(ACCESS_KEY),
+        image_keys: vec![image_key()],
+        floor: SecurityCounter(1),
+    });
+    hardware.allow_rsa_2048 = true;
+    hardware
+}
+
+/// A packed image and its grant.
+pub(crate) struct Image {
+    pub(crate) packed: Vec<u8>,
+    pub(crate) grant: Vec<u8>,
+    pub(crate) digest: ImageDigest,
+    metadata_len: usize,
+}
+
+impl Image {
+    /// Grant, header and table, as they are downloaded.
+    pub(crate) fn metadata(&self) -> Vec<u8> {
+        [&self.grant, &self.packed[..self.metadata_len]].concat()
+    }
+
+    /// The ciphertext pages.
+    pub(crate) fn pages(&self) -> &[u8] {
+        &self.packed[self.metadata_len..]
+    }
+}
+
+/// An application of version `number.0.0` with security counter and grant sequence `number`.
+pub(crate) fn image(number: u16, behaviour: Behaviour) -> Image {
+    let config = AppConfig::new(&format!("{number}.0.0"), behaviour).unwrap();
+    let plaintext = scripted(&config, 30_000).unwrap();
+    let content_key = ContentKey::Aes128([number.to_le_bytes()[0] ^ 0x5C; 16]);
+    let salt = Salt([7; 16]);
+    let request = PackRequest {
+        hardware_id: "BRAKE-2".parse().unwrap(),
+        logical_block: LogicalBlock::APPLICATION,
+        slots: SlotSet::ALL,
+        version: ImageVersion {
+            major: number,
+            minor: 0,
+            patch: 0,
+        },
+        security_counter: SecurityCounter(number.into()),
+        load_address: 0,
+        page_size: PageSize::new(4096).unwrap(),
+        flags: HeaderFlags { limp_home: true },
+        key_id: image_key().public_key().id(),
+        signature_len: SignatureLen::Rsa2048,
+        content_key: &content_key,
+        salt,
+        iv_seed: IvSeed([9; 16]),
+        plaintext: &plaintext,
+    };
+    let sign = |message: &[u8]| {
+        let signer = SigningKey::<sha2::Sha256>::new(key().clone());
+        let mut rng = StdRng::seed_from_u64(3);
+        Ok::<_, std::convert::Infallible>(signer.sign_with_rng(&mut rng, message).to_vec())
+    };
+    let packed = build(&request, sign).unwrap();
+    let header = packed.first_chunk::<HEADER_LEN>().unwrap();
+    let digest = Header::digest_of(header);
+    let table_len = Header::parse(header).unwrap().layout().table_len() as usize;
+    let request = GrantRequest {
+        ecu_serial: "SN-0042".parse().unwrap(),
+        image_digest: digest,
+        sequence: SequenceNumber(number.into()),
+        flags: GrantFlags { downgrade: false },
+        content_key: &content_key,
+        salt,
+    };
+    let grant = Grant::issue(&request, &WrapKey::new([1; 16]), &MacKey::new([2; 16]));
+    Image {
+        metadata_len: HEADER_LEN + table_len,
+        grant: grant.encode().to_vec(),
+        digest,
+        packed,
+    }
+}

@@ -1,0 +1,200 @@
+//! The whole life of an ECU in virtual time, through frames alone: factory boot, update, trial,
+//! seal, and every way back.
+
+mod bench;
+mod images;
+
+use bench::Bench;
+use ecu_bootloader::boot::{BootReason, ResetCause};
+use ecu_bootloader::layout::SlotId;
+use images::image;
+use nor::{Cut, Tear, When};
+use uds::client;
+use uds::nrc::Nrc;
+use uds::time::Duration;
+use virtual_ecu::app::Behaviour;
+use virtual_ecu::event::Event;
+
+const TRIAL: Event = Event::Boot {
+    slot: Some(SlotId::A),
+    reason: BootReason::Trial,
+};
+
+/// Powered on, with its factory application.
+fn started(fd: bool) -> Bench {
+    let mut bench = Bench::new(fd);
+    bench.power_on();
+    bench.wait_for("1.0.0", 1);
+    bench
+}
+
+/// Updated with a bad application, of which no heartbeat may come after it was given up.
+fn given_up(behaviour: Behaviour, cause: ResetCause) {
+    let mut bench = started(false);
+    bench.stage(&image(2, behaviour)).unwrap();
+    bench.activate().unwrap();
+    bench.wait_for("1.0.0", 5);
+    assert!(bench.events.contains(&TRIAL));
+    assert!(bench.events.contains(&Event::Reset { cause }));
+    // Application, factory slot, fell back to factory, factory, rejected.
+    assert_eq!(bench.status(), [1, 0, 3, 7, 6]);
+    bench.heartbeats.clear();
+    bench.machine.power_cut();
+    bench.power_on();
+    bench.wait_for("1.0.0", 5);
+    assert!(!bench.heartbeats.contains(&"2.0.0".to_owned()));
+}
+
+#[test]
+fn a_new_ecu_boots_its_factory_application() {
+    let mut bench = started(false);
+    let boot = Event::Boot {
+        slot: Some(SlotId::Factory),
+        reason: BootReason::Normal,
+    };
+    assert_eq!(bench.events, [boot]);
+    assert_eq!(bench.status(), [1, 0, 0, 7, 0]);
+    assert_eq!(bench.request(&[0x22, 0xF1, 0x95]).unwrap()[3..], *b"1.0.0");
+    assert_eq!(
+        bench.request(&[0x22, 0xF1, 0x8C]).unwrap()[3..],
+        *b"SN-0042"
+    );
+    assert_eq!(bench.machine.chip().with(|nor| nor.violations()), 0);
+}
+
+#[test]
+fn an_update_runs_becomes_healthy_and_is_sealed_on_classical_and_fd_buses() {
+    for fd in [false, true] {
+        let mut bench = started(fd);
+        bench.stage(&image(2, Behaviour::Good)).unwrap();
+        bench.activate().unwrap();
+        bench.wait_for("2.0.0", 6);
+        assert!(bench.events.contains(&TRIAL));
+        assert_eq!(bench.status(), [1, 1, 1, 4, 0], "healthy");
+        assert_eq!(bench.floor(), 1);
+        bench.request(&[0x10, 3]).unwrap();
+        bench.unlock().unwrap();
+        bench.routine(0x0212).unwrap();
+        assert_eq!((bench.status()[3], bench.floor()), (5, 2), "sealed");
+        bench.machine.power_cut();
+        bench.power_on();
+        bench.wait_for("2.0.0", 5);
+        assert_eq!(bench.status(), [1, 1, 0, 5, 0]);
+        assert_eq!(bench.machine.chip().with(|nor| nor.violations()), 0);
+    }
+}
+
+#[test]
+fn a_healthy_update_is_reverted_on_request() {
+    let mut bench = started(false);
+    bench.stage(&image(2, Behaviour::Good)).unwrap();
+    bench.activate().unwrap();
+    bench.wait_for("2.0.0", 6);
+    bench.request(&[0x10, 3]).unwrap();
+    bench.unlock().unwrap();
+    bench.routine(0x0213).unwrap();
+    bench.request(&[0x11, 1]).unwrap();
+    bench.wait_for("1.0.0", 3);
+}
+
+#[test]
+fn an_application_that_crashes_is_given_up() {
+    given_up(Behaviour::Crash, ResetCause::Crash);
+}
+
+#[test]
+fn an_application_that_hangs_is_given_up_by_the_watchdog() {
+    given_up(Behaviour::Hang, ResetCause::Watchdog);
+}
+
+#[test]
+fn an_application_that_fails_its_self_test_is_given_up() {
+    given_up(Behaviour::FailSelfTest, ResetCause::Crash);
+}
+
+#[test]
+fn programming_is_refused_while_the_vehicle_moves() {
+    let mut bench = started(false);
+    bench.machine.set_standstill(bench.now, false);
+    let refused = Err(client::Error::Negative(Nrc::CONDITIONS_NOT_CORRECT));
+    bench.request(&[0x10, 3]).unwrap();
+    assert_eq!(bench.request(&[0x31, 1, 2, 3]).unwrap(), [0x71, 1, 2, 3, 1]);
+    assert_eq!(bench.request(&[0x10, 2]), refused);
+    assert_eq!(bench.request(&[0x11, 1]), refused);
+    bench.machine.set_standstill(bench.now, true);
+    bench.enter_programming().unwrap();
+}
+
+#[test]
+fn a_programming_session_without_a_tester_ends_in_the_application() {
+    let mut bench = started(false);
+    bench.enter_programming().unwrap();
+    bench.heartbeats.clear();
+    // The client keeps the session; a tester that is gone does not.
+    bench.run(Duration::from_secs(3));
+    assert!(bench.heartbeats.is_empty());
+    bench.request(&[0x10, 1]).unwrap();
+    bench.run(Duration::from_secs(12));
+    assert!(bench.heartbeats.contains(&"1.0.0".to_owned()));
+}
+
+/// Cuts the power in the `operation`th flash operation from the start of an update on, then
+/// finishes it.
+fn cut_and_resume(operation: u64, when: When) {
+    let update = image(2, Behaviour::Good);
+    let mut bench = started(false);
+    let operation = bench.machine.chip().with(|nor| nor.operations()) + operation;
+    bench
+        .machine
+        .chip()
+        .with(|nor| nor.arm(Cut { operation, when }));
+    let first = bench.stage(&update).and_then(|()| bench.activate());
+    if first.is_ok() {
+        // The cut falls into the trial's journal, or nowhere.
+        bench.run(Duration::from_secs(3));
+    }
+    let cut = bench.events.contains(&Event::PowerCut { operation });
+    let done = bench.machine.chip().with(|nor| nor.operations());
+    assert!(cut, "the cut at {operation} did not happen in {done}");
+    assert!(!bench.machine.is_on());
+    bench.events.clear();
+    bench.power_on();
+    bench.run(Duration::from_secs(8));
+    assert!(
+        !bench.heartbeats.is_empty(),
+        "cut at {operation}: {:?}",
+        bench.events
+    );
+    if bench.heartbeats.last().unwrap() != "2.0.0" {
+        bench
+            .stage(&update)
+            .unwrap_or_else(|e| panic!("cut at {operation}: {e}"));
+        bench.activate().unwrap();
+    }
+    bench.wait_for("2.0.0", 6);
+    assert_eq!(bench.status()[3], 4, "cut at {operation}");
+}
+
+/// Flash operations from the start of an update to its healthy application.
+fn operations_of_an_update() -> u64 {
+    let mut bench = started(false);
+    let operations = |bench: &Bench| bench.machine.chip().with(|nor| nor.operations());
+    let before = operations(&bench);
+    bench.stage(&image(2, Behaviour::Good)).unwrap();
+    bench.activate().unwrap();
+    bench.wait_for("2.0.0", 6);
+    operations(&bench) - before
+}
+
+#[test]
+fn power_is_cut_in_every_flash_operation_of_an_update() {
+    let operations = operations_of_an_update();
+    assert!(operations > 20, "{operations}");
+    for operation in 0..operations {
+        let when = When::Inside {
+            tear: Tear::Seeded(operation),
+            unstable: true,
+        };
+        cut_and_resume(operation, when);
+    }
+}
