@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, clippy::cast_possible_truncation)]
 
 mod bench;
+mod budget;
 mod images;
 mod powercut;
 mod refusals;
