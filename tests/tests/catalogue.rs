@@ -148,7 +148,8 @@ fn belongs(file: &str, module: &str) -> bool {
         .trim_start_matches("src/")
         .trim_start_matches("tests/")
         .trim_end_matches(".rs")
-        .trim_end_matches("/mod");
+        .trim_end_matches("/mod")
+        .trim_end_matches("/main");
     place == module || place.strip_suffix("/tests") == Some(module) || module.is_empty()
 }
 
