@@ -104,7 +104,10 @@ impl Hub {
                 break;
             }
             if let Some(target) = wake {
-                self.lag.on_wake(target, self.now(), self.bus.drained_at());
+                // A node that waits for room has more: queued as of then, no time is lost.
+                let more = self.nodes.iter().any(|node| node.waited);
+                let idle_since = self.bus.drained_at().filter(|_| !more);
+                self.lag.on_wake(target, self.now(), idle_since);
             }
         }
         self.log.flush()?;
