@@ -76,7 +76,11 @@ impl Image {
 /// An application of version `number.0.0` with security counter and grant sequence `number`.
 pub(crate) fn image(number: u16, behaviour: Behaviour) -> Image {
     let config = AppConfig::new(&format!("{number}.0.0"), behaviour).unwrap();
-    let plaintext = scripted(&config, 30_000).unwrap();
+    image_of(number, &scripted(&config, 30_000).unwrap())
+}
+
+/// The image of a program.
+pub(crate) fn image_of(number: u16, plaintext: &[u8]) -> Image {
     let content_key = ContentKey::Aes128([number.to_le_bytes()[0] ^ 0x5C; 16]);
     let salt = Salt([7; 16]);
     let request = PackRequest {
@@ -97,7 +101,7 @@ pub(crate) fn image(number: u16, behaviour: Behaviour) -> Image {
         content_key: &content_key,
         salt,
         iv_seed: IvSeed([9; 16]),
-        plaintext: &plaintext,
+        plaintext,
     };
     let sign = |message: &[u8]| {
         let signer = SigningKey::<sha2::Sha256>::new(key().clone());
