@@ -1,12 +1,13 @@
 //! Our ISO-TP against the kernel's, on a real interface: every length that matters, classical and FD
-//! frames, 11-bit and 29-bit identifiers, both directions. One line per cell; the exit code is the
+//! frames, 11-bit and 29-bit identifiers, both directions; then a functional request from the kernel's
+//! second socket, and a peer that is not there. One line per cell; the exit code is the
 //! number of cells that failed, or 101 for a wrong command line.
 //!
 //! ```text
 //! isotp_matrix vcan0
 //! ```
 
-use can_link::Bus;
+use can_link::{Bus, ChannelEvent, ChannelOptions, IsoTpChannel};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use uds::can::CanId;
@@ -79,6 +80,48 @@ impl Cell {
     }
 }
 
+/// A functional request leaves the kernel's end under its own identifier.
+async fn functional(interface: &str) -> Result<(), String> {
+    let cell = Cell {
+        fd: false,
+        extended: false,
+        kernel_sends: true,
+    };
+    let (mut sender, mut receiver) = cell.configs();
+    sender.functional_id = CanId::standard(0x7DF);
+    receiver.functional_id = sender.functional_id;
+    let text = |error: TransportError| error.to_string();
+    let bus = Bus::open(interface, false).map_err(|error| error.to_string())?;
+    let options = ChannelOptions {
+        receive_functional: true,
+        ..ChannelOptions::default()
+    };
+    let channel = IsoTpChannel::open(&bus, receiver, &options);
+    let channel = channel.map_err(|error| error.to_string())?;
+    let kernel = KernelTransport::open(interface, &sender).map_err(text)?;
+    kernel.send(&[0x3E, 0x80], true).await.map_err(text)?;
+    let event = tokio::time::timeout(PATIENCE, channel.next_event()).await;
+    match event.map_err(|_| "nothing within 30 s")? {
+        Ok(ChannelEvent::Received {
+            pdu,
+            functional: true,
+        }) if pdu == [0x3E, 0x80] => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// Sending ends with an error where nobody answers the first frame.
+async fn nobody(interface: &str) -> Result<(), String> {
+    let ids = CanId::standard(0x6E0).zip(CanId::standard(0x6E8));
+    let (tx, rx) = ids.ok_or("identifiers in range")?;
+    let kernel = KernelTransport::open(interface, &Config::new(tx, rx));
+    let kernel = kernel.map_err(|error| error.to_string())?;
+    match kernel.send(&[0; 100], false).await {
+        Err(TransportError::KernelIsoTp(reason)) if reason.contains("N_Bs") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
 /// Every length up to 300, then the edges of blocks, wraps of the sequence number, and limits.
 fn lengths() -> Vec<usize> {
     let mut lengths: Vec<usize> = (1..=300).collect();
@@ -148,9 +191,25 @@ async fn main() -> ExitCode {
             }
         }
     }
+    let rules = [
+        (
+            "functional request of the kernel",
+            functional(&interface).await,
+        ),
+        ("nobody answers the kernel", nobody(&interface).await),
+    ];
+    for (name, result) in rules {
+        match result {
+            Ok(()) => println!("ok      {name}"),
+            Err(reason) => {
+                failed += 1;
+                println!("FAILED  {name}: {reason}");
+            }
+        }
+    }
     match failed {
         0 => println!("all cells ok"),
-        failed => println!("{failed} of 8 cells failed"),
+        failed => println!("{failed} cells failed"),
     }
     ExitCode::from(failed)
 }
