@@ -196,7 +196,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             seed: None,
             failure: Failure::NONE,
             work: match found {
-                Some(found) if !found.witnessed => Work::Commit {
+                Some(found) if !found.settled => Work::Commit {
                     next: found.state,
                     then: Then::Decide,
                 },

@@ -8,7 +8,8 @@
 //! without witness may have been torn and read well only today: it is written again before it is
 //! acted upon. A torn program or erase may also read blank today, so after a reset nothing is
 //! appended: the first write erases the sector that does not hold the last witnessed record, even
-//! if it reads blank, and continues there. Byte table: `docs/spec/bootloader.md`.
+//! if it reads blank, and continues there. Traces of a torn write behind the newest record are cleared
+//! in the same way before anything is acted upon. Byte table: `docs/spec/bootloader.md`.
 
 use crate::bytes::{Reader, Writer};
 use crate::flash::{FlashError, FlashOp, FlashRead};
@@ -72,6 +73,21 @@ struct Write {
     second_try: bool,
 }
 
+/// An authentic record.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    place: Place,
+    sequence: u64,
+    state: State,
+    witnessed: bool,
+}
+
+impl Entry {
+    fn is_newer_than(&self, other: Option<Self>) -> bool {
+        other.is_none_or(|other| self.sequence > other.sequence)
+    }
+}
+
 /// What became of a write after an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -102,8 +118,9 @@ pub struct Journal {
 pub struct Found {
     /// The newest state.
     pub state: State,
-    /// Whether its record is witnessed. If not, write it again before acting on it.
-    pub witnessed: bool,
+    /// Whether its record is witnessed and nothing lies behind it. If not, write it again before
+    /// acting on it.
+    pub settled: bool,
 }
 
 impl Journal {
@@ -122,29 +139,67 @@ impl Journal {
             record: [0xFF; RECORD_LEN as usize],
             write: None,
         };
-        let mut newest: Option<Found> = None;
-        let mut newest_witnessed = None;
+        let mut newest: Option<Entry> = None;
+        let mut newest_witnessed: Option<Entry> = None;
         for half in [Half::First, Half::Second] {
             for entry in 0..journal.entries() {
-                let Some((sequence, found)) = journal.read(Place { half, entry }, flash, keys)
-                else {
+                let Some(entry) = journal.read(Place { half, entry }, flash, keys) else {
                     continue;
                 };
-                if sequence > journal.sequence || newest.is_none() {
-                    journal.sequence = sequence;
-                    newest = Some(found);
-                    // Without any witnessed record keep what there is.
-                    if newest_witnessed.is_none() {
-                        journal.keep = Some(half);
-                    }
+                if entry.is_newer_than(newest) {
+                    newest = Some(entry);
                 }
-                if found.witnessed && newest_witnessed.is_none_or(|newest| sequence > newest) {
-                    newest_witnessed = Some(sequence);
-                    journal.keep = Some(half);
+                if entry.witnessed && entry.is_newer_than(newest_witnessed) {
+                    newest_witnessed = Some(entry);
                 }
             }
         }
-        (journal, newest)
+        // Without any witnessed record keep what there is.
+        journal.keep = newest_witnessed.or(newest).map(|entry| entry.place.half);
+        // An unwitnessed record counts only where it is newer than every witnessed one.
+        let found = match (newest, newest_witnessed) {
+            (Some(newest), Some(witnessed)) if newest.sequence <= witnessed.sequence => {
+                Some(witnessed)
+            }
+            (newest, _) => newest,
+        };
+        let Some(found) = found else {
+            return (journal, None);
+        };
+        journal.sequence = found.sequence;
+        let settled = found.witnessed && journal.nothing_behind(found, flash, keys);
+        let state = found.state;
+        (journal, Some(Found { state, settled }))
+    }
+
+    /// Whether a write that began after `newest` has left no trace: a torn record that cannot be
+    /// read today may be readable tomorrow.
+    fn nothing_behind(
+        &mut self,
+        newest: Entry,
+        flash: &mut impl FlashRead,
+        keys: &mut impl KeyStore,
+    ) -> bool {
+        let next = Place {
+            entry: newest.place.entry.saturating_add(1),
+            ..newest.place
+        };
+        let other = start(newest.place.half.other());
+        let older = |entry: Entry| entry.witnessed && entry.sequence < newest.sequence;
+        (next.entry >= self.entries() || self.is_blank(next, flash))
+            && (self.is_blank(other, flash) || self.read(other, flash, keys).is_some_and(older))
+    }
+
+    fn is_blank(&self, place: Place, flash: &mut impl FlashRead) -> bool {
+        let mut bytes = [0; 512];
+        let len = usize::try_from(stride(self.program)).ok();
+        let bytes = len.and_then(|len| bytes.get_mut(..len));
+        match (self.address(place), bytes) {
+            (Some(address), Some(bytes)) => {
+                flash.read(address, bytes).is_ok() && bytes.iter().all(|byte| *byte == 0xFF)
+            }
+            _ => false,
+        }
     }
 
     fn entries(&self) -> u32 {
@@ -171,7 +226,7 @@ impl Journal {
         place: Place,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
-    ) -> Option<(u64, Found)> {
+    ) -> Option<Entry> {
         let address = self.address(place)?;
         flash.read(address, &mut self.record).ok()?;
         let (sequence, state) = decode(&self.record, keys)?;
@@ -181,7 +236,12 @@ impl Journal {
         // A witness that cannot be read was begun, or is damaged; only the safe reading counts.
         let read = flash.read(address.checked_add(RECORD_LEN)?, witness);
         let witnessed = read.is_ok() && witness.iter().any(|byte| *byte != 0xFF);
-        Some((sequence, Found { state, witnessed }))
+        Some(Entry {
+            place,
+            sequence,
+            state,
+            witnessed,
+        })
     }
 
     /// Whether a write is under way.
@@ -193,7 +253,10 @@ impl Journal {
     /// Starts to write `state`. A write under way is replaced only when it has ended: the caller
     /// starts one at a time.
     pub fn write(&mut self, state: &State, keys: &mut impl KeyStore) {
-        self.sequence = self.sequence.saturating_add(1);
+        // A torn record of the power cycle before, that could not be read, has the next number: the
+        // first write of a power cycle leaves it behind.
+        let step = if self.append.is_none() { 2 } else { 1 };
+        self.sequence = self.sequence.saturating_add(step);
         self.record = encode(self.sequence, state, keys);
         let (step, place) = match self.append {
             Some(place) if place.entry < self.entries() => (Step::Record, place),

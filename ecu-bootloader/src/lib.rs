@@ -41,6 +41,8 @@ pub mod counter;
 pub mod download;
 mod erase;
 pub mod flash;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod head;
 pub mod identify;
 mod job;

@@ -53,6 +53,7 @@ pub struct Bootloader<P: Platform, const BLOCK: usize = 4095, const PAGE: usize 
     server: Server<[u8; RESPONSE_LEN]>,
     handover: Option<Handover>,
     serving: bool,
+    mailing: bool,
     /// When to leave, without a session, for what can be booted.
     idle_until: Option<Instant>,
     reset: Option<Event>,
@@ -85,6 +86,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
             server: Server::new(bus(), [0; RESPONSE_LEN]),
             handover: None,
             serving: false,
+            mailing: false,
             idle_until: None,
             reset: None,
             mail: [0; MAX_LEN],
@@ -307,7 +309,8 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
                     self.server = Server::resume(bus(), room, now, Session::PROGRAMMING, true);
                 }
             }
-            Phase::Application if self.core.boot_event.is_some() => {
+            Phase::Application if !self.mailing => {
+                self.mailing = true;
                 self.server = Server::new(mailbox(), [0; RESPONSE_LEN]);
             }
             _ => {}

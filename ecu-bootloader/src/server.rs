@@ -141,11 +141,11 @@ pub(crate) const fn bus() -> Config {
 }
 
 /// The server behind the mailbox. S3 is kept by the application, whose session comes with each
-/// request.
+/// request; access locks here after 10 s without one, since the end of a session is not seen.
 pub(crate) const fn mailbox() -> Config {
     let mut config = Config::new(MAILBOX_SERVICES);
     config.security = Some(SECURITY);
-    config.s3 = Duration::from_secs(3600);
+    config.s3 = Duration::from_secs(10);
     config
 }
 

@@ -69,7 +69,7 @@ fn write(journal: &mut Journal, chip: &mut Chip, state: &State) -> bool {
 fn settle(chip: &mut Chip) -> Option<(Journal, State)> {
     let (mut journal, found) = Journal::open(&LAYOUT, chip, &mut keys());
     let found = found.expect("a state");
-    if !found.witnessed && !write(&mut journal, chip, &found.state) {
+    if !found.settled && !write(&mut journal, chip, &found.state) {
         return None;
     }
     Some((journal, found.state))
@@ -158,8 +158,11 @@ proptest! {
         }
         let (_, found) = settle(&mut chip).expect("power is on");
         prop_assert!(found == state(durable) || found == state(number));
-        let (_, again) = Journal::open(&LAYOUT, &mut chip, &mut keys());
-        prop_assert_eq!(again.unwrap(), Found { state: found, witnessed: true });
+        // A torn erase may still flicker; the state must not.
+        for _ in 0..4 {
+            let (_, again) = Journal::open(&LAYOUT, &mut chip, &mut keys());
+            prop_assert_eq!(again.unwrap().state, found);
+        }
         prop_assert_eq!(chip.0.violations(), 0);
     }
 }

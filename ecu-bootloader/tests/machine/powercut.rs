@@ -178,7 +178,11 @@ fn inside_every_operation_with_marginal_bits() {
         tear,
         unstable: true,
     };
-    cut_everywhere(&[inside(Tear::MissingBit { bit: 5 }), inside(Tear::Half)]);
+    cut_everywhere(&[
+        inside(Tear::MissingBit { bit: 5 }),
+        inside(Tear::Half),
+        inside(Tear::Alternating),
+    ]);
 }
 
 #[test]
