@@ -44,6 +44,18 @@ pub fn stored(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_corpus_passes() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/bootloader_stored");
+        let mut replayed = 0;
+        for file in std::fs::read_dir(corpus).unwrap() {
+            super::stored(&std::fs::read(file.unwrap().path()).unwrap());
+            replayed += 1;
+        }
+        assert!(replayed >= 3);
+    }
 
     proptest! {
         #[test]
