@@ -216,3 +216,31 @@ fn twice_in_one_update() {
         }
     }
 }
+
+#[test]
+fn a_record_without_witness_is_written_again_before_anything_boots() {
+    let setup = Setup::new(true);
+    let mut bench = Bench::new(&setup, &recipe(1).make(), 1);
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    // Sector erase, record, and then no witness.
+    let operation = bench.nor.borrow().operations() + 2;
+    bench.nor.borrow_mut().arm(Cut {
+        operation,
+        when: When::Before,
+    });
+    let fingerprint = [&[0x2E, 0xF1, 0x5A], &[0x26; 10][..]].concat();
+    assert_eq!(bench.ask(&fingerprint), Err(Failed::PowerLost));
+    let mut operations = Vec::new();
+    for _ in 0..2 {
+        let before = bench.nor.borrow().operations();
+        bench.power_cycle().unwrap();
+        assert_eq!(bench.ecu.state().unwrap().fingerprint, [0x26; 10]);
+        operations.push(bench.nor.borrow().operations() - before);
+    }
+    assert_eq!(
+        operations,
+        [3, 0],
+        "settled once, and an ordinary boot writes nothing"
+    );
+}
