@@ -18,6 +18,8 @@ pub mod link;
 pub mod output;
 pub mod profile;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 pub mod vehicle;
 

@@ -1,0 +1,198 @@
+//! A transaction and its ECUs on an event queue: no clock, no runtime, the same for the same seed.
+
+use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+
+use ecu_image::Digest;
+use ecu_image::crypto::MacKey;
+use uds::client;
+use uds::time::{Duration, Instant};
+
+use super::ecu::{ACCESS_KEY, Fault, FakeEcu, OLD, target};
+use crate::engine::{
+    CampaignState, Engine, Journal, JournalError, Plan, PlannedEcu, Policy, Record, Running,
+};
+use crate::flash::{self, Target};
+use crate::vehicle::{Address, EcuSetup, Event, Jobs, Transaction, Vehicle};
+
+/// A journal that dies at a record: before it is durable, or right after.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KillJournal {
+    pub(crate) records: Vec<Record>,
+    pub(crate) kill_at: Option<(usize, bool)>,
+}
+
+impl Journal for KillJournal {
+    fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        let kill = self.kill_at.filter(|(at, _)| *at == self.records.len());
+        if kill.is_none_or(|(_, durable)| durable) {
+            self.records.push(record.clone());
+        }
+        match kill {
+            Some(_) => Err(JournalError("killed".into())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Decides what happens to a request: ECU, its bytes, and the ECU's count of requests.
+pub(crate) type Faults<'a> = &'a mut dyn FnMut(usize, &[u8], u32) -> Option<Fault>;
+
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) ecus: Vec<FakeEcu>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) events: Vec<Event>,
+    /// Functional requests by bus.
+    pub(crate) functional: Vec<(usize, String)>,
+    pub(crate) seed: u64,
+    pub(crate) parallel: usize,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Sent(Address),
+    Response(usize, Vec<u8>),
+}
+
+/// How a run of the TCU ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Killed,
+    Finished(CampaignState),
+}
+
+impl World {
+    /// ECUs on two buses, by turns.
+    pub(crate) fn new(ecus: usize) -> Self {
+        Self {
+            now: Instant::ZERO,
+            ecus: (0..ecus).map(|_| FakeEcu::new()).collect(),
+            targets: (0..ecus).map(|ecu| target(ecu as u8, 3)).collect(),
+            records: Vec::new(),
+            events: Vec::new(),
+            functional: Vec::new(),
+            seed: 1,
+            parallel: 1,
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        let ecus = self.targets.iter().enumerate().map(|(index, target)| PlannedEcu {
+            name: format!("ecu{index}"),
+            bus: format!("bus{}", index % 2),
+            image: target.image,
+            artifact: Digest::ZERO,
+            grant: hex::encode(&target.grant),
+            from: Running {
+                version: "1.0.0".into(),
+                image: OLD,
+            },
+            to_version: "2.0.0".into(),
+            unchanged: false,
+        });
+        Plan {
+            campaign: "test".into(),
+            ecus: ecus.collect(),
+        }
+    }
+
+    /// Runs the TCU from the journal's end until it finishes or is killed.
+    pub(crate) fn run(&mut self, kill_at: Option<(usize, bool)>, faults: Faults<'_>) -> Ended {
+        let policy = Policy {
+            parallel_per_bus: self.parallel,
+            ..Policy::default()
+        };
+        let engine = Engine::new(self.plan(), policy, &self.records, self.seed);
+        let setups = self.targets.iter().enumerate().map(|(index, target)| EcuSetup {
+            bus: index % 2,
+            access_key: MacKey::new(ACCESS_KEY),
+            target: Some(target.clone()),
+        });
+        let config = client::Config::default();
+        let flash = flash::Policy::default();
+        let jobs = Jobs::new(setups.collect(), flash, &config, self.seed);
+        let journal = KillJournal {
+            records: std::mem::take(&mut self.records),
+            kill_at,
+        };
+        let mut machine = Transaction::new(engine, jobs, journal);
+        self.drive(&mut machine, faults);
+        let ended = match machine.error() {
+            Some(_) => Ended::Killed,
+            None => Ended::Finished(machine.finished().unwrap()),
+        };
+        self.records = machine.into_journal().records;
+        ended
+    }
+
+    fn drive(&mut self, machine: &mut Transaction<KillJournal>, faults: Faults<'_>) {
+        let mut queue = BinaryHeap::new();
+        for turn in 0.. {
+            assert!(turn < 200_000, "no end in sight at {:?}", self.now);
+            while let Some(transmit) = machine.poll_transmit(self.now) {
+                let sent = self.now + Duration::from_millis(1);
+                queue.push(Reverse((sent, Due::Sent(transmit.to))));
+                match transmit.to {
+                    Address::Ecu(index) => {
+                        let count = self.ecus[index].requests;
+                        let fault = faults(index, &transmit.pdu, count);
+                        let answer = self.ecus[index].request(sent, &transmit.pdu, fault);
+                        let due = sent + Duration::from_millis(2);
+                        queue.extend(answer.map(|pdu| Reverse((due, Due::Response(index, pdu)))));
+                    }
+                    Address::Bus(bus) => {
+                        self.functional.push((bus, hex::encode(&transmit.pdu)));
+                        for (index, ecu) in self.ecus.iter_mut().enumerate() {
+                            if index % 2 == bus {
+                                ecu.request(sent, &transmit.pdu, None);
+                            }
+                        }
+                    }
+                }
+            }
+            self.events.extend(std::iter::from_fn(|| machine.poll_event()));
+            if machine.is_finished() {
+                return;
+            }
+            let timeout = machine.poll_timeout();
+            let next = queue.peek().map(|Reverse((at, _))| *at);
+            match (next, timeout) {
+                (Some(at), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {
+                    self.now = at;
+                    match queue.pop().unwrap().0.1 {
+                        Due::Sent(to) => machine.handle_sent(self.now, to),
+                        Due::Response(ecu, pdu) => machine.handle_pdu(self.now, ecu, &pdu),
+                    }
+                }
+                (_, Some(timeout)) => {
+                    self.now = self.now.max(timeout);
+                    machine.handle_timeout(self.now);
+                }
+                (_, None) => panic!("the machine waits for nothing: {machine:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn committed(&self) -> bool {
+        self.records.contains(&Record::Commit)
+    }
+
+    /// All ECUs run the new image, sealed.
+    pub(crate) fn all_new(&self) -> bool {
+        let pairs = self.ecus.iter().zip(&self.targets);
+        pairs.into_iter().all(|(ecu, target)| {
+            ecu.runs() == (target.image, crate::profile::SlotState::Sealed)
+        })
+    }
+
+    /// All ECUs run the old image and none holds anything that could still be tried.
+    pub(crate) fn all_old(&self) -> bool {
+        use crate::profile::SlotState::{Empty, Rejected};
+        self.ecus.iter().all(|ecu| {
+            let other = ecu.slots[1 - ecu.running].1;
+            ecu.runs().0 == OLD && matches!(other, Empty | Rejected)
+        })
+    }
+}
