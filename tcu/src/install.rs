@@ -257,10 +257,13 @@ impl Context {
     }
 
     fn jobs(&self, setups: Vec<EcuSetup>) -> Jobs {
-        let flash = flash::Policy {
+        let mut flash = flash::Policy {
             fingerprint: fingerprint(),
             ..self.flash.clone()
         };
+        if self.transport == Transport::Kernel {
+            flash.max_request_len = flash.max_request_len.min(uds_client::kernel_pdu_limit());
+        }
         let seed = crate::random().random();
         Jobs::new(setups, flash, &uds::client::Config::default(), seed)
     }

@@ -2,17 +2,18 @@
 //! once.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use campaign::vehicle::{self, Addressing, Ecu};
-use can_link::{Bus, ChannelEvent, ChannelOptions, IsoTpChannel, now};
+use can_link::{Bus, now};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uds::can::CanId;
 use uds::client::TransportFault;
 use uds::isotp;
+use uds_client::{
+    AnyTransport, ChannelTransport, Incoming, KernelTransport, Transport as _, TransportError,
+};
 
 use crate::error::Error;
 use crate::vehicle::{Address, Event, Vehicle};
@@ -29,57 +30,10 @@ pub enum Transport {
     Kernel,
 }
 
-/// What a connection has received.
-#[derive(Debug)]
-pub enum Received {
-    /// The first frame of a longer PDU.
-    Started,
-    /// A PDU.
-    Pdu(Vec<u8>),
-    /// A PDU that had begun did not arrive whole.
-    Failed,
-}
-
-/// A future of a port.
-pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The connection to one ECU.
-pub trait Link: Send + Sync {
-    /// Sends a PDU; ends when it is on the bus. An error says why it is not.
-    fn send<'a>(&'a self, pdu: &'a [u8]) -> PortFuture<'a, Result<(), String>>;
-    /// Sends a PDU to the functional address.
-    fn send_functional<'a>(&'a self, pdu: &'a [u8]) -> PortFuture<'a, Result<(), String>>;
-    /// The next thing received. An error ends the connection.
-    fn receive(&self) -> PortFuture<'_, Result<Received, String>>;
-}
-
-impl Link for IsoTpChannel {
-    fn send<'a>(&'a self, pdu: &'a [u8]) -> PortFuture<'a, Result<(), String>> {
-        Box::pin(async move { self.send(pdu).await.map_err(|error| error.to_string()) })
-    }
-
-    fn send_functional<'a>(&'a self, pdu: &'a [u8]) -> PortFuture<'a, Result<(), String>> {
-        Box::pin(async move {
-            let sent = self.send_functional(pdu).await;
-            sent.map_err(|error| error.to_string())
-        })
-    }
-
-    fn receive(&self) -> PortFuture<'_, Result<Received, String>> {
-        Box::pin(async move {
-            match self.next_event().await {
-                Ok(ChannelEvent::Started { .. }) => Ok(Received::Started),
-                Ok(ChannelEvent::Received { pdu, .. }) => Ok(Received::Pdu(pdu)),
-                Ok(ChannelEvent::Failed(_)) => Ok(Received::Failed),
-                Err(error) => Err(error.to_string()),
-            }
-        })
-    }
-}
-
 /// The connections to some ECUs of a vehicle, in the order they were asked for.
+#[derive(Debug)]
 pub struct Links {
-    ecus: Vec<Arc<dyn Link>>,
+    ecus: Vec<Arc<AnyTransport>>,
     /// For each bus the ECUs through which functional requests go, one per functional identifier.
     buses: Vec<Vec<usize>>,
 }
@@ -95,7 +49,7 @@ impl Links {
         ecus: &[(&Ecu, usize)],
         transport: Transport,
     ) -> Result<Self, Error> {
-        let mut opened: HashMap<&str, Bus> = HashMap::new();
+        let mut opened = HashMap::new();
         let mut links = Self {
             ecus: Vec::new(),
             buses: Vec::new(),
@@ -105,24 +59,12 @@ impl Links {
                 bus: ecu.bus.to_string(),
                 what: "no bus of this name".into(),
             })?;
-            let failed = |what: String| Error::Link {
-                bus: config.name.to_string(),
-                what: format!("{}: {what}", config.link),
-            };
-            let link: Arc<dyn Link> = match transport {
-                Transport::Isotp => {
-                    let shared = match opened.get(config.name.as_str()) {
-                        Some(shared) => shared.clone(),
-                        None => Bus::open(&config.link.to_string(), config.fd)
-                            .map_err(|error| failed(error.to_string()))?,
-                    };
-                    let channel = channel(&shared, ecu, config.fd).map_err(failed)?;
-                    opened.insert(config.name.as_str(), shared);
-                    Arc::new(channel)
-                }
-                Transport::Kernel => return Err(failed("kernel ISO-TP is not linked in".into())),
-            };
-            links.ecus.push(link);
+            let link =
+                connect(config, ecu, transport, &mut opened).map_err(|what| Error::Link {
+                    bus: config.name.to_string(),
+                    what,
+                })?;
+            links.ecus.push(Arc::new(link));
             if links.buses.len() <= *bus {
                 links.buses.resize(bus + 1, Vec::new());
             }
@@ -141,14 +83,39 @@ impl Links {
     }
 }
 
-/// Our ISO-TP to one ECU.
-fn channel(bus: &Bus, ecu: &Ecu, fd: bool) -> Result<IsoTpChannel, String> {
+/// A connection to one ECU; those of our own ISO-TP share one link per bus.
+fn connect<'a>(
+    bus: &'a vehicle::Bus,
+    ecu: &Ecu,
+    transport: Transport,
+    opened: &mut HashMap<&'a str, Bus>,
+) -> Result<AnyTransport, String> {
+    let name = bus.link.to_string();
+    let failed = |error: &dyn std::fmt::Display| format!("{name}: {error}");
+    let config = connection(ecu, bus.fd)?;
+    if transport == Transport::Kernel {
+        let opened = KernelTransport::open(&name, &config);
+        return opened
+            .map(AnyTransport::Kernel)
+            .map_err(|error| failed(&error));
+    }
+    let shared = match opened.get(bus.name.as_str()) {
+        Some(shared) => shared.clone(),
+        None => Bus::open(&name, bus.fd).map_err(|error| failed(&error))?,
+    };
+    let own = ChannelTransport::on(&shared, config).map_err(|error| failed(&error))?;
+    opened.insert(bus.name.as_str(), shared);
+    Ok(AnyTransport::Own(own))
+}
+
+/// ISO-TP to one ECU.
+fn connection(ecu: &Ecu, fd: bool) -> Result<isotp::Config, String> {
     let (tx, rx) = (can_id(ecu.request_id)?, can_id(ecu.response_id)?);
     let base = match fd {
         true => isotp::Config::fd(tx, rx),
         false => isotp::Config::new(tx, rx),
     };
-    let config = isotp::Config {
+    Ok(isotp::Config {
         functional_id: Some(can_id(ecu.functional_id)?),
         addressing: match ecu.addressing {
             Addressing::Normal => isotp::Addressing::Normal,
@@ -165,9 +132,7 @@ fn channel(bus: &Bus, ecu: &Ecu, fd: bool) -> Result<IsoTpChannel, String> {
             },
         },
         ..base
-    };
-    let options = ChannelOptions::default();
-    IsoTpChannel::open(bus, config, &options).map_err(|error| error.to_string())
+    })
 }
 
 fn can_id(id: campaign::ids::CanId) -> Result<CanId, String> {
@@ -180,10 +145,10 @@ fn can_id(id: campaign::ids::CanId) -> Result<CanId, String> {
 
 /// What comes back from the connections.
 enum Input {
-    Received(usize, Received),
+    Incoming(usize, Incoming),
     Sent(Address),
-    NotSent(Address, String),
-    Broken(usize, String),
+    NotSent(Address, TransportError),
+    Broken(usize, TransportError),
 }
 
 /// Runs a machine over its links until it has finished or `stop` says so. Events go to `on_event`.
@@ -245,17 +210,18 @@ pub async fn drive(
 
 fn handle(vehicle: &mut dyn Vehicle, input: Input) {
     match input {
-        Input::Received(ecu, Received::Pdu(pdu)) => vehicle.handle_pdu(now(), ecu, &pdu),
-        Input::Received(ecu, Received::Started) => vehicle.handle_receive_started(now(), ecu),
-        Input::Received(ecu, Received::Failed) => {
+        Input::Incoming(ecu, Incoming::Pdu(pdu)) => vehicle.handle_pdu(now(), ecu, &pdu),
+        Input::Incoming(ecu, Incoming::Started) => vehicle.handle_receive_started(now(), ecu),
+        Input::Incoming(ecu, Incoming::Failed(error)) => {
+            tracing::debug!(ecu, %error, "not received");
             vehicle.handle_fault(now(), Address::Ecu(ecu), TransportFault::Receive);
         }
         Input::Sent(to) => vehicle.handle_sent(now(), to),
-        Input::NotSent(to, what) => {
-            tracing::debug!(?to, what, "not sent");
+        Input::NotSent(to, error) => {
+            tracing::debug!(?to, %error, "not sent");
             vehicle.handle_fault(now(), to, TransportFault::Send);
         }
-        Input::Broken(ecu, what) => tracing::warn!(ecu, what, "the connection has ended"),
+        Input::Broken(ecu, error) => tracing::warn!(ecu, %error, "the connection has ended"),
     }
 }
 
@@ -266,12 +232,12 @@ async fn sleep_until(timeout: Option<uds::time::Instant>) {
     }
 }
 
-async fn receive(index: usize, link: Arc<dyn Link>, inputs: mpsc::Sender<Input>) {
+async fn receive(index: usize, link: Arc<AnyTransport>, inputs: mpsc::Sender<Input>) {
     loop {
-        let input = match link.receive().await {
-            Ok(received) => Input::Received(index, received),
-            Err(what) => {
-                let _ = inputs.send(Input::Broken(index, what)).await;
+        let input = match link.next().await {
+            Ok(incoming) => Input::Incoming(index, incoming),
+            Err(error) => {
+                let _ = inputs.send(Input::Broken(index, error)).await;
                 return;
             }
         };
@@ -284,18 +250,15 @@ async fn receive(index: usize, link: Arc<dyn Link>, inputs: mpsc::Sender<Input>)
 /// Sends what is queued for one address, through every link of it.
 async fn send(
     to: Address,
-    links: Vec<Arc<dyn Link>>,
+    links: Vec<Arc<AnyTransport>>,
     mut queue: mpsc::UnboundedReceiver<Vec<u8>>,
     inputs: mpsc::Sender<Input>,
 ) {
     while let Some(pdu) = queue.recv().await {
         let mut result = Ok(());
         for link in &links {
-            let sent = match to {
-                Address::Ecu(_) => link.send(&pdu).await,
-                Address::Bus(_) => link.send_functional(&pdu).await,
-            };
-            result = result.and(sent);
+            let functional = matches!(to, Address::Bus(_));
+            result = result.and(link.send(&pdu, functional).await);
         }
         let input = match result {
             Ok(()) => Input::Sent(to),

@@ -1,1 +1,348 @@
+//! Downloads against a server that misbehaves, and bundles.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ecu_image::Digest;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use sha2::{Digest as _, Sha256};
+
+use super::{Artifact, FetchError, HttpSource, Limits, Source};
+
+/// What the server does with a request: its path, where its range starts, and its number.
+type Script = dyn Fn(&str, Option<usize>, usize) -> Reply + Send + Sync;
+
+enum Reply {
+    /// Status and headers, body; then the connection is closed.
+    Close(String, Vec<u8>),
+    /// Bytes without end.
+    Endless,
+}
+
+/// A whole answer, or one that announces `announced` bytes.
+fn answer(status: &str, headers: &str, body: &[u8], announced: usize) -> Reply {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {announced}\r\n{headers}");
+    Reply::Close(head, body.to_vec())
+}
+
+fn ok(body: &[u8]) -> Reply {
+    answer("200 OK", "", body, body.len())
+}
+
+struct Server {
+    base: String,
+    dir: tempfile::TempDir,
+    requests: Arc<Mutex<Vec<(String, Option<usize>)>>>,
+}
+
+impl Server {
+    /// A server that follows `script`, on a thread that lives as long as the test process.
+    fn start(script: Box<Script>) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), certified.cert.pem()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let connection = ServerConnection::new(config.clone()).unwrap();
+                let mut stream = StreamOwned::new(connection, stream.unwrap());
+                // A client that gives up is what some tests are about.
+                let _ = serve(&mut stream, &*script, &seen);
+            }
+        });
+        Self {
+            base,
+            dir,
+            requests,
+        }
+    }
+
+    fn source(&self) -> Source {
+        let limits = Limits {
+            attempts: 3,
+            backoff: Duration::from_millis(1),
+            ..Limits::default()
+        };
+        let ca = self.dir.path().join("ca.pem");
+        Source::Http(HttpSource::new(&self.base, Some(&ca), limits).unwrap())
+    }
+
+    fn fetch(&self, artifact: &Artifact) -> Result<Vec<u8>, FetchError> {
+        let path = run(self
+            .source()
+            .artifact(artifact, self.dir.path(), &mut |_| {}))?;
+        Ok(std::fs::read(path).unwrap())
+    }
+
+    fn part(&self, artifact: &Artifact) -> std::path::PathBuf {
+        super::part_of(artifact, self.dir.path())
+    }
+
+    fn ranges(&self) -> Vec<Option<usize>> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().map(|(_, range)| *range).collect()
+    }
+}
+
+fn serve(
+    stream: &mut StreamOwned<ServerConnection, std::net::TcpStream>,
+    script: &Script,
+    seen: &Mutex<Vec<(String, Option<usize>)>>,
+) -> std::io::Result<()> {
+    let (mut path, mut range) = (String::new(), None);
+    for line in BufReader::new(&mut *stream).lines() {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(rest) = line.strip_prefix("get ") {
+            path = rest.split(' ').next().unwrap_or("").to_owned();
+        }
+        if let Some(rest) = line.strip_prefix("range: bytes=") {
+            range = rest.trim_end_matches('-').parse().ok();
+        }
+    }
+    let number = {
+        let mut seen = seen.lock().unwrap();
+        seen.push((path.clone(), range));
+        seen.len()
+    };
+    match script(&path, range, number) {
+        Reply::Close(head, body) => {
+            write!(stream, "{head}connection: close\r\n\r\n")?;
+            stream.write_all(&body)?;
+            stream.conn.send_close_notify();
+            stream.flush()
+        }
+        Reply::Endless => {
+            write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
+            loop {
+                stream.write_all(&[0x55; 4096])?;
+            }
+        }
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    { runtime }.enable_all().build().unwrap().block_on(future)
+}
+
+fn image() -> Vec<u8> {
+    (0..20_000_u32).map(|index| (index / 3) as u8).collect()
+}
+
+fn artifact_of(bytes: &[u8]) -> Artifact {
+    Artifact {
+        path: "targets/a.img".into(),
+        length: bytes.len() as u64,
+        sha256: Digest(Sha256::digest(bytes).into()),
+    }
+}
+
+/// Serves the image, honouring ranges, but breaks off after `at_most` bytes.
+fn stingy(at_most: usize) -> Box<Script> {
+    Box::new(move |_, range, _| {
+        let image = image();
+        let start = range.unwrap_or(0);
+        let body = &image[start..image.len().min(start + at_most)];
+        let left = image.len() - start;
+        match range {
+            None => answer("200 OK", "", body, left),
+            Some(_) => {
+                let last = image.len() - 1;
+                let header = format!("content-range: bytes {start}-{last}/{}\r\n", image.len());
+                answer("206 Partial Content", &header, body, left)
+            }
+        }
+    })
+}
+
+#[test]
+fn a_download_goes_on_where_the_server_broke_off() {
+    let server = Server::start(stingy(6000));
+    assert_eq!(server.fetch(&artifact_of(&image())).unwrap(), image());
+    assert_eq!(
+        server.ranges(),
+        [None, Some(6000), Some(12_000), Some(18_000)]
+    );
+}
+
+#[test]
+fn a_download_goes_on_after_a_restart_and_a_cached_image_is_not_fetched_again() {
+    let server = Server::start(stingy(usize::MAX / 2));
+    let artifact = artifact_of(&image());
+    std::fs::write(server.part(&artifact), &image()[..5000]).unwrap();
+    assert_eq!(server.fetch(&artifact).unwrap(), image());
+    assert_eq!(server.fetch(&artifact).unwrap(), image());
+    assert_eq!(server.ranges(), [Some(5000)]);
+}
+
+#[test]
+fn a_server_without_ranges_starts_anew() {
+    let server = Server::start(Box::new(|_, _, _| ok(&image())));
+    let artifact = artifact_of(&image());
+    std::fs::write(server.part(&artifact), [9; 5000]).unwrap();
+    assert_eq!(server.fetch(&artifact).unwrap(), image());
+}
+
+#[test]
+fn a_wrong_hash_is_refused_and_nothing_is_kept() {
+    let server = Server::start(Box::new(|_, _, _| ok(&[7; 20_000])));
+    let artifact = artifact_of(&image());
+    assert!(matches!(server.fetch(&artifact), Err(FetchError::Hash(_))));
+    assert!(!server.part(&artifact).exists());
+    assert!(!artifact.cached(server.dir.path()).exists());
+}
+
+#[test]
+fn endless_data_is_cut_off_at_the_announced_length() {
+    let server = Server::start(Box::new(|_, _, _| Reply::Endless));
+    let artifact = artifact_of(&image());
+    let error = server.fetch(&artifact).unwrap_err();
+    assert!(
+        matches!(error, FetchError::TooLong { limit: 20_000, .. }),
+        "{error}"
+    );
+    assert!(!server.part(&artifact).exists());
+    let document = run(server.source().document("metadata/targets.json", 1000));
+    assert!(matches!(
+        document,
+        Err(FetchError::TooLong { limit: 1000, .. })
+    ));
+}
+
+#[test]
+fn a_server_that_never_brings_anything_is_given_up() {
+    let server = Server::start(Box::new(|_, _, _| answer("200 OK", "", &[], 20_000)));
+    let error = server.fetch(&artifact_of(&image())).unwrap_err();
+    assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
+    assert_eq!(server.ranges().len(), 3);
+}
+
+#[test]
+fn another_range_than_asked_for_is_not_believed() {
+    let server = Server::start(Box::new(|_, range, _| match range {
+        Some(_) => {
+            let header = "content-range: bytes 0-19999/20000\r\n";
+            answer("206 Partial Content", header, &image(), 20_000)
+        }
+        None => ok(&image()),
+    }));
+    let artifact = artifact_of(&image());
+    std::fs::write(server.part(&artifact), &image()[..5000]).unwrap();
+    assert_eq!(server.fetch(&artifact).unwrap(), image());
+    assert_eq!(server.ranges(), [Some(5000), None]);
+}
+
+#[test]
+fn a_storm_of_server_errors_is_survived_and_a_refusal_is_not_repeated() {
+    let server = Server::start(Box::new(|path, _, number| match (path, number) {
+        ("/secret", _) => answer("403 Forbidden", "", &[], 0),
+        ("/missing", _) => answer("404 Not Found", "", &[], 0),
+        (_, 1 | 2) => answer("503 Service Unavailable", "", &[], 0),
+        _ => ok(b"{}"),
+    }));
+    let document = |path: &'static str| run(server.source().document(path, 100));
+    assert_eq!(document("a").unwrap(), Some(b"{}".to_vec()));
+    assert_eq!(document("missing").unwrap(), None);
+    assert!(matches!(
+        document("secret"),
+        Err(FetchError::Status { status: 403, .. })
+    ));
+    assert_eq!(server.ranges().len(), 5);
+}
+
+#[test]
+fn a_server_that_the_pinned_authority_does_not_vouch_for_is_not_spoken_to() {
+    let server = Server::start(Box::new(|_, _, _| ok(b"{}")));
+    let other = Server::start(Box::new(|_, _, _| ok(b"{}")));
+    let ca = other.dir.path().join("ca.pem");
+    let limits = Limits {
+        attempts: 1,
+        ..Limits::default()
+    };
+    let source = HttpSource::new(&server.base, Some(&ca), limits).unwrap();
+    let error = run(source.document("a", 100)).unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+#[test]
+fn only_https_and_files_are_sources() {
+    let refused = |text| Source::new(text, None).unwrap_err();
+    assert!(matches!(
+        refused("http://example.org"),
+        FetchError::NoSource(_)
+    ));
+    assert!(matches!(
+        refused("ftp://example.org"),
+        FetchError::NoSource(_)
+    ));
+    assert!(matches!(refused("/nowhere.tar"), FetchError::File { .. }));
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("ca.pem");
+    std::fs::write(&empty, "").unwrap();
+    let error = Source::new("https://example.org", Some(&empty)).unwrap_err();
+    assert!(matches!(error, FetchError::Ca { .. }));
+}
+
+fn bundle(dir: &Path, entries: &[(&str, &[u8])]) -> Source {
+    let path = dir.join("bundle.tar");
+    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, *bytes).unwrap();
+    }
+    tar.into_inner().unwrap();
+    Source::new(path.to_str().unwrap(), None).unwrap()
+}
+
+#[test]
+fn a_bundle_gives_documents_and_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image();
+    let source = bundle(
+        dir.path(),
+        &[("metadata/targets.json", b"{}"), ("targets/a.img", &image)],
+    );
+    assert_eq!(
+        run(source.document("metadata/targets.json", 2)).unwrap(),
+        Some(b"{}".to_vec())
+    );
+    assert_eq!(run(source.document("x", 2)).unwrap(), None);
+    let long = run(source.document("metadata/targets.json", 1));
+    assert!(matches!(long, Err(FetchError::TooLong { .. })));
+    let artifact = artifact_of(&image);
+    let path = run(source.artifact(&artifact, dir.path(), &mut |_| {})).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), image);
+}
+
+#[test]
+fn a_bundle_with_another_or_no_image_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let artifact = artifact_of(&image());
+    let fetch = |source: &Source| run(source.artifact(&artifact, dir.path(), &mut |_| {}));
+    let other = bundle(dir.path(), &[("targets/a.img", &[1; 20_000])]);
+    assert!(matches!(fetch(&other), Err(FetchError::Hash(_))));
+    let none = bundle(dir.path(), &[]);
+    assert!(matches!(fetch(&none), Err(FetchError::Missing(_))));
+}

@@ -153,6 +153,9 @@ impl Flash {
             Job::Stage => match found {
                 Some((SlotState::Staged | SlotState::Trial, _)) => self.finish(),
                 Some((SlotState::Healthy | SlotState::Sealed, true)) => self.finish(),
+                Some((SlotState::Healthy | SlotState::Sealed, false)) if !is_up(&status) => {
+                    self.finish()
+                }
                 _ => send(Step::ExtendedSession),
             },
             Job::Activate => match found {
@@ -160,8 +163,11 @@ impl Flash {
                     self.finish()
                 }
                 Some((SlotState::Staged, false)) => send(Step::ExtendedSession),
-                // Activated, but the reset was lost.
+                // Activated, but the reset was lost; or the bootloader answers, which runs nothing.
                 Some((SlotState::Trial, false)) => send(Step::Reset),
+                Some((SlotState::Healthy | SlotState::Sealed, false)) if !is_up(&status) => {
+                    send(Step::Reset)
+                }
                 Some((SlotState::Rejected, false)) => Err(What::FellBack(status.reason)),
                 _ => Err(wrong("the image is not staged")),
             },
@@ -173,6 +179,8 @@ impl Flash {
                 Some((SlotState::Sealed, true)) => send(Step::Version),
                 Some((SlotState::Healthy, true)) => send(Step::ExtendedSession),
                 Some((SlotState::Trial, true)) => Err(wrong("the image is still on trial")),
+                // A bootloader that was left in a programming session runs nothing.
+                _ if !is_up(&status) => send(Step::Reset),
                 _ => Err(What::NotRunning),
             },
             Job::Revert => on_status_to_revert(found, &status),
@@ -190,6 +198,7 @@ impl Flash {
             {
                 send(Step::Version)
             }
+            (Job::Seal, _) if is_up(&status) => self.on_status(now, status),
             (Job::Activate, Some((SlotState::Rejected, false))) => {
                 Err(What::FellBack(status.reason))
             }

@@ -1,1 +1,242 @@
+//! One ECU: what each answer leads to.
 
+use ecu_image::crypto::MacKey;
+use uds::time::{Duration, Instant};
+
+use super::{Action, Failure, Flash, Job, Outcome, Policy, RequestError, Step, What};
+use crate::testing::ecu::{ACCESS_KEY, FakeEcu, target};
+
+/// What is answered instead of what the ECU says.
+type Reply = Option<Result<Vec<u8>, RequestError>>;
+
+/// Runs a job against an ECU; `tamper` may replace an answer.
+fn run(
+    ecu: &mut FakeEcu,
+    job: Job,
+    mut tamper: impl FnMut(&[u8]) -> Reply,
+) -> (Result<Outcome, Failure>, Vec<String>) {
+    let image = Some(target(1, 2));
+    let key = MacKey::new(ACCESS_KEY);
+    let mut flash = Flash::new(job, image, key, Policy::default(), 1);
+    // Long after the job before.
+    let mut now = Instant::from_millis(1 + u64::from(ecu.requests) * 100_000);
+    let mut sent = Vec::new();
+    loop {
+        let pdu = match flash.poll_action(now) {
+            Action::Done(result) => return (result.clone(), sent),
+            Action::Wait(until) => {
+                now = until;
+                continue;
+            }
+            Action::Idle => unreachable!("every request is answered at once"),
+            Action::Request(pdu) => pdu.to_vec(),
+        };
+        let told = match pdu[0] {
+            0x22 | 0x2E => 3,
+            0x31 => 4,
+            0x37 => 1,
+            _ => 2,
+        };
+        sent.push(hex::encode(&pdu[..told]));
+        assert!(sent.len() < 2000, "no end in sight");
+        now = now + Duration::from_millis(1);
+        let reply = tamper(&pdu).unwrap_or_else(|| match ecu.request(now, &pdu, None) {
+            Some(answer) if answer[0] == 0x7F => Err(RequestError::Negative(answer[2])),
+            Some(answer) => Ok(answer),
+            None => Err(RequestError::Timeout),
+        });
+        flash.on_response(now, reply.as_deref().map_err(|error| *error));
+    }
+}
+
+fn untampered(_: &[u8]) -> Reply {
+    None
+}
+
+#[test]
+fn staging_sends_the_sequence_of_the_profile() {
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, untampered);
+    assert!(result.is_ok());
+    insta::assert_snapshot!(sent.join(" "), @"22fd01 1003 31010203 1002 2701 2702 2ef15a 22fd00 3400 3601 3602 37 3101ff00 3401 3601 3602 3603 3604 37 31010202 3101ff01 1101 22fd01 22fd01");
+}
+
+#[test]
+fn activation_health_seal_and_revert_send_what_is_needed() {
+    let mut ecu = FakeEcu::new();
+    run(&mut ecu, Job::Stage, untampered).0.unwrap();
+    let mut next = |job| {
+        let (result, mut sent) = run(&mut ecu, job, untampered);
+        result.unwrap();
+        sent.dedup();
+        sent.join(" ")
+    };
+    insta::assert_snapshot!(next(Job::Activate), @"22fd01 1003 1002 2701 2702 31010210 1101");
+    insta::assert_snapshot!(next(Job::AwaitHealthy), @"22fd01 22f195");
+    insta::assert_snapshot!(next(Job::Seal), @"22fd01 1003 2701 2702 31010212 22fd01 22f195");
+    // Again: nothing is left to do.
+    insta::assert_snapshot!(next(Job::Seal), @"22fd01 22f195");
+    insta::assert_snapshot!(next(Job::Activate), @"22fd01");
+    insta::assert_snapshot!(next(Job::Stage), @"22fd01");
+    let sealed = run(&mut ecu, Job::Revert, untampered).0.unwrap_err();
+    assert_eq!(sealed.what, What::AlreadySealed);
+}
+
+#[test]
+fn a_staged_image_is_dropped_and_a_healthy_one_given_up() {
+    let mut ecu = FakeEcu::new();
+    run(&mut ecu, Job::Stage, untampered).0.unwrap();
+    let (result, sent) = run(&mut ecu, Job::Revert, untampered);
+    assert_eq!(result.unwrap().version.as_deref(), Some("1.0.0"));
+    assert!(sent.contains(&"31010213".to_owned()));
+    for job in [Job::Stage, Job::Activate, Job::AwaitHealthy, Job::Revert] {
+        run(&mut ecu, job, untampered).0.unwrap();
+    }
+    assert_eq!(ecu.runs().0, crate::testing::ecu::OLD);
+}
+
+#[test]
+fn an_unlocked_ecu_needs_no_key() {
+    let zeros = |pdu: &[u8]| (pdu == [0x27, 0x01]).then(|| Ok([&[0x67, 1][..], &[0; 16]].concat()));
+    let mut ecu = FakeEcu::new();
+    let (_, sent) = run(&mut ecu, Job::Stage, |pdu| zeros(pdu));
+    assert!(!sent.contains(&"2702".to_owned()));
+}
+
+#[test]
+fn a_wrong_key_is_tried_once() {
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |pdu| {
+        pdu.starts_with(&[0x27, 2])
+            .then_some(Err(RequestError::Negative(0x35)))
+    });
+    let failure = result.unwrap_err();
+    assert_eq!(failure.step, Step::SendKey);
+    assert_eq!(failure.what, What::Request(RequestError::Negative(0x35)));
+    assert!(!failure.touched);
+    assert_eq!(sent.iter().filter(|pdu| *pdu == "2702").count(), 1);
+}
+
+#[test]
+fn silence_is_given_up_after_the_attempts() {
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |_| {
+        Some(Err(RequestError::Timeout))
+    });
+    assert_eq!(
+        result.unwrap_err().what,
+        What::Request(RequestError::Timeout)
+    );
+    assert_eq!(sent, ["22fd01"; 3]);
+}
+
+#[test]
+fn a_page_that_fails_is_sent_again_and_refused_metadata_is_not() {
+    let mut failures = 1;
+    let (result, _) = run(&mut FakeEcu::new(), Job::Stage, |pdu| {
+        let fails = pdu.starts_with(&[0x36, 3]) && failures > 0;
+        failures -= u32::from(fails);
+        fails.then_some(Err(RequestError::Negative(0x72)))
+    });
+    assert!(result.is_ok());
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |pdu| {
+        (pdu == [0x37]).then_some(Err(RequestError::Negative(0x72)))
+    });
+    let failure = result.unwrap_err();
+    assert_eq!(failure.step, Step::MetadataExit);
+    let reason = What::ProgrammingFailure {
+        reason: 42,
+        detail: 1,
+    };
+    assert_eq!(failure.what, reason);
+    assert!(failure.touched);
+    assert_eq!(sent.iter().filter(|pdu| *pdu == "37").count(), 1);
+}
+
+#[test]
+fn malformed_answers_are_wrong_content() {
+    let answers: [(&[u8], &[u8]); 6] = [
+        (&[0x22, 0xFD, 0x01], &[0x62, 0xFD, 0x01, 1]),
+        (&[0x22, 0xFD, 0x00], &[0x62, 0xFD, 0x00]),
+        (&[0x31, 0x01, 0x02, 0x03], &[0x71, 1, 2, 3]),
+        (&[0x34], &[0x74, 0x20, 0, 2]),
+        (&[0x34], &[0x74]),
+        (&[0x36], &[0x76, 0xAA]),
+    ];
+    for (request, answer) in answers {
+        let (result, _) = run(&mut FakeEcu::new(), Job::Stage, |pdu| {
+            pdu.starts_with(request).then(|| Ok(answer.to_vec()))
+        });
+        let failure = result.unwrap_err();
+        assert!(
+            matches!(failure.what, What::WrongContent(_)),
+            "{answer:02X?}: {failure}"
+        );
+    }
+}
+
+#[test]
+fn unmet_preconditions_are_named() {
+    let (result, _) = run(&mut FakeEcu::new(), Job::Precheck, |pdu| {
+        (pdu == [0x31, 1, 2, 3]).then(|| Ok(vec![0x71, 1, 2, 3, 0b011]))
+    });
+    let failure = result.unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "preconditions: unmet: standstill, supply voltage"
+    );
+    assert!(!failure.touched);
+}
+
+#[test]
+fn a_cancelled_job_ends_after_the_request_under_way() {
+    let key = MacKey::new(ACCESS_KEY);
+    let mut flash = Flash::new(Job::Stage, Some(target(1, 2)), key, Policy::default(), 1);
+    let now = Instant::ZERO;
+    assert!(matches!(flash.poll_action(now), Action::Request(_)));
+    flash.cancel();
+    assert_eq!(flash.poll_action(now), Action::Idle);
+    flash.on_response(now, Err(RequestError::Timeout));
+    let Action::Done(Err(failure)) = flash.poll_action(now) else {
+        panic!("it goes on");
+    };
+    assert_eq!(failure.what, What::Cancelled);
+}
+
+#[test]
+fn an_image_file_that_ends_early_is_a_failure_of_its_own() {
+    let mut image = target(1, 2);
+    image.page_count = 3;
+    let key = MacKey::new(ACCESS_KEY);
+    let mut flash = Flash::new(Job::Stage, Some(image), key, Policy::default(), 1);
+    let mut ecu = FakeEcu::new();
+    let mut now = Instant::ZERO;
+    let failure = loop {
+        match flash.poll_action(now) {
+            Action::Request(pdu) => {
+                let pdu = pdu.to_vec();
+                now = now + Duration::from_millis(1);
+                let answer = ecu.request(now, &pdu, None).unwrap();
+                flash.on_response(now, Ok(&answer));
+            }
+            Action::Done(result) => break result.clone().unwrap_err(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(failure.step, Step::PayloadBlock);
+    assert!(matches!(failure.what, What::Source(_)));
+}
+
+#[test]
+fn an_interrupted_download_resumes_at_the_offset_of_the_ecu() {
+    let mut ecu = FakeEcu::new();
+    let mut blocks = 0;
+    let (result, sent) = run(&mut ecu, Job::Stage, |pdu| {
+        blocks += u32::from(pdu.starts_with(&[0x36]));
+        // Two blocks of metadata, two of the first page, then the link is down.
+        (blocks == 5).then_some(Err(RequestError::Transport))
+    });
+    assert!(result.is_err(), "{sent:?}");
+    ecu.restart(Instant::ZERO);
+    let (result, sent) = run(&mut ecu, Job::Stage, untampered);
+    result.unwrap();
+    assert!(!sent.contains(&"3101ff00".to_owned()), "{sent:?}");
+    assert_eq!(sent.iter().filter(|pdu| pdu.starts_with("36")).count(), 2);
+}

@@ -1,14 +1,14 @@
 //! A transaction and its ECUs on an event queue: no clock, no runtime, the same for the same seed.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use ecu_image::Digest;
 use ecu_image::crypto::MacKey;
 use uds::client;
 use uds::time::{Duration, Instant};
 
-use super::ecu::{ACCESS_KEY, Fault, FakeEcu, OLD, target};
+use super::ecu::{ACCESS_KEY, FakeEcu, Fault, OLD, target};
 use crate::engine::{
     CampaignState, Engine, Journal, JournalError, Plan, PlannedEcu, Policy, Record, Running,
 };
@@ -79,19 +79,23 @@ impl World {
     }
 
     pub(crate) fn plan(&self) -> Plan {
-        let ecus = self.targets.iter().enumerate().map(|(index, target)| PlannedEcu {
-            name: format!("ecu{index}"),
-            bus: format!("bus{}", index % 2),
-            image: target.image,
-            artifact: Digest::ZERO,
-            grant: hex::encode(&target.grant),
-            from: Running {
-                version: "1.0.0".into(),
-                image: OLD,
-            },
-            to_version: "2.0.0".into(),
-            unchanged: false,
-        });
+        let ecus = self
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| PlannedEcu {
+                name: format!("ecu{index}"),
+                bus: format!("bus{}", index % 2),
+                image: target.image,
+                artifact: Digest::ZERO,
+                grant: hex::encode(&target.grant),
+                from: Running {
+                    version: "1.0.0".into(),
+                    image: OLD,
+                },
+                to_version: "2.0.0".into(),
+                unchanged: false,
+            });
         Plan {
             campaign: "test".into(),
             ecus: ecus.collect(),
@@ -105,11 +109,15 @@ impl World {
             ..Policy::default()
         };
         let engine = Engine::new(self.plan(), policy, &self.records, self.seed);
-        let setups = self.targets.iter().enumerate().map(|(index, target)| EcuSetup {
-            bus: index % 2,
-            access_key: MacKey::new(ACCESS_KEY),
-            target: Some(target.clone()),
-        });
+        let setups = self
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| EcuSetup {
+                bus: index % 2,
+                access_key: MacKey::new(ACCESS_KEY),
+                target: Some(target.clone()),
+            });
         let config = client::Config::default();
         let flash = flash::Policy::default();
         let jobs = Jobs::new(setups.collect(), flash, &config, self.seed);
@@ -152,7 +160,8 @@ impl World {
                     }
                 }
             }
-            self.events.extend(std::iter::from_fn(|| machine.poll_event()));
+            self.events
+                .extend(std::iter::from_fn(|| machine.poll_event()));
             if machine.is_finished() {
                 return;
             }
@@ -182,9 +191,9 @@ impl World {
     /// All ECUs run the new image, sealed.
     pub(crate) fn all_new(&self) -> bool {
         let pairs = self.ecus.iter().zip(&self.targets);
-        pairs.into_iter().all(|(ecu, target)| {
-            ecu.runs() == (target.image, crate::profile::SlotState::Sealed)
-        })
+        pairs
+            .into_iter()
+            .all(|(ecu, target)| ecu.runs() == (target.image, crate::profile::SlotState::Sealed))
     }
 
     /// All ECUs run the old image and none holds anything that could still be tried.

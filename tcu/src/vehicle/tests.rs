@@ -30,7 +30,11 @@ fn all_ecus_end_sealed() {
         let mut pages = vec![0; target.payload_len() as usize];
         target.source.read(600, &mut pages).unwrap();
         assert_eq!(ecu.pages, pages);
-        assert_eq!(ecu.bytes_received, u64::from(3 * PAGE), "nothing is sent twice");
+        assert_eq!(
+            ecu.bytes_received,
+            u64::from(3 * PAGE),
+            "nothing is sent twice"
+        );
     }
     let quiet = |bus| {
         let of_bus = world.functional.iter().filter(|(other, _)| *other == bus);
@@ -59,7 +63,10 @@ fn a_kill_at_any_record_changes_nothing_about_the_end() {
         for durable in [false, true] {
             for pause in [0, 30] {
                 let mut world = World::new(3);
-                assert_eq!(world.run(Some((at, durable)), &mut no_faults), Ended::Killed);
+                assert_eq!(
+                    world.run(Some((at, durable)), &mut no_faults),
+                    Ended::Killed
+                );
                 world.now = world.now + Duration::from_secs(pause);
                 if !world.committed() {
                     let sealed = world.ecus.iter().any(|ecu| {
@@ -68,7 +75,11 @@ fn a_kill_at_any_record_changes_nothing_about_the_end() {
                     });
                     assert!(!sealed, "sealed before COMMIT, killed at {at}");
                 }
-                assert_eq!(finish(&mut world), CampaignState::Completed, "killed at {at}");
+                assert_eq!(
+                    finish(&mut world),
+                    CampaignState::Completed,
+                    "killed at {at}"
+                );
                 assert!(world.all_new(), "killed at {at}, durable {durable}");
             }
         }
@@ -140,7 +151,11 @@ fn a_kill_at_any_record_of_a_revert_ends_on_the_old_images() {
             let mut world = World::new(3);
             world.run(Some((at, durable)), &mut faults());
             let ended = world.run(None, &mut faults());
-            assert_eq!(ended, Ended::Finished(CampaignState::Reverted), "killed at {at}");
+            assert_eq!(
+                ended,
+                Ended::Finished(CampaignState::Reverted),
+                "killed at {at}"
+            );
             assert!(world.all_old(), "killed at {at}, durable {durable}");
         }
     }
@@ -178,8 +193,14 @@ fn an_ecu_that_vanishes_after_commit_leaves_the_vehicle_incomplete_until_it_retu
     let mut world = World::new(3);
     let mut reference = World::new(3);
     finish(&mut reference);
-    let commit = reference.records.iter().position(|record| *record == Record::Commit);
-    assert_eq!(world.run(Some((commit.unwrap(), true)), &mut no_faults), Ended::Killed);
+    let commit = reference
+        .records
+        .iter()
+        .position(|record| *record == Record::Commit);
+    assert_eq!(
+        world.run(Some((commit.unwrap(), true)), &mut no_faults),
+        Ended::Killed
+    );
     world.ecus[0].dead = true;
     assert_eq!(finish(&mut world), CampaignState::Incomplete);
     world.ecus[0].dead = false;
@@ -193,9 +214,15 @@ fn an_ecu_that_vanishes_while_reverting_leaves_the_vehicle_incomplete_until_it_r
     let mut reference = World::new(3);
     reference.ecus[1].application = Application::Crashes;
     finish(&mut reference);
-    let revert = reference.records.iter().position(|record| *record == Record::Revert);
+    let revert = reference
+        .records
+        .iter()
+        .position(|record| *record == Record::Revert);
     world.ecus[1].application = Application::Crashes;
-    assert_eq!(world.run(Some((revert.unwrap(), true)), &mut no_faults), Ended::Killed);
+    assert_eq!(
+        world.run(Some((revert.unwrap(), true)), &mut no_faults),
+        Ended::Killed
+    );
     world.ecus[0].dead = true;
     assert_eq!(finish(&mut world), CampaignState::Incomplete);
     world.ecus[0].dead = false;
@@ -244,7 +271,13 @@ fn seeded_faults_and_kills_leave_all_new_or_all_old() {
             });
         }
         let state = finish(&mut world);
-        let jobs = || world.records.iter().map(|record| format!("{record:?}")).collect::<Vec<_>>();
+        let jobs = || {
+            world
+                .records
+                .iter()
+                .map(|record| format!("{record:?}"))
+                .collect::<Vec<_>>()
+        };
         if world.committed() {
             assert_eq!(state, CampaignState::Completed, "seed {seed} {:#?}", jobs());
             assert!(world.all_new(), "seed {seed}");
@@ -269,6 +302,9 @@ fn jobs_are_announced_before_they_start() {
         }
     }
     let sealed = |record: &Record| matches!(record, Record::Start { job: Job::Seal, .. });
-    let commit = world.records.iter().position(|record| *record == Record::Commit);
+    let commit = world
+        .records
+        .iter()
+        .position(|record| *record == Record::Commit);
     assert!(world.records.iter().position(sealed) > commit);
 }

@@ -1,0 +1,135 @@
+//! The program from outside: arguments, exit codes, output.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const VEHICLE: &str = r#"{"vin": "WCANPS00000000001",
+    "buses": [{"name": "body", "link": "bus:/nowhere/bus", "bitrate": 500000}],
+    "ecus": [{"name": "door", "bus": "body", "serial": "SN-1", "hardware_id": "hw-a",
+              "request_id": "7E0", "response_id": "7E8", "functional_id": "7DF",
+              "access_key": "000102030405060708090a0b0c0d0e0f"}]}"#;
+
+/// Runs the program in a folder that holds a valid `vehicle.json`.
+fn tcu(dir: &Path, arguments: &[&str]) -> Output {
+    std::fs::write(dir.join("vehicle.json"), VEHICLE).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tcu"));
+    command.current_dir(dir).args(arguments).output().unwrap()
+}
+
+fn check(arguments: &[&str], code: i32, said: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = tcu(dir.path(), arguments);
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{arguments:?}\n{out}{err}"
+    );
+    assert!(
+        out.contains(said) || err.contains(said),
+        "{arguments:?} does not say {said:?}\n{out}{err}"
+    );
+}
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    check(&["--help"], 0, "Examples:");
+    check(&["--help"], 0, "Exit codes:");
+    check(&["--version"], 0, "tcu 0.1.0");
+}
+
+#[test]
+fn wrong_arguments_are_usage() {
+    check(&[], 2, "Usage");
+    check(&["fly"], 2, "unrecognized subcommand");
+    check(&["install"], 2, "SOURCE");
+    check(
+        &["run", "--url", "https://x", "--interval", "0"],
+        2,
+        "interval",
+    );
+    check(&["--parallel", "0", "status"], 2, "parallel");
+    check(&["--transport", "pigeon", "status"], 2, "pigeon");
+    check(
+        &["verify", "http://example.org"],
+        2,
+        "neither an https URL nor a file",
+    );
+}
+
+#[test]
+fn completions_and_the_manual_page_are_printed() {
+    check(&["completions", "bash"], 0, "_tcu");
+    check(&["man"], 0, ".TH tcu");
+}
+
+#[test]
+fn status_without_a_campaign_is_success() {
+    check(&["status"], 0, "no campaign yet");
+    check(&["--json", "status"], 0, "null");
+}
+
+#[test]
+fn a_broken_vehicle_is_usage_and_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("broken.json");
+    std::fs::write(&path, r#"{"vin": "short"}"#).unwrap();
+    check(
+        &["--config", path.to_str().unwrap(), "inventory"],
+        2,
+        "broken.json",
+    );
+    check(
+        &["--config", "/nowhere.json", "inventory"],
+        7,
+        "/nowhere.json",
+    );
+}
+
+#[test]
+fn a_bus_that_is_not_there_is_io_and_says_which() {
+    check(&["inventory"], 7, "bus body");
+}
+
+#[test]
+fn a_bundle_that_is_not_there_is_io() {
+    check(&["verify", "missing.tar"], 7, "missing.tar");
+}
+
+#[test]
+fn a_broken_root_is_usage_and_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("root.json"), "{}").unwrap();
+    let root = dir.path().join("root.json");
+    check(
+        &[
+            "--root",
+            root.to_str().unwrap(),
+            "verify",
+            "https://localhost:1",
+        ],
+        2,
+        "root.json",
+    );
+}
+
+#[test]
+fn one_state_folder_serves_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let held = tcu::state::State::open(&state).unwrap();
+    let text = state.to_str().unwrap();
+    check(
+        &["--state", text, "verify", "x.tar"],
+        7,
+        "in use by another tcu",
+    );
+    drop(held);
+    check(&["--state", text, "verify", "x.tar"], 7, "x.tar");
+}
+
+#[test]
+fn errors_are_json_too() {
+    check(&["--json", "verify", "x.tar"], 7, r#"{"error":"#);
+}
