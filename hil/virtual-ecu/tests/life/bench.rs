@@ -35,6 +35,8 @@ pub(crate) struct Bench {
     client: Client<Vec<u8>>,
     /// Frames in the order in which they are on the bus, with the end of each.
     bus: VecDeque<(Instant, Node, Frame)>,
+    /// Steps since time last moved.
+    idle_steps: u32,
 }
 
 /// Why a request was not answered positively.
@@ -64,6 +66,7 @@ impl Bench {
             transport: Endpoint::new(connection, vec![0; 4200], vec![0; 4200]),
             client: Client::new(client::Config::default(), vec![0; 4200], vec![0; 4200]),
             bus: VecDeque::new(),
+            idle_steps: 0,
         }
     }
 
@@ -91,6 +94,12 @@ impl Bench {
             Some(limit),
         ];
         let next = next.into_iter().fold(None, earliest).unwrap();
+        self.idle_steps = if next > self.now {
+            0
+        } else {
+            self.idle_steps + 1
+        };
+        assert!(self.idle_steps < 100_000, "a deadline that nobody meets");
         self.now = self.now.max(next);
         while self.bus.front().is_some_and(|(end, ..)| *end <= self.now) {
             let (_, from, frame) = self.bus.pop_front().unwrap();
