@@ -61,7 +61,7 @@ pub fn bundle(
     let campaign =
         campaign::verify(&trust, &documents, &vehicle, now).map_err(|error| Error::SelfCheck {
             vin: vin.clone(),
-            error,
+            error: Box::new(error),
         })?;
     for ecu in &campaign.ecus {
         let path = ecu.artifact_path();

@@ -153,7 +153,7 @@ pub enum Error {
         /// The vehicle.
         vin: Vin,
         /// The refusal.
-        error: campaign::VerifyError,
+        error: Box<campaign::VerifyError>,
     },
 
     /// A folder without repository.

@@ -249,7 +249,7 @@ fn plan_vehicle(
         let flags = GrantFlags {
             downgrade: downgrades.contains(hardware),
         };
-        let ecus: Vec<_> = record.vehicle.ecus().iter().cloned().collect();
+        let ecus = record.vehicle.ecus().to_vec();
         let mut ecu_identifiers = BTreeMap::new();
         for ecu in ecus.iter().filter(|ecu| ecu.hardware_id == *hardware) {
             let (grant, grant_sequence) = grant::next(&mut record, &ecu.name, image, None, flags)?;
@@ -420,7 +420,7 @@ impl Signed {
             campaign::verify(&trust, &documents, vehicle, now).map_err(|error| {
                 Error::SelfCheck {
                     vin: vin.clone(),
-                    error,
+                    error: Box::new(error),
                 }
             })?;
         }

@@ -4,7 +4,7 @@
 //! gaps with 0xFF as erased flash reads.
 
 mod elf;
-mod hex;
+mod intel_hex;
 mod srec;
 
 /// Largest firmware in bytes: 2048 pages of 64 KiB.
@@ -105,7 +105,7 @@ impl Firmware {
         match format {
             Format::Auto => Self::parse(bytes, detect(bytes)),
             Format::Elf => Self::from_pieces(elf::pieces(bytes)?),
-            Format::Hex => Self::from_pieces(hex::pieces(bytes)?),
+            Format::Hex => Self::from_pieces(intel_hex::pieces(bytes)?),
             Format::Srec => Self::from_pieces(srec::pieces(bytes)?),
             Format::Raw => Self::from_pieces(vec![Piece {
                 address: 0,

@@ -1,0 +1,80 @@
+//! The program: exit codes, and what it prints for machines.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::common::Desk;
+
+fn oem(repo: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_oem"))
+        .arg("--repo")
+        .arg(repo)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn check(desk: &Desk, arguments: &[&str], code: i32) -> String {
+    let output = oem(&desk.repo_dir(), arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+    assert_eq!(errors.is_empty(), code == 0, "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    let desk = Desk::new();
+    let (firmware, image) = (desk.path("fw"), desk.path("fw.img"));
+    std::fs::write(&firmware, ":0000000\n").unwrap();
+    let pack = |format: &'static str| {
+        let (input, out) = (firmware.to_str().unwrap(), image.to_str().unwrap());
+        let head = ["pack", "--input", input, "--out", out, "--format", format];
+        let options = [
+            "--hardware-id",
+            "hw-a",
+            "--version",
+            "1.0.0",
+            "--counter",
+            "3",
+        ];
+        [head.as_slice(), options.as_slice()].concat()
+    };
+    check(&desk, &pack("hex"), 3);
+    assert!(!image.exists());
+    check(&desk, &pack("raw"), 0);
+    check(&desk, &["inspect", firmware.to_str().unwrap()], 3);
+    let text = check(&desk, &["inspect", "--json", image.to_str().unwrap()], 0);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["security_counter"], 3);
+    check(&desk, &["inspect", "/nowhere"], 1);
+    check(&desk, &["pack"], 2);
+    check(&desk, &["release", "--campaign", "a b", "--image", "x"], 2);
+    check(&desk, &["init"], 4);
+    let nowhere = oem(&desk.path("out"), &["vehicle", "list"]);
+    assert_eq!(nowhere.status.code(), Some(5));
+    let release = [
+        "release",
+        "--json",
+        "--campaign",
+        "c",
+        "--image",
+        image.to_str().unwrap(),
+    ];
+    let json: serde_json::Value = serde_json::from_str(&check(&desk, &release, 0)).unwrap();
+    assert_eq!(json["vehicles"][crate::common::VIN][0], "door");
+}
+
+#[test]
+fn help_scripts_and_manual_are_printed() {
+    let desk = Desk::new();
+    assert!(check(&desk, &["--help"], 0).contains("Exit codes:"));
+    assert!(check(&desk, &["completions", "bash"], 0).contains("oem"));
+    assert!(check(&desk, &["man"], 0).contains(".TH oem"));
+    assert_eq!(
+        check(&desk, &["vehicle", "list"], 0),
+        format!("{}\n", crate::common::VIN)
+    );
+}

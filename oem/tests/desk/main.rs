@@ -1,0 +1,6 @@
+//! The tool through its public surface and its program, on a desk of its own per test.
+
+mod cli;
+mod common;
+mod release;
+mod serve;

@@ -1,0 +1,318 @@
+//! From `init` to what a vehicle verifies, and every rule that refuses a release.
+
+use std::fs;
+
+use crate::common::*;
+use campaign::{
+    Documents, RepositoryDocuments, Trust, VerifiedCampaign,
+    ids::SequenceNumber,
+    layout::{self, Repository},
+    meta::KeyPolicy,
+    vehicle::Vehicle,
+};
+use ecu_image::{GRANT_LEN, Grant, provision::EcuProvisioning};
+use oem::{
+    Error, ExitCode, bundle,
+    grant::{GrantOptions, grant_file},
+    image::Image,
+    init::{InitOptions, init},
+    inspect, release, vehicle,
+};
+
+/// What the vehicle makes of the published files, given only what it was provisioned with.
+fn verify(desk: &Desk) -> Result<VerifiedCampaign, campaign::VerifyError> {
+    let trust = Trust::from_json(&fs::read(desk.path("out/root.json")).unwrap()).unwrap();
+    let trust = trust.with_policy(KeyPolicy { rsa_min_bits: 2048 });
+    let vehicle = Vehicle::from_json(&fs::read(desk.path("out/vehicle.json")).unwrap()).unwrap();
+    let read = |repository| {
+        let path = layout::targets_path(repository, vehicle.vin());
+        fs::read(desk.repo_dir().join(path)).unwrap()
+    };
+    let (image, director) = (read(Repository::Image), read(Repository::Director));
+    let documents = |targets| RepositoryDocuments {
+        roots: &[],
+        targets,
+    };
+    let documents = Documents {
+        image: documents(Some(&image)),
+        director: documents(Some(&director)),
+    };
+    campaign::verify(&trust, &documents, &vehicle, now())
+}
+
+fn provisioning(desk: &Desk, ecu: &str) -> EcuProvisioning {
+    let bytes = fs::read(desk.path(&format!("out/ecus/{ecu}.json"))).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// The error, once it is certain that nothing changed.
+fn refused(desk: &Desk, act: impl FnOnce() -> Result<(), Error>) -> Error {
+    let before = desk.files("repo");
+    let error = act().unwrap_err();
+    assert!(
+        desk.files("repo") == before,
+        "{error}: the repository changed"
+    );
+    error
+}
+
+#[test]
+fn a_release_is_believed_by_its_vehicle_and_its_ecus() {
+    let desk = Desk::new();
+    let images = [desk.pack("hw-a", "1.2.3", 4), desk.pack("hw-b", "2.0.0", 1)];
+    let summary = desk.release("spring", &images).unwrap();
+    assert_eq!(summary.vehicles[&vin()], ["door", "brake"]);
+
+    let campaign = verify(&desk).unwrap();
+    assert_eq!(campaign.id.as_str(), "spring");
+    for target in &campaign.ecus {
+        let ecu = provisioning(&desk, target.ecu.as_str());
+        let bytes: &[u8; GRANT_LEN] = target.grant.as_slice().try_into().unwrap();
+        assert!(ecu.grant_key.verify_grant(bytes));
+        let (key, salt) = ecu
+            .wrap_key
+            .unwrap(&Grant::parse(bytes).unwrap().wrapped)
+            .unwrap();
+        let path = desk.repo_dir().join(target.artifact_path());
+        let image = Image::load(&desk.repo(), &path).unwrap();
+        assert_eq!(image.sha256, target.sha256);
+        assert_eq!((image.secrets.content_key, image.secrets.salt), (key, salt));
+        assert_eq!(image.digest, target.image_digest);
+        assert_eq!(ecu.image_keys, campaign.image_keys);
+    }
+}
+
+#[test]
+fn sequences_and_versions_rise_with_every_release() {
+    let desk = Desk::new();
+    let image = desk.pack("hw-a", "1.0.0", 4);
+    desk.release("one", std::slice::from_ref(&image)).unwrap();
+    desk.release("two", &[image]).unwrap();
+    let campaign = verify(&desk).unwrap();
+    assert_eq!(campaign.id.as_str(), "two");
+    assert_eq!(campaign.ecus[0].grant_sequence, SequenceNumber(2));
+    assert_eq!(campaign.ecus.len(), 1, "the brake is not part of it");
+}
+
+#[test]
+fn a_counter_below_the_last_released_needs_an_exception() {
+    let desk = Desk::new();
+    desk.release("new", &[desk.pack("hw-a", "2.0.0", 5)])
+        .unwrap();
+    let old = desk.pack("hw-a", "1.0.0", 4);
+    let error = refused(&desk, || {
+        desk.release("old", std::slice::from_ref(&old)).map(drop)
+    });
+    assert!(matches!(error, Error::Downgrade { .. }), "{error}");
+    assert_eq!(error.exit_code(), ExitCode::Refused);
+
+    let mut options = desk.options("old", &[old]);
+    options.allow_downgrade = true;
+    release::release(&desk.repo(), &options, now()).unwrap();
+    let grant: [u8; GRANT_LEN] = verify(&desk).unwrap().ecus[0]
+        .grant
+        .clone()
+        .try_into()
+        .unwrap();
+    assert!(Grant::parse(&grant).unwrap().flags.downgrade);
+    // The exception is for this image: the counter did not fall.
+    let other = desk.pack("hw-a", "1.0.1", 4);
+    assert!(matches!(
+        desk.release("again", &[other]),
+        Err(Error::Downgrade { .. })
+    ));
+}
+
+#[test]
+fn images_and_vehicles_must_match() {
+    let desk = Desk::new();
+    let (a, b) = (desk.pack("hw-a", "1.0.0", 2), desk.pack("hw-a", "1.0.1", 2));
+    let error = refused(&desk, || desk.release("x", &[a.clone(), b]).map(drop));
+    assert!(matches!(error, Error::AmbiguousHardware(_)));
+    let other = desk.pack("hw-c", "1.0.0", 1);
+    let error = refused(&desk, || desk.release("x", &[a, other.clone()]).map(drop));
+    assert!(matches!(error, Error::UnmatchedImage(_)));
+    let mut options = desk.options("x", &[other]);
+    options.vins = vec![vin()];
+    let error = refused(&desk, || {
+        release::release(&desk.repo(), &options, now()).map(drop)
+    });
+    assert!(matches!(error, Error::UnmatchedVehicle(_)));
+    options.vins = vec!["WCANEPUS000000009".parse().unwrap()];
+    let error = refused(&desk, || {
+        release::release(&desk.repo(), &options, now()).map(drop)
+    });
+    assert!(matches!(error, Error::UnknownVehicle(_)));
+}
+
+#[test]
+fn only_images_of_this_repository_are_released() {
+    let desk = Desk::new();
+    let path = desk.pack("hw-a", "1.0.0", 2);
+    let image = fs::read(&path).unwrap();
+    for at in [0, 60, 1100, 2000, image.len() - 1] {
+        let mut changed = image.clone();
+        changed[at] ^= 1;
+        fs::write(&path, changed).unwrap();
+        let error = refused(&desk, || {
+            desk.release("x", std::slice::from_ref(&path)).map(drop)
+        });
+        assert!(matches!(error, Error::Input { .. }), "byte {at}: {error}");
+    }
+    fs::write(&path, image).unwrap();
+    fs::remove_dir_all(desk.path("repo/keys/images")).unwrap();
+    assert!(matches!(
+        desk.release("x", &[path]),
+        Err(Error::UnknownImage(_))
+    ));
+}
+
+#[test]
+fn a_published_document_that_others_wrote_is_not_built_upon() {
+    let desk = Desk::new();
+    let image = desk.pack("hw-a", "1.0.0", 2);
+    desk.release("one", std::slice::from_ref(&image)).unwrap();
+    let path = desk.path("repo/metadata/targets.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(
+        &path,
+        text.replace("\"securityCounter\": 2", "\"securityCounter\": 9"),
+    )
+    .unwrap();
+    let error = refused(&desk, || desk.release("two", &[image]).map(drop));
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert!(verify(&desk).is_err());
+}
+
+#[test]
+fn grants_are_for_the_right_hardware_and_rise() {
+    let desk = Desk::new();
+    let image = desk.pack("hw-a", "1.0.0", 2);
+    let out = desk.path("x.grant");
+    let grant = |ecu: &str, sequence: Option<u64>| {
+        let options = GrantOptions {
+            vin: vin(),
+            ecu: ecu.parse().unwrap(),
+            sequence: sequence.map(SequenceNumber),
+            allow_downgrade: false,
+        };
+        grant_file(&desk.repo(), &image, &options, &out)
+    };
+    assert!(matches!(grant("brake", None), Err(Error::Hardware { .. })));
+    assert!(matches!(grant("roof", None), Err(Error::UnknownEcu { .. })));
+    assert!(!out.exists());
+    assert_eq!(grant("door", None).unwrap(), SequenceNumber(1));
+    assert_eq!(grant("door", Some(10)).unwrap(), SequenceNumber(10));
+    assert!(matches!(
+        grant("door", Some(10)),
+        Err(Error::Sequence { .. })
+    ));
+    let bytes: [u8; GRANT_LEN] = fs::read(&out).unwrap().try_into().unwrap();
+    assert!(provisioning(&desk, "door").grant_key.verify_grant(&bytes));
+}
+
+#[test]
+fn a_bundle_holds_what_the_vehicle_needs_and_is_reproducible() {
+    let desk = Desk::new();
+    let out = desk.path("x.bundle");
+    let write = || bundle::bundle(&desk.repo(), &vin(), &out, now());
+    assert!(matches!(write(), Err(Error::NotReleased(_))));
+    desk.release("x", &[desk.pack("hw-a", "1.0.0", 2)]).unwrap();
+    let campaign = write().unwrap();
+    let bytes = fs::read(&out).unwrap();
+    write().unwrap();
+    assert_eq!(fs::read(&out).unwrap(), bytes);
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let entries = archive.entries().unwrap();
+    let paths: Vec<_> = entries
+        .map(|entry| entry.unwrap().path().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let director = format!("director/{VIN}");
+    assert_eq!(
+        paths,
+        [
+            "metadata/1.root.json".to_owned(),
+            "metadata/targets.json".to_owned(),
+            format!("{director}/1.root.json"),
+            format!("{director}/targets.json"),
+            campaign.ecus[0].artifact_path(),
+        ]
+    );
+}
+
+#[test]
+fn init_and_vehicles_are_not_overwritten() {
+    let desk = Desk::new();
+    let again = || init(&desk.repo_dir(), &InitOptions::default(), now()).map(drop);
+    assert!(matches!(refused(&desk, again), Error::RepositoryExists(_)));
+    let repo = desk.repo();
+    let spec = desk.path("spec.json");
+    let error = vehicle::add(&repo, &spec, &desk.path("out2")).unwrap_err();
+    assert!(matches!(error, Error::VehicleExists(_)));
+    vehicle::export(&repo, &vin(), &desk.path("out2")).unwrap();
+    let relative = |name: &str| -> Vec<_> {
+        let files = desk.files(name).into_iter();
+        files
+            .map(|(path, bytes)| (path.file_name().unwrap().to_owned(), bytes))
+            .collect()
+    };
+    assert!(relative("out") == relative("out2"));
+}
+
+#[test]
+fn a_malformed_description_is_refused_with_its_place() {
+    let desk = Desk::new();
+    let spec = fs::read_to_string(desk.path("spec.json"))
+        .unwrap()
+        .replace(VIN, "WCANEPUS000000002");
+    let refuse = |from: &str, to: &str| {
+        fs::write(desk.path("bad.json"), spec.replacen(from, to, 1)).unwrap();
+        let error = refused(&desk, || {
+            vehicle::add(&desk.repo(), &desk.path("bad.json"), &desk.path("bad-out")).map(drop)
+        });
+        assert_eq!(error.exit_code(), ExitCode::Input, "{error}");
+        assert!(!desk.path("bad-out").exists());
+        error.to_string()
+    };
+    assert!(refuse("\"7E8\"", "\"7E0\"").contains("7E0 is already used"));
+    assert!(refuse("\"500\"", "\"7DF\"").contains("heartbeat_id 7DF is already used"));
+    assert!(refuse("\"hw-a\"", "\"\"").contains("line"));
+    assert!(refuse("\"floor\"", "\"flor\"").contains("flor"));
+    assert!(refuse("\"SN-2\"", "\"SN-1\"").contains("SN-1 appears twice"));
+}
+
+#[test]
+fn inspect_tells_images_and_grants_apart() {
+    let desk = Desk::new();
+    let image = desk.pack("hw-a", "1.2.3", 2);
+    let description = inspect::inspect(&image).unwrap();
+    assert_eq!(description["version"], "1.2.3");
+    assert_eq!(description["digests"], "ok");
+    fs::write(desk.path("junk"), "junk").unwrap();
+    assert!(matches!(
+        inspect::inspect(&desk.path("junk")),
+        Err(Error::Input { .. })
+    ));
+    fs::write(desk.path("cut"), &fs::read(&image).unwrap()[..1000]).unwrap();
+    assert!(matches!(
+        inspect::inspect(&desk.path("cut")),
+        Err(Error::Input { .. })
+    ));
+}
+
+#[test]
+fn a_release_can_be_forged_by_who_holds_the_keys_and_is_caught_by_the_check() {
+    let desk = Desk::new();
+    let options = desk.options("x", &[desk.pack("hw-a", "1.0.0", 2)]);
+    let repo = desk.repo();
+    let mut plan = release::plan(&repo, &options, now()).unwrap();
+    let targets = &mut plan.vehicles[0].director_targets.targets;
+    targets.values_mut().next().unwrap().length += 1;
+    let signed = plan.sign(&repo).unwrap();
+    assert!(matches!(
+        signed.check(&repo, &plan, now()),
+        Err(Error::SelfCheck { .. })
+    ));
+    signed.publish(&repo, &plan).unwrap();
+    assert!(verify(&desk).is_err());
+}

@@ -1,0 +1,111 @@
+//! The server over TLS: whole files, ranges, and nothing that is secret.
+
+use std::fs;
+
+use crate::common::Desk;
+use oem::{Error, serve::Server};
+use reqwest::{Certificate, Client, StatusCode, header::RANGE};
+
+struct Running {
+    desk: Desk,
+    url: String,
+    client: Client,
+    stop: axum_server::Handle<std::net::SocketAddr>,
+    server: tokio::task::JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    fn start() -> Self {
+        // Another process-wide provider would only be an equal one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let desk = Desk::new();
+        let server = Server::bind(&desk.repo_dir(), "127.0.0.1:0".parse().unwrap()).unwrap();
+        let ca = fs::read(desk.path("out/ca.pem")).unwrap();
+        let client = Client::builder()
+            .tls_certs_only([Certificate::from_pem(&ca).unwrap()])
+            .build()
+            .unwrap();
+        Self {
+            url: server.url(),
+            stop: server.handle(),
+            server: tokio::spawn(server.run()),
+            desk,
+            client,
+        }
+    }
+
+    async fn get(&self, path: &str, range: Option<&str>) -> (StatusCode, Vec<u8>) {
+        let mut request = self.client.get(format!("{}/{path}", self.url));
+        if let Some(range) = range {
+            request = request.header(RANGE, range);
+        }
+        let response = request.send().await.unwrap();
+        (response.status(), response.bytes().await.unwrap().to_vec())
+    }
+
+    async fn stop(self) {
+        self.stop.graceful_shutdown(None);
+        drop(self.client);
+        self.server.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn published_files_are_served_whole_and_in_part() {
+    let running = Running::start();
+    let image = running.desk.pack("hw-a", "1.0.0", 2);
+    running
+        .desk
+        .release("x", std::slice::from_ref(&image))
+        .unwrap();
+    let bytes = fs::read(&image).unwrap();
+    let path = campaign::layout::artifact_path(&campaign::ids::sha256(&bytes));
+    assert_eq!(
+        running.get(&path, None).await,
+        (StatusCode::OK, bytes.clone())
+    );
+    let part = running.get(&path, Some("bytes=100-1123")).await;
+    assert_eq!(
+        part,
+        (StatusCode::PARTIAL_CONTENT, bytes[100..1124].to_vec())
+    );
+    let rest = running
+        .get(&path, Some(&format!("bytes={}-", bytes.len() - 5)))
+        .await;
+    assert_eq!(
+        rest,
+        (
+            StatusCode::PARTIAL_CONTENT,
+            bytes[bytes.len() - 5..].to_vec()
+        )
+    );
+    let beyond = running.get(&path, Some("bytes=99999999-")).await;
+    assert_eq!(beyond.0, StatusCode::RANGE_NOT_SATISFIABLE);
+    let director = format!("director/{}/targets.json", crate::common::VIN);
+    assert_eq!(running.get(&director, None).await.0, StatusCode::OK);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn keys_are_not_served() {
+    let running = Running::start();
+    for path in [
+        "keys/root.pem",
+        "targets/%2e%2e/keys/root.pem",
+        "metadata/..%2fkeys/root.pem",
+        "metadata/",
+        "",
+    ] {
+        let (status, body) = running.get(path, None).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert!(!body.windows(7).any(|text| text == b"PRIVATE"), "{path}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn only_a_repository_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = Server::bind(dir.path(), "127.0.0.1:0".parse().unwrap());
+    assert!(matches!(refused, Err(Error::NoRepository(_))));
+}
