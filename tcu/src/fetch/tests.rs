@@ -16,6 +16,9 @@ use super::{Artifact, FetchError, HttpSource, Limits, Source};
 /// What the server does with a request: its path, where its range starts, and its number.
 type Script = dyn Fn(&str, Option<usize>, usize) -> Reply + Send + Sync;
 
+/// The path and the start of the range of a request.
+type Seen = (String, Option<usize>);
+
 enum Reply {
     /// Status and headers, body; then the connection is closed.
     Close(String, Vec<u8>),
@@ -36,7 +39,7 @@ fn ok(body: &[u8]) -> Reply {
 struct Server {
     base: String,
     dir: tempfile::TempDir,
-    requests: Arc<Mutex<Vec<(String, Option<usize>)>>>,
+    requests: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
@@ -104,7 +107,7 @@ impl Server {
 fn serve(
     stream: &mut StreamOwned<ServerConnection, std::net::TcpStream>,
     script: &Script,
-    seen: &Mutex<Vec<(String, Option<usize>)>>,
+    seen: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
     let (mut path, mut range) = (String::new(), None);
     for line in BufReader::new(&mut *stream).lines() {
@@ -146,7 +149,9 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn image() -> Vec<u8> {
-    (0..20_000_u32).map(|index| (index / 3) as u8).collect()
+    (0..20_000_u32)
+        .map(|index| (index / 3).to_le_bytes()[0])
+        .collect()
 }
 
 fn artifact_of(bytes: &[u8]) -> Artifact {

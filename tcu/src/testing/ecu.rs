@@ -227,7 +227,7 @@ impl FakeEcu {
                 _ => b"2.0.0".to_vec(),
             },
             0xFD00 => {
-                let durable = self.pages.len() as u32;
+                let durable = u32::try_from(self.pages.len()).unwrap();
                 let mut record = vec![self.progress, 1];
                 record.extend(self.announced.0);
                 for number in [PAGE, self.page_count, durable / PAGE, durable] {
@@ -372,7 +372,7 @@ pub(crate) fn target(seed: u8, pages: u32) -> Target {
     let mut bytes = digest.to_vec();
     bytes.extend(pages.to_be_bytes());
     bytes.resize(600, 0xEE);
-    bytes.extend((0..pages * PAGE).map(|index| (index / 7) as u8 ^ seed));
+    bytes.extend((0..pages * PAGE).map(|index| (index / 7).to_le_bytes()[0] ^ seed));
     Target {
         image: ImageDigest(digest),
         grant: vec![0x33; 256],

@@ -69,7 +69,7 @@ impl World {
         Self {
             now: Instant::ZERO,
             ecus: (0..ecus).map(|_| FakeEcu::new()).collect(),
-            targets: (0..ecus).map(|ecu| target(ecu as u8, 3)).collect(),
+            targets: (0u8..).take(ecus).map(|ecu| target(ecu, 3)).collect(),
             records: Vec::new(),
             events: Vec::new(),
             functional: Vec::new(),
