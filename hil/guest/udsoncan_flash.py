@@ -45,7 +45,7 @@ class Raw(DidCodec):
         raise DidCodec.ReadAllRemainingData
 
 
-def access_key(_level, seed, params):
+def access_key(level, seed, params):  # pylint: disable=unused-argument
     """AES-CMAC over the seed and 01, by the OpenSSL command line."""
     command = ["openssl", "mac", "-cipher", "AES-128-CBC", "-macopt", f"hexkey:{params}"]
     command += ["-in", "/dev/stdin", "CMAC"]
