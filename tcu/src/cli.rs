@@ -158,8 +158,9 @@ fn execute(cli: &Cli) -> Result<Exit, Error> {
         Command::Status => return status(cli),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: a block passes five tasks on its way out, and waking another thread for each
+    // costs more than all of them do.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::file(Path::new("runtime")))?;

@@ -134,6 +134,8 @@ impl Context {
             }
             Err(error) => return Err(error),
         };
+        let cached = plan.ecus.iter().map(|ecu| state.image(&ecu.artifact));
+        state.clean_cache(&cached.collect::<Vec<_>>());
         let mut journal = state.journal()?;
         journal.begin(&plan)?;
         self.transact(plan, &[], journal, state, output).await
@@ -233,7 +235,7 @@ impl Context {
         }
         let mut report = transaction.report();
         match driven {
-            Ok(()) if report.campaign.state != CampaignState::Incomplete => state.clean_cache(),
+            Ok(()) if report.campaign.state != CampaignState::Incomplete => {}
             Ok(()) => report.campaign.reason = Some("run again to go on".into()),
             Err(error @ Error::Stopped) => report.campaign.reason = Some(error.to_string()),
             Err(error) => return Err(error),
@@ -243,8 +245,7 @@ impl Context {
 
     /// An image that was verified when it was planned; a file changed since is refused.
     fn target(&self, planned: &PlannedEcu, state: &State) -> Result<flash::Target, Error> {
-        let path = state.cache().join(format!("{}.img", planned.artifact));
-        validate::target(&path, planned)
+        validate::target(&state.image(&planned.artifact), planned)
     }
 
     fn planned(&self, planned: &PlannedEcu) -> Result<&Ecu, Error> {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use campaign::Trust;
+use ecu_image::Digest;
 
 use crate::error::Error;
 use crate::journal::SqliteJournal;
@@ -41,6 +42,12 @@ impl State {
     #[must_use]
     pub fn cache(&self) -> PathBuf {
         self.dir.join("cache")
+    }
+
+    /// The file of an image.
+    #[must_use]
+    pub fn image(&self, sha256: &Digest) -> PathBuf {
+        self.cache().join(format!("{sha256}.img"))
     }
 
     /// The journal.
@@ -88,10 +95,10 @@ impl State {
         store().map_err(Error::file(&path))
     }
 
-    /// Deletes images that no campaign under way needs.
-    pub fn clean_cache(&self) {
+    /// Deletes what is in the cache but for these images.
+    pub fn clean_cache(&self, keep: &[PathBuf]) {
         let files = std::fs::read_dir(self.cache()).into_iter().flatten();
-        for file in files.flatten() {
+        for file in files.flatten().filter(|file| !keep.contains(&file.path())) {
             if let Err(error) = std::fs::remove_file(file.path()) {
                 tracing::warn!(path = %file.path().display(), %error, "not deleted");
             }

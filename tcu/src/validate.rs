@@ -223,11 +223,14 @@ fn check_grant(target: &EcuTarget, found: &Outcome) -> Result<(), String> {
         Err(_) => return Err("the grant has the wrong length".into()),
     };
     let grant = Grant::parse(bytes).map_err(|error| format!("the grant: {error}"))?;
-    // The last one again may be a resume: the ECU knows whether it is for the same image.
+    // The last one again may only resume: what was given up or dropped needs a new one.
+    let slot = found.status.find(&target.image_digest);
+    let gone =
+        |(state, _): (SlotState, bool)| matches!(state, SlotState::Empty | SlotState::Rejected);
     let (sequence, last) = (grant.sequence.get(), found.status.grant_sequence);
-    if sequence < last {
+    if sequence < last || (sequence == last && slot.is_none_or(gone)) {
         return Err(format!(
-            "grant {sequence} is spent, the ECU has seen {last}"
+            "grant {sequence} is spent, the ECU has seen {last}; release the campaign again"
         ));
     }
     let (counter, floor) = (target.security_counter.get(), found.status.floor);

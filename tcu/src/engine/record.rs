@@ -54,7 +54,7 @@ pub struct JobDone {
 /// What a job has cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Page bytes sent and accepted, those sent again included.
+    /// Page bytes that the ECU accepted, those that an interrupted job brought before included.
     pub bytes: u64,
     /// Time from its first request to its end.
     pub micros: u64,

@@ -54,7 +54,7 @@ pub struct EcuReport {
     pub from: String,
     /// The version it runs now, as far as is known.
     pub to: String,
-    /// Page bytes sent to it.
+    /// Page bytes that it accepted.
     pub bytes: u64,
     /// Time spent on it.
     pub seconds: f64,

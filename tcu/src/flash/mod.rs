@@ -70,7 +70,7 @@ pub struct Flash {
     /// Where the ECU's durable pages ended at the last start.
     durable: u32,
     touched: bool,
-    bytes_sent: u64,
+    bytes: u64,
     /// The end of waiting for a boot or a healthy report.
     deadline: Option<Instant>,
     transfer: Option<Transfer>,
@@ -108,7 +108,7 @@ impl Flash {
             attempt: 1,
             durable: 0,
             touched: !matches!(job, Job::Inventory | Job::Precheck | Job::Stage),
-            bytes_sent: 0,
+            bytes: 0,
             deadline: None,
             transfer: None,
             seed: Vec::new(),
@@ -127,10 +127,11 @@ impl Flash {
         self.job
     }
 
-    /// TransferData bytes of pages that the ECU accepted, those sent again included.
+    /// Page bytes that the ECU accepted: what it had when the job began, and what this job sent,
+    /// repetitions included.
     #[must_use]
-    pub fn bytes_sent(&self) -> u64 {
-        self.bytes_sent
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What has happened since the last call, oldest first.

@@ -194,7 +194,7 @@ impl Flash {
         match (self.job, found) {
             (Job::Stage, Some((SlotState::Staged, _))) => self.finish(),
             (Job::Revert, Some((SlotState::Empty | SlotState::Rejected, false)) | None)
-                if is_up(&status) =>
+                if self.has_settled(now, &status) =>
             {
                 send(Step::Version)
             }
@@ -205,6 +205,14 @@ impl Flash {
             (Job::Activate, Some((_, true))) => self.finish(),
             _ => self.look_again(now, Step::AwaitBoot),
         }
+    }
+
+    /// A bootloader that has not found its image yet looks like one that has none: only after half
+    /// the time to boot it is believed.
+    fn has_settled(&self, now: Instant, status: &BootStatus) -> bool {
+        let waited = now + self.policy.boot_timeout / 2;
+        let long = self.deadline.is_none_or(|deadline| waited >= deadline);
+        is_up(status) && (status.phase == BootPhase::Application || long)
     }
 
     /// Is the new image healthy, or given up?
@@ -271,6 +279,10 @@ impl Flash {
         if offset > total || offset.checked_rem(page) != Some(0) {
             return Err(wrong("FD00 names an offset that is no page's"));
         }
+        if self.attempt == 1 && self.bytes == 0 {
+            // What an earlier job brought, of which no record was left if the power failed.
+            self.bytes = u64::from(offset);
+        }
         if offset > self.durable {
             // The ECU came further since the last start, so the starts count anew.
             self.attempt = 1;
@@ -320,7 +332,7 @@ impl Flash {
         }
         let done = transfer.advance();
         if let (Step::PayloadBlock, Some((.., len))) = (step, block) {
-            self.bytes_sent += u64::from(len);
+            self.bytes += u64::from(len);
             let total = self.target()?.payload_len();
             self.events.push_back(Event::Transferred { done, total });
         }

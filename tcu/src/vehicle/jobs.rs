@@ -304,7 +304,7 @@ impl Jobs {
         };
         let micros = now.saturating_since(since).as_micros();
         let cost = Cost {
-            bytes: flash.bytes_sent(),
+            bytes: flash.bytes(),
             micros: u64::try_from(micros).unwrap_or(u64::MAX),
         };
         let job = flash.job();
