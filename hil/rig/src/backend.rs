@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::process::{Process, run};
 use crate::programs::Programs;
-use crate::vehicle::{self, VIN};
+use crate::vehicle::{VIN, VehicleSpec};
 
 /// An OEM repository in a folder of its own.
 #[derive(Debug)]
@@ -38,20 +38,30 @@ impl Backend {
     /// # Errors
     /// When `oem init` fails.
     pub fn create(programs: &Programs, work: &Path, name: &str) -> Result<Self> {
-        let backend =
-            Self { programs: programs.clone(), repo: work.join(name), work: work.to_owned() };
+        let backend = Self {
+            programs: programs.clone(),
+            repo: work.join(name),
+            work: work.to_owned(),
+        };
         backend.oem(&["init"])?;
         Ok(backend)
     }
 
-    /// Registers the bench's vehicle; the TCU's and the ECUs' files are then in `out`.
+    /// Registers a vehicle; the TCU's and the ECUs' files are then in `out`.
     ///
     /// # Errors
     /// When `oem vehicle add` fails.
-    pub fn add_vehicle(&self, links: &[String], floor: u32, out: &Path) -> Result<()> {
+    pub fn add_vehicle(&self, vehicle: &VehicleSpec, out: &Path) -> Result<()> {
         let spec = self.work.join("vehicle-spec.json");
-        std::fs::write(&spec, serde_json::to_vec_pretty(&vehicle::spec(links, floor))?)?;
-        self.oem(&["vehicle", "add", "--spec", text(&spec)?, "--out", text(out)?])
+        std::fs::write(&spec, serde_json::to_vec_pretty(vehicle)?)?;
+        self.oem(&[
+            "vehicle",
+            "add",
+            "--spec",
+            text(&spec)?,
+            "--out",
+            text(out)?,
+        ])
     }
 
     /// Packs and signs `firmware`; returns the image's path.
@@ -59,12 +69,27 @@ impl Backend {
     /// # Errors
     /// When `oem pack` fails.
     pub fn pack(&self, firmware: &Firmware<'_>) -> Result<PathBuf> {
-        let Firmware { program, hardware_id, version, counter, limp_home } = firmware;
-        let image = self.work.join(format!("{}-{hardware_id}-{version}.img", self.name()));
+        let Firmware {
+            program,
+            hardware_id,
+            version,
+            counter,
+            limp_home,
+        } = firmware;
+        let image = self
+            .work
+            .join(format!("{}-{hardware_id}-{version}.img", self.name()));
         let counter = counter.to_string();
         let mut args = vec!["pack", "--format", "raw", "--input", text(program)?];
         args.extend(["--hardware-id", hardware_id, "--version", version]);
-        args.extend(["--slots", "factory,a,b", "--counter", &counter, "--out", text(&image)?]);
+        args.extend([
+            "--slots",
+            "factory,a,b",
+            "--counter",
+            &counter,
+            "--out",
+            text(&image)?,
+        ]);
         if *limp_home {
             args.push("--limp-home");
         }
@@ -72,15 +97,16 @@ impl Backend {
         Ok(image)
     }
 
-    /// Issues an install grant of `image` for one ECU, outside of any campaign.
+    /// Issues an install grant of `image` for the ECU of a vehicle, outside of any campaign.
     ///
     /// # Errors
     /// When `oem grant` fails.
-    pub fn grant(&self, image: &Path, ecu: &str) -> Result<PathBuf> {
-        let grant = self.work.join(format!("{ecu}.grant"));
-        let args =
-            ["grant", "--image", text(image)?, "--vin", VIN, "--ecu", ecu, "--out", text(&grant)?];
-        self.oem(&args)?;
+    pub fn grant(&self, image: &Path, vin: &str, ecu: &str) -> Result<PathBuf> {
+        let grant = self.work.join(format!("{vin}-{ecu}.grant"));
+        let (image, out) = (text(image)?, text(&grant)?);
+        self.oem(&[
+            "grant", "--image", image, "--vin", vin, "--ecu", ecu, "--out", out,
+        ])?;
         Ok(grant)
     }
 
@@ -119,7 +145,10 @@ impl Backend {
     }
 
     fn name(&self) -> String {
-        self.repo.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        self.repo
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     fn oem(&self, args: &[&str]) -> Result<()> {
@@ -131,5 +160,6 @@ impl Backend {
 
 /// A path as the text of an argument.
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+    path.to_str()
+        .with_context(|| format!("{} is not UTF-8", path.display()))
 }

@@ -10,7 +10,7 @@ use virtual_ecu::app::{AppConfig, Behaviour};
 use crate::backend::{Backend, Firmware};
 use crate::bus::Buses;
 use crate::ecu::EcuProcess;
-use crate::monitor::Monitor;
+use crate::monitor::{Mark, Monitor};
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::report::{Campaign, Ecu, Report};
@@ -78,7 +78,11 @@ impl NewApp {
     /// An application of 48 KiB that works.
     #[must_use]
     pub const fn good(version: &'static str, counter: u32) -> Self {
-        Self { version, counter, size: 48 * 1024 }
+        Self {
+            version,
+            counter,
+            size: 48 * 1024,
+        }
     }
 }
 
@@ -107,10 +111,14 @@ impl Bench {
     pub fn start(programs: &Programs, options: Options) -> Result<Self> {
         let work = WorkDir::new(options.keep.as_deref())?;
         let dir = work.path().to_owned();
-        narrate(&options, "the OEM generates its keys and registers a vehicle of six ECUs");
+        narrate(
+            &options,
+            "the OEM generates its keys and registers a vehicle of six ECUs",
+        );
         let buses = Buses::start(programs, &options.links, &dir)?;
         let backend = Backend::create(programs, &dir, "oem")?;
-        backend.add_vehicle(&vehicle::spec(buses.links(), FACTORY_COUNTER), &dir.join("vehicle"))?;
+        let spec = vehicle::spec(buses.links(), FACTORY_COUNTER);
+        backend.add_vehicle(&spec, &dir.join("vehicle"))?;
         let monitor = Monitor::start(buses.links())?;
         let mut bench = Self {
             ecus: Vec::new(),
@@ -139,18 +147,6 @@ impl Bench {
         self.pack_by(&self.backend, app, |_| Behaviour::Good)
     }
 
-    /// Packs `app` with the keys of somebody who is not the OEM; the image names the OEM's key.
-    ///
-    /// # Errors
-    /// When packing fails.
-    pub fn pack_forged(&self, app: &NewApp) -> Result<Vec<PathBuf>> {
-        let images = self.pack(app)?;
-        for image in &images {
-            crate::forge::sign_with_other_key(image)?;
-        }
-        Ok(images)
-    }
-
     /// Releases `app` to all ECUs.
     ///
     /// # Errors
@@ -173,7 +169,11 @@ impl Bench {
     ) -> Result<()> {
         let hardware = spec_of(victim)?.hardware_id;
         let images = self.pack_by(&self.backend, app, |id| {
-            if id == hardware { behaviour } else { Behaviour::Good }
+            if id == hardware {
+                behaviour
+            } else {
+                Behaviour::Good
+            }
         })?;
         self.release_images(campaign, &images)
     }
@@ -184,7 +184,7 @@ impl Bench {
     /// When the backend refuses.
     pub fn release_images(&mut self, campaign: &str, images: &[PathBuf]) -> Result<()> {
         self.say(&format!("the OEM releases the campaign {campaign}"));
-        self.backend.release(campaign, images, false)
+        self.backend.release(campaign, images)
     }
 
     /// Releases images whose security counter is below the one released before.
@@ -193,17 +193,27 @@ impl Bench {
     /// When the backend refuses.
     pub fn release_downgrade(&mut self, campaign: &str, app: &NewApp) -> Result<()> {
         let images = self.pack(app)?;
-        self.say(&format!("somebody with the OEM's keys releases the downgrade {campaign}"));
-        crate::forge::release_without_exception(&self.backend, campaign, &images)
+        self.say(&format!(
+            "somebody with the repository's keys releases the downgrade {campaign}"
+        ));
+        crate::forge::release_without_exception(self.backend.repo(), campaign, &images)
     }
 
-    /// Changes one byte of the first ciphertext page of `image`.
+    /// Releases `app` after `change` was made to each image, with metadata that agree with it.
     ///
     /// # Errors
-    /// When the file cannot be changed.
-    pub fn tamper(&self, image: &Path) -> Result<()> {
-        self.say("one byte of one page is changed after signing");
-        crate::forge::tamper(image)
+    /// When packing or forging fails.
+    pub fn release_changed(
+        &mut self,
+        campaign: &str,
+        app: &NewApp,
+        change: fn(&mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let images = self.pack(app)?;
+        self.say(&format!(
+            "somebody with the repository's keys releases the forged {campaign}"
+        ));
+        crate::forge::release_changed(self.backend.repo(), campaign, &images, change)
     }
 
     /// Runs the TCU until it ends, giving ECUs whose power was cut their power back.
@@ -223,7 +233,11 @@ impl Bench {
                 break status;
             }
             self.restore_power()?;
-            anyhow::ensure!(std::time::Instant::now() < deadline, "the TCU did not end\n{}", run.tail());
+            anyhow::ensure!(
+                std::time::Instant::now() < deadline,
+                "the TCU did not end\n{}",
+                run.tail()
+            );
         };
         self.restore_power()?;
         self.outcome = Some(run.report()?);
@@ -247,11 +261,14 @@ impl Bench {
     /// # Errors
     /// When the ECU cannot be restarted.
     pub fn cut_power_at_flash_operation(&mut self, ecu: &str, operation: u64) -> Result<()> {
-        self.say(&format!("{ecu} will lose power inside flash operation {operation}"));
+        self.say(&format!(
+            "{ecu} will lose power inside flash operation {operation}"
+        ));
         let limit = self.limit(HEARTBEAT_TIMEOUT);
         let mark = self.monitor.mark();
         self.ecu_mut(ecu)?.restart(Some(operation))?;
-        self.monitor.await_version_after(mark, spec_of(ecu)?, limit)?;
+        self.monitor
+            .await_version_after(mark, spec_of(ecu)?, limit)?;
         Ok(())
     }
 
@@ -260,14 +277,20 @@ impl Bench {
     /// # Errors
     /// When the flash cannot be changed or nothing boots.
     pub fn wear_out_running_slot(&mut self, ecu: &str) -> Result<()> {
-        self.say(&format!("the flash of {ecu} loses bits of the firmware it runs"));
-        let version = self.monitor.version(spec_of(ecu)?).context("nothing runs")?;
+        self.say(&format!(
+            "the flash of {ecu} loses bits of the firmware it runs"
+        ));
+        let version = self
+            .monitor
+            .version(spec_of(ecu)?)
+            .context("nothing runs")?;
         let limit = self.limit(HEARTBEAT_TIMEOUT);
         self.ecu_mut(ecu)?.stop()?;
         let mark = self.monitor.mark();
         self.ecu_mut(ecu)?.wear_out(&version)?;
         self.ecu_mut(ecu)?.restart(None)?;
-        self.monitor.await_version_after(mark, spec_of(ecu)?, limit)?;
+        self.monitor
+            .await_version_after(mark, spec_of(ecu)?, limit)?;
         Ok(())
     }
 
@@ -275,20 +298,32 @@ impl Bench {
     ///
     /// # Errors
     /// When the other ECU cannot be provisioned or does not boot.
-    pub fn exchange_hardware(&mut self, name: &'static str, hardware_id: &'static str) -> Result<()> {
-        self.say(&format!("{name} is exchanged for an ECU of type {hardware_id}"));
+    pub fn exchange_hardware(
+        &mut self,
+        name: &'static str,
+        hardware_id: &'static str,
+    ) -> Result<()> {
+        self.say(&format!(
+            "{name} is exchanged for an ECU of type {hardware_id}"
+        ));
         let out = self.work.path().join("exchanged");
         let spec = vehicle::exchanged(self.buses.links(), FACTORY_COUNTER, name, hardware_id);
         self.backend.add_vehicle(&spec, &out)?;
-        let factory = self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, hardware_id)?;
+        let factory =
+            self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, hardware_id)?;
         let grant = self.backend.grant(&factory, vehicle::EXCHANGED_VIN, name)?;
         let limit = self.limit(HEARTBEAT_TIMEOUT);
         let mark = self.monitor.mark();
         let ecu = self.ecu_mut(name)?;
         ecu.stop()?;
-        ecu.provision(&out.join("ecus").join(format!("{name}.json")), &factory, &grant)?;
+        ecu.provision(
+            &out.join("ecus").join(format!("{name}.json")),
+            &factory,
+            &grant,
+        )?;
         ecu.restart(None)?;
-        self.monitor.await_version_after(mark, spec_of(name)?, limit)?;
+        self.monitor
+            .await_version_after(mark, spec_of(name)?, limit)?;
         Ok(())
     }
 
@@ -301,8 +336,12 @@ impl Bench {
         let mark = self.monitor.mark();
         let mut ecus = Vec::new();
         for (index, spec) in ECUS.iter().enumerate() {
-            let version = self.monitor.await_version_after(mark, spec, self.limit(HEARTBEAT_TIMEOUT))?;
-            let told = outcome.ecu(spec.name).with_context(|| format!("no report of {}", spec.name))?;
+            let version =
+                self.monitor
+                    .await_version_after(mark, spec, self.limit(HEARTBEAT_TIMEOUT))?;
+            let told = outcome
+                .ecu(spec.name)
+                .with_context(|| format!("no report of {}", spec.name))?;
             let transfer = self.buses.transfer(spec)?;
             ecus.push(Ecu {
                 name: spec.name.into(),
@@ -310,30 +349,50 @@ impl Bench {
                 from: self.before[index].clone(),
                 to: version,
                 bytes: told.bytes,
-                seconds: transfer.as_ref().map_or(told.seconds, |transfer| transfer.seconds),
+                seconds: transfer
+                    .as_ref()
+                    .map_or(told.seconds, |transfer| transfer.seconds),
                 bus_share: transfer.map(|transfer| transfer.share),
                 state: self.state_now(spec, &told.state)?,
             });
         }
-        let campaign = Campaign { id: outcome.campaign.id, state: outcome.campaign.state };
-        Ok(Report { scenario: scenario.into(), ok: false, campaign, ecus, failures: Vec::new() })
+        let id = outcome.campaign.id.unwrap_or_else(|| "unknown".into());
+        let campaign = Campaign {
+            id,
+            state: outcome.campaign.state,
+        };
+        Ok(Report {
+            scenario: scenario.into(),
+            ok: false,
+            campaign,
+            ecus,
+            failures: Vec::new(),
+        })
     }
 
-    /// `factory` where the factory firmware runs although another was installed; else what the TCU
-    /// reported.
-    fn state_now(&self, spec: &EcuSpec, told: &str) -> Result<String> {
-        let ecu = self.ecus.iter().find(|ecu| ecu.name() == spec.name).context("no such ECU")?;
-        Ok(if ecu.fell_back_to_factory() { "factory".into() } else { told.to_owned() })
+    /// `factory` where an ECU fell back after the TCU was done with it; else what the TCU reported.
+    fn state_now(&mut self, spec: &EcuSpec, told: &str) -> Result<String> {
+        let fell_back = self.ecu_mut(spec.name)?.fell_back_to_factory()?;
+        Ok(if fell_back && told == "sealed" {
+            "factory".into()
+        } else {
+            told.to_owned()
+        })
     }
 
     fn provision_all(&mut self) -> Result<()> {
         let dir = self.work.path().to_owned();
         let mut images = std::collections::HashMap::new();
         for id in vehicle::hardware_ids() {
-            images.insert(id, self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, id)?);
+            images.insert(
+                id,
+                self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, id)?,
+            );
         }
         for spec in &ECUS {
-            let image = images.get(spec.hardware_id).context("an image per hardware type")?;
+            let image = images
+                .get(spec.hardware_id)
+                .context("an image per hardware type")?;
             let grant = self.backend.grant(image, vehicle::VIN, spec.name)?;
             let mut ecu = EcuProcess::new(&self.programs, *spec, &dir, self.buses.link_of(spec)?);
             let config = dir.join("vehicle/ecus").join(format!("{}.json", spec.name));
@@ -353,7 +412,13 @@ impl Bench {
     ) -> Result<PathBuf> {
         let app = AppConfig::new(version, Behaviour::Good).map_err(|error| anyhow!("{error}"))?;
         let program = self.write_app(&app, hardware_id, 0)?;
-        backend.pack(&Firmware { program: &program, hardware_id, version, counter, limp_home: true })
+        backend.pack(&Firmware {
+            program: &program,
+            hardware_id,
+            version,
+            counter,
+            limp_home: true,
+        })
     }
 
     fn pack_by(
@@ -369,8 +434,13 @@ impl Bench {
                 .map_err(|error| anyhow!("{error}"))?;
             let program = self.write_app(&config, hardware_id, size)?;
             let (version, counter) = (app.version, app.counter);
-            let firmware =
-                Firmware { program: &program, hardware_id, version, counter, limp_home: false };
+            let firmware = Firmware {
+                program: &program,
+                hardware_id,
+                version,
+                counter,
+                limp_home: false,
+            };
             images.push(backend.pack(&firmware)?);
         }
         Ok(images)
@@ -380,8 +450,12 @@ impl Bench {
         let elf = self.programs.app()?;
         let program = virtual_ecu::app::patch(&elf, config, size)
             .map_err(|error| anyhow!("the ECU application: {error}"))?;
-        let path = self.work.path().join(format!("{hardware_id}-{}.elf", config.version()));
-        std::fs::write(&path, program).with_context(|| format!("cannot write {}", path.display()))?;
+        let path = self
+            .work
+            .path()
+            .join(format!("{hardware_id}-{}.elf", config.version()));
+        std::fs::write(&path, program)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 
@@ -389,13 +463,20 @@ impl Bench {
         if self.server.is_none() {
             self.server = Some(self.backend.serve(self.work.path())?);
         }
-        Ok(self.server.as_ref().map(|(_, url)| url.clone()).unwrap_or_default())
+        Ok(self
+            .server
+            .as_ref()
+            .map(|(_, url)| url.clone())
+            .unwrap_or_default())
     }
 
     fn restore_power(&mut self) -> Result<()> {
         for ecu in &mut self.ecus {
             if ecu.lost_power()? {
-                narrate(&self.options, &format!("{} lost power; it comes back", ecu.name()));
+                narrate(
+                    &self.options,
+                    &format!("{} lost power; it comes back", ecu.name()),
+                );
                 ecu.restart(None)?;
             }
         }
@@ -405,7 +486,8 @@ impl Bench {
     fn await_heartbeats(&mut self) -> Result<()> {
         for spec in &ECUS {
             let limit = self.limit(HEARTBEAT_TIMEOUT);
-            self.monitor.await_version_after(0, spec, limit)?;
+            self.monitor
+                .await_version_after(Mark::default(), spec, limit)?;
         }
         Ok(())
     }
@@ -417,7 +499,10 @@ impl Bench {
     }
 
     fn ecu_mut(&mut self, name: &str) -> Result<&mut EcuProcess> {
-        self.ecus.iter_mut().find(|ecu| ecu.name() == name).with_context(|| format!("no ECU {name}"))
+        self.ecus
+            .iter_mut()
+            .find(|ecu| ecu.name() == name)
+            .with_context(|| format!("no ECU {name}"))
     }
 
     fn limit(&self, limit: Duration) -> Duration {
@@ -436,7 +521,9 @@ fn narrate(options: &Options, text: &str) {
 }
 
 fn spec_of(name: &str) -> Result<&'static EcuSpec> {
-    ECUS.iter().find(|spec| spec.name == name).with_context(|| format!("no ECU {name}"))
+    ECUS.iter()
+        .find(|spec| spec.name == name)
+        .with_context(|| format!("no ECU {name}"))
 }
 
 /// The folder of a run: kept where the user said so, else removed at the end.
@@ -449,7 +536,9 @@ enum WorkDir {
 impl WorkDir {
     fn new(keep: Option<&Path>) -> Result<Self> {
         let Some(dir) = keep else {
-            return Ok(Self::Temporary(tempfile::Builder::new().prefix("canopus-").tempdir()?));
+            return Ok(Self::Temporary(
+                tempfile::Builder::new().prefix("canopus-").tempdir()?,
+            ));
         };
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Self::Kept(std::fs::canonicalize(dir)?))

@@ -26,9 +26,17 @@ impl Buses {
     /// When a hub does not come up.
     pub fn start(programs: &Programs, links: &Links, dir: &Path) -> Result<Self> {
         if let Links::Kernel(interfaces) = links {
-            return Ok(Self { links: interfaces.to_vec(), hubs: Vec::new(), logs: Vec::new() });
+            return Ok(Self {
+                links: interfaces.to_vec(),
+                hubs: Vec::new(),
+                logs: Vec::new(),
+            });
         }
-        let mut buses = Self { links: Vec::new(), hubs: Vec::new(), logs: Vec::new() };
+        let mut buses = Self {
+            links: Vec::new(),
+            hubs: Vec::new(),
+            logs: Vec::new(),
+        };
         for bus in &BUSES {
             let socket = dir.join(format!("{}.sock", bus.name));
             let log = dir.join(format!("{}.candump", bus.name));
@@ -51,7 +59,10 @@ impl Buses {
     /// When there is no such bus.
     pub fn link_of(&self, ecu: &EcuSpec) -> Result<&str> {
         let index = index_of(ecu)?;
-        self.links.get(index).map(String::as_str).context("a link per bus")
+        self.links
+            .get(index)
+            .map(String::as_str)
+            .context("a link per bus")
     }
 
     /// What TransferData carried to `ecu`, by the hub's time; `None` without a hub or a transfer.
@@ -60,13 +71,18 @@ impl Buses {
     /// When the hub's log cannot be read.
     pub fn transfer(&self, ecu: &EcuSpec) -> Result<Option<Transfer>> {
         let index = index_of(ecu)?;
-        let Some(log) = self.logs.get(index) else { return Ok(None) };
+        let Some(log) = self.logs.get(index) else {
+            return Ok(None);
+        };
         busshare::of_ecu(log, &BUSES[index], ecu)
     }
 }
 
 fn index_of(ecu: &EcuSpec) -> Result<usize> {
-    BUSES.iter().position(|bus| bus.name == ecu.bus).context("the ECU's bus")
+    BUSES
+        .iter()
+        .position(|bus| bus.name == ecu.bus)
+        .context("the ECU's bus")
 }
 
 fn hub(
@@ -77,7 +93,12 @@ fn hub(
     dir: &Path,
 ) -> Result<Process> {
     let mut command = programs.command("canhub");
-    command.arg("--listen").arg(socket).arg("--log").arg(log).arg("--json");
+    command
+        .arg("--listen")
+        .arg(socket)
+        .arg("--log")
+        .arg(log)
+        .arg("--json");
     command.arg("--bitrate").arg(bus.bitrate.to_string());
     if let Some(data_bitrate) = bus.data_bitrate {
         command.arg("--data-bitrate").arg(data_bitrate.to_string());

@@ -93,12 +93,19 @@ fn play(args: &Args) -> Result<bool> {
     let mut lines = String::new();
     for scenario in scenarios {
         let report = scenario::play(scenario, &programs, options(args)?)?;
-        println!("\n{}: campaign {} {}", scenario.name, report.campaign.id, report.campaign.state);
+        println!(
+            "\n{}: campaign {} {}",
+            scenario.name, report.campaign.id, report.campaign.state
+        );
         println!("{}", report.table());
         for failure in &report.failures {
             println!("NOT AS DEMANDED: {failure}");
         }
-        println!("{} {}", if report.ok { "ok" } else { "FAILED" }, scenario.name);
+        println!(
+            "{} {}",
+            if report.ok { "ok" } else { "FAILED" },
+            scenario.name
+        );
         all_ok &= report.ok;
         lines.push_str(&serde_json::to_string(&report)?);
         lines.push('\n');
@@ -113,7 +120,10 @@ fn options(args: &Args) -> Result<Options> {
     let links = match args.links.as_slice() {
         [] => Links::UserSpace,
         [classical, fd] => Links::Kernel([classical.clone(), fd.clone()]),
-        other => anyhow::bail!("--links takes two interfaces, classical and FD; got {}", other.len()),
+        other => anyhow::bail!(
+            "--links takes two interfaces, classical and FD; got {}",
+            other.len()
+        ),
     };
     Ok(Options {
         links,

@@ -19,6 +19,7 @@ pub struct EcuProcess {
     link: String,
     config: PathBuf,
     process: Option<Process>,
+    fell_back: bool,
 }
 
 impl EcuProcess {
@@ -32,6 +33,7 @@ impl EcuProcess {
             link: link.to_owned(),
             config: PathBuf::new(),
             process: None,
+            fell_back: false,
         }
     }
 
@@ -49,7 +51,11 @@ impl EcuProcess {
         config.clone_into(&mut self.config);
         let _ = std::fs::remove_file(self.flash());
         let mut command = self.command("provision");
-        command.arg("--factory").arg(factory).arg("--grant").arg(grant);
+        command
+            .arg("--factory")
+            .arg(factory)
+            .arg("--grant")
+            .arg(grant);
         run(command).map(|_| ())
     }
 
@@ -62,7 +68,10 @@ impl EcuProcess {
         let mut command = self.command("run");
         command.arg("--bus").arg(&self.link).arg("--json");
         if let Some(operation) = cut_at {
-            command.arg("--power-cut-at-op").arg(operation.to_string()).args(["--torn", "1"]);
+            command
+                .arg("--power-cut-at-op")
+                .arg(operation.to_string())
+                .args(["--torn", "1"]);
         }
         self.process = Some(Process::spawn(self.spec.name, command, &self.dir)?);
         Ok(())
@@ -84,8 +93,12 @@ impl EcuProcess {
     /// # Errors
     /// When it ended in any other way.
     pub fn lost_power(&mut self) -> Result<bool> {
-        let Some(process) = &mut self.process else { return Ok(false) };
-        let Some(status) = process.ended()? else { return Ok(false) };
+        let Some(process) = &mut self.process else {
+            return Ok(false);
+        };
+        let Some(status) = process.ended()? else {
+            return Ok(false);
+        };
         if status.code() != Some(virtual_ecu::POWER_CUT_EXIT_CODE) {
             bail!("{} ended with {status}\n{}", self.spec.name, process.tail());
         }
@@ -119,14 +132,26 @@ impl EcuProcess {
         command
     }
 
-    /// Passes what the ECU said since to `on_line`.
+    /// Whether its bootloader's last decision was to fall back to the factory firmware.
     ///
     /// # Errors
     /// When the process cannot be asked.
-    pub fn drain(&mut self, on_line: impl FnMut(&str)) -> Result<()> {
+    pub fn fell_back_to_factory(&mut self) -> Result<bool> {
+        let fell_back = &mut self.fell_back;
         if let Some(process) = &mut self.process {
-            process.poll(Duration::ZERO, on_line)?;
+            process.poll(Duration::ZERO, |line| {
+                if let Some(reason) = boot_reason(line) {
+                    *fell_back = matches!(reason.as_str(), "factory" | "limp-home");
+                }
+            })?;
         }
-        Ok(())
+        Ok(self.fell_back)
     }
+}
+
+/// The reason in a line that reports a boot.
+fn boot_reason(line: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    (event.get("event")? == "boot").then_some(())?;
+    event.get("reason")?.as_str().map(str::to_owned)
 }

@@ -40,7 +40,10 @@ impl Process {
             .stderr(sink.try_clone()?)
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
-        let stdout = child.stdout.take().context("the child has no standard output")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the child has no standard output")?;
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -51,7 +54,12 @@ impl Process {
                 }
             }
         });
-        Ok(Self { name: name.to_owned(), child, lines, log })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            lines,
+            log,
+        })
     }
 
     /// The first value that `pick` finds in a line of output, waiting at most `timeout`.
@@ -66,14 +74,21 @@ impl Process {
     ) -> Result<T> {
         let deadline = Instant::now() + timeout;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => {
                     if let Some(value) = pick(&line) {
                         return Ok(value);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("{}: no {what} within {timeout:?}\n{}", self.name, self.tail())
+                    bail!(
+                        "{}: no {what} within {timeout:?}\n{}",
+                        self.name,
+                        self.tail()
+                    )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     bail!("{}: ended before {what}\n{}", self.name, self.tail())
@@ -93,12 +108,19 @@ impl Process {
     ) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => on_line(&line),
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.child.wait()?),
                 Err(RecvTimeoutError::Timeout) => {
                     self.kill()?;
-                    bail!("{}: still running after {timeout:?}\n{}", self.name, self.tail())
+                    bail!(
+                        "{}: still running after {timeout:?}\n{}",
+                        self.name,
+                        self.tail()
+                    )
                 }
             }
         }
@@ -115,7 +137,10 @@ impl Process {
     ) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + time;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => on_line(&line),
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Some(self.child.wait()?)),
@@ -204,20 +229,32 @@ mod tests {
     #[test]
     fn lines_arrive_and_the_end_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = Process::spawn("a", shell("echo one; echo two; exit 3"), dir.path()).unwrap();
+        let mut child =
+            Process::spawn("a", shell("echo one; echo two; exit 3"), dir.path()).unwrap();
         let two = child.wait_for("two", Duration::from_secs(10), |line| {
             (line == "two").then(|| line.to_owned())
         });
         assert_eq!(two.unwrap(), "two");
-        assert_eq!(child.finish(Duration::from_secs(10), |_| {}).unwrap().code(), Some(3));
+        assert_eq!(
+            child
+                .finish(Duration::from_secs(10), |_| {})
+                .unwrap()
+                .code(),
+            Some(3)
+        );
     }
 
     #[test]
     fn a_child_that_says_nothing_is_an_error_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let child = Process::spawn("b", shell("echo other"), dir.path()).unwrap();
-        let error = child.wait_for("greeting", Duration::from_secs(10), |_| None::<()>).unwrap_err();
-        assert!(error.to_string().contains("ended before greeting"), "{error}");
+        let error = child
+            .wait_for("greeting", Duration::from_secs(10), |_| None::<()>)
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("ended before greeting"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -23,7 +23,10 @@ impl Programs {
     /// # Errors
     /// When one is missing; the message says which and how to build it.
     pub fn at(bin_dir: &Path, app: &Path) -> Result<Self> {
-        let programs = Self { bin_dir: bin_dir.to_owned(), app: app.to_owned() };
+        let programs = Self {
+            bin_dir: bin_dir.to_owned(),
+            app: app.to_owned(),
+        };
         for name in ["oem", "tcu", "virtual-ecu", "canhub"] {
             require(&bin_dir.join(name), "cargo build --workspace --bins")?;
         }
@@ -38,18 +41,28 @@ impl Programs {
     pub fn build(release: bool) -> Result<Self> {
         let root = workspace_root();
         let mut cargo = cargo();
-        cargo.current_dir(&root).args(["build", "--quiet", "--locked", "--bins"]);
+        cargo
+            .current_dir(&root)
+            .args(["build", "--quiet", "--locked", "--bins"]);
         cargo.args(PACKAGES.iter().flat_map(|name| ["--package", name]));
         if release {
             cargo.arg("--release");
         }
         run(cargo)?;
         let mut app = self::cargo();
-        app.current_dir(root.join("hil/ecu-app")).args(["build", "--quiet", "--locked", "--release"]);
+        app.current_dir(root.join("hil/ecu-app")).args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+        ]);
         app.arg("--target-dir").arg(target_dir().join("ecu-app"));
         run(app)?;
         let profile = if release { "release" } else { "debug" };
-        Self::at(&target_dir().join(profile), &target_dir().join("ecu-app/release/ecu-app"))
+        Self::at(
+            &target_dir().join(profile),
+            &target_dir().join("ecu-app/release/ecu-app"),
+        )
     }
 
     /// A command for the program `name`.

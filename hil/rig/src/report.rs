@@ -55,7 +55,16 @@ impl Report {
     /// The table that a demo ends with.
     #[must_use]
     pub fn table(&self) -> String {
-        let header = ["ECU", "bus", "from", "to", "bytes", "seconds", "bus share", "state"];
+        let header = [
+            "ECU",
+            "bus",
+            "from",
+            "to",
+            "bytes",
+            "seconds",
+            "bus share",
+            "state",
+        ];
         let mut rows = vec![header.map(str::to_owned)];
         rows.extend(self.ecus.iter().map(|ecu| {
             [
@@ -65,7 +74,8 @@ impl Report {
                 ecu.to.clone(),
                 ecu.bytes.to_string(),
                 format!("{:.1}", ecu.seconds),
-                ecu.bus_share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0)),
+                ecu.bus_share
+                    .map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0)),
                 ecu.state.clone(),
             ]
         }));
@@ -91,7 +101,10 @@ mod tests {
         Report {
             scenario: "update".into(),
             ok: true,
-            campaign: Campaign { id: "c-1".into(), state: "completed".into() },
+            campaign: Campaign {
+                id: "c-1".into(),
+                state: "completed".into(),
+            },
             ecus: vec![Ecu {
                 name: "steering".into(),
                 bus: "chassis".into(),

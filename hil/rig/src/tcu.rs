@@ -30,8 +30,8 @@ pub struct TcuReport {
 /// The campaign in the final report.
 #[derive(Debug, Clone, Deserialize)]
 pub struct TcuCampaign {
-    /// Its id.
-    pub id: String,
+    /// Its id; absent where it never became known.
+    pub id: Option<String>,
     /// `completed`, `rejected`, `reverted` or `incomplete`.
     pub state: String,
 }
@@ -61,7 +61,11 @@ impl Tcu {
     /// The TCU of the vehicle whose files are in `dir/vehicle`.
     #[must_use]
     pub fn new(programs: &Programs, dir: &Path, transport: &str) -> Self {
-        Self { programs: programs.clone(), dir: dir.to_owned(), transport: transport.into() }
+        Self {
+            programs: programs.clone(),
+            dir: dir.to_owned(),
+            transport: transport.into(),
+        }
     }
 
     /// Starts `tcu install SOURCE`.
@@ -76,7 +80,10 @@ impl Tcu {
         command.arg("--ca").arg(vehicle.join("ca.pem"));
         command.arg("--state").arg(self.dir.join("tcu-state"));
         command.args(["--transport", &self.transport, "--json", "install", source]);
-        Ok(Run { process: Process::spawn("tcu", command, &self.dir)?, report: None })
+        Ok(Run {
+            process: Process::spawn("tcu", command, &self.dir)?,
+            report: None,
+        })
     }
 }
 
@@ -141,7 +148,8 @@ impl Run {
     /// When it ended without one.
     pub fn report(self) -> Result<TcuReport> {
         let tail = self.tail();
-        self.report.with_context(|| format!("the TCU ended without a report\n{tail}"))
+        self.report
+            .with_context(|| format!("the TCU ended without a report\n{tail}"))
     }
 
     /// The last lines of its log.
@@ -165,6 +173,13 @@ fn step_of(line: &str) -> Option<String> {
         return None;
     }
     let ecu = event.get("ecu").and_then(|ecu| ecu.as_str()).unwrap_or("");
-    let detail = event.get("detail").or_else(|| event.get("step")).and_then(|text| text.as_str());
-    Some(format!("{name} {ecu} {}", detail.unwrap_or("")).trim_end().to_owned())
+    let detail = event
+        .get("detail")
+        .or_else(|| event.get("step"))
+        .and_then(|text| text.as_str());
+    Some(
+        format!("{name} {ecu} {}", detail.unwrap_or(""))
+            .trim_end()
+            .to_owned(),
+    )
 }

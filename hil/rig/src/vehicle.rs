@@ -44,8 +44,16 @@ impl EcuSpec {
 
 /// A classical bus at 500 kbit/s and a CAN FD bus at 500 kbit/s and 2 Mbit/s.
 pub const BUSES: [BusSpec; 2] = [
-    BusSpec { name: "chassis", bitrate: 500_000, data_bitrate: None },
-    BusSpec { name: "body", bitrate: 500_000, data_bitrate: Some(2_000_000) },
+    BusSpec {
+        name: "chassis",
+        bitrate: 500_000,
+        data_bitrate: None,
+    },
+    BusSpec {
+        name: "body",
+        bitrate: 500_000,
+        data_bitrate: Some(2_000_000),
+    },
 ];
 
 /// Three ECUs on each bus.
@@ -62,7 +70,10 @@ pub const ECUS: [EcuSpec; 6] = [
 pub const FUNCTIONAL_ID: u16 = 0x7DF;
 
 /// The bench's vehicle identification number.
-pub const VIN: &str = "WCANOPUS000000001";
+pub const VIN: &str = "WCANEPUS000000001";
+
+/// The vehicle that an exchanged ECU comes from.
+pub const EXCHANGED_VIN: &str = "WCANEPUS000000002";
 
 const fn ecu(
     name: &'static str,
@@ -71,7 +82,13 @@ const fn ecu(
     request_id: u16,
     heartbeat_id: u16,
 ) -> EcuSpec {
-    EcuSpec { name, bus, hardware_id, request_id, heartbeat_id }
+    EcuSpec {
+        name,
+        bus,
+        hardware_id,
+        request_id,
+        heartbeat_id,
+    }
 }
 
 /// The hardware types on the bench, each once.
@@ -116,8 +133,34 @@ struct EcuEntry {
 /// the security counter `floor`.
 #[must_use]
 pub fn spec(links: &[String], floor: u32) -> VehicleSpec {
+    spec_of(VIN, links, floor, |ecu| ecu.hardware_id)
+}
+
+/// Another vehicle, whose ECU `name` is of the type `hardware_id` and comes with keys of its own.
+#[must_use]
+pub fn exchanged(
+    links: &[String],
+    floor: u32,
+    name: &str,
+    hardware_id: &'static str,
+) -> VehicleSpec {
+    spec_of(EXCHANGED_VIN, links, floor, |ecu| {
+        if ecu.name == name {
+            hardware_id
+        } else {
+            ecu.hardware_id
+        }
+    })
+}
+
+fn spec_of(
+    vin: &'static str,
+    links: &[String],
+    floor: u32,
+    hardware_id: impl Fn(&EcuSpec) -> &'static str,
+) -> VehicleSpec {
     VehicleSpec {
-        vin: VIN,
+        vin,
         buses: BUSES
             .iter()
             .zip(links)
@@ -135,7 +178,7 @@ pub fn spec(links: &[String], floor: u32) -> VehicleSpec {
                 name: ecu.name,
                 bus: ecu.bus,
                 serial: ecu.serial(),
-                hardware_id: ecu.hardware_id,
+                hardware_id: hardware_id(ecu),
                 request_id: format!("{:03X}", ecu.request_id),
                 response_id: format!("{:03X}", ecu.response_id()),
                 functional_id: format!("{FUNCTIONAL_ID:03X}"),

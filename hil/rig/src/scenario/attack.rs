@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Expected, Scenario};
 use crate::bench::{Bench, NewApp};
+use crate::forge;
 
 pub(super) const TAMPERED_PAGE: Scenario = Scenario {
     name: "tampered-page",
@@ -30,16 +31,15 @@ pub(super) const WRONG_HARDWARE: Scenario = Scenario {
 };
 
 fn tampered_page(bench: &mut Bench) -> Result<Expected> {
-    let images = bench.pack(&NewApp::good("2.0.0", 2))?;
-    bench.tamper(&images[0])?;
-    bench.release_images("tampered", &images)?;
+    let app = NewApp::good("2.0.0", 2);
+    bench.release_changed("tampered", &app, forge::tamper_with_page)?;
     bench.install()?;
     Ok(Expected::all("rejected", "unchanged", "1.0.0"))
 }
 
 fn forged_signature(bench: &mut Bench) -> Result<Expected> {
-    let images = bench.pack_forged(&NewApp::good("2.0.0", 2))?;
-    bench.release_images("forged", &images)?;
+    let app = NewApp::good("2.0.0", 2);
+    bench.release_changed("forged", &app, forge::sign_with_foreign_key)?;
     bench.install()?;
     Ok(Expected::all("rejected", "unchanged", "1.0.0"))
 }

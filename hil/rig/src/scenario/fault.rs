@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Expected, Scenario};
 use crate::bench::{Bench, NewApp};
+use virtual_ecu::app::Behaviour;
 
 /// The ECU that the faults befall.
 const VICTIM: &str = "steering";
@@ -11,13 +12,13 @@ const VICTIM: &str = "steering";
 pub(super) const TRIAL_CRASH: Scenario = Scenario {
     name: "trial-crash",
     about: "the new firmware of one ECU crashes at start: every ECU returns to the old one",
-    play: |bench| failing_trial(bench, "crash"),
+    play: |bench| failing_trial(bench, Behaviour::Crash),
 };
 
 pub(super) const TRIAL_HANG: Scenario = Scenario {
     name: "trial-hang",
     about: "the new firmware of one ECU hangs: its watchdog ends it, every ECU returns to the old one",
-    play: |bench| failing_trial(bench, "hang"),
+    play: |bench| failing_trial(bench, Behaviour::Hang),
 };
 
 pub(super) const FACTORY_REVERT: Scenario = Scenario {
@@ -38,10 +39,12 @@ pub(super) const TCU_KILL: Scenario = Scenario {
     play: tcu_kill,
 };
 
-fn failing_trial(bench: &mut Bench, behaviour: &'static str) -> Result<Expected> {
-    bench.release_with("failing", &NewApp::good("2.0.0", 2), VICTIM, behaviour)?;
+fn failing_trial(bench: &mut Bench, behaviour: Behaviour) -> Result<Expected> {
+    bench.release("good", &NewApp::good("2.0.0", 2))?;
     bench.install()?;
-    Ok(Expected::all("reverted", "reverted", "1.0.0"))
+    bench.release_with("failing", &NewApp::good("3.0.0", 3), VICTIM, behaviour)?;
+    bench.install()?;
+    Ok(Expected::all("reverted", "reverted", "2.0.0"))
 }
 
 fn factory_revert(bench: &mut Bench) -> Result<Expected> {

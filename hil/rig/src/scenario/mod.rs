@@ -33,7 +33,11 @@ pub struct Expected {
 
 impl Expected {
     fn all(campaign: &'static str, state: &'static str, version: &'static str) -> Self {
-        Self { campaign, all: (state, version), except: Vec::new() }
+        Self {
+            campaign,
+            all: (state, version),
+            except: Vec::new(),
+        }
     }
 
     fn of(&self, ecu: &str) -> (&'static str, &'static str) {
@@ -54,10 +58,14 @@ impl Expected {
         for ecu in &report.ecus {
             let (state, version) = self.of(&ecu.name);
             if ecu.state != state {
-                report.failures.push(format!("{} is {}, not {state}", ecu.name, ecu.state));
+                report
+                    .failures
+                    .push(format!("{} is {}, not {state}", ecu.name, ecu.state));
             }
             if ecu.to != version {
-                report.failures.push(format!("{} runs {}, not {version}", ecu.name, ecu.to));
+                report
+                    .failures
+                    .push(format!("{} runs {}, not {version}", ecu.name, ecu.to));
             }
         }
         report.ok = report.failures.is_empty();
@@ -112,7 +120,10 @@ mod tests {
         Report {
             scenario: "update".into(),
             ok: false,
-            campaign: Campaign { id: "c".into(), state: "completed".into() },
+            campaign: Campaign {
+                id: "c".into(),
+                state: "completed".into(),
+            },
             ecus: vec![Ecu {
                 name: "steering".into(),
                 bus: "chassis".into(),
@@ -143,9 +154,19 @@ mod tests {
     #[test]
     fn names_are_unique_and_unknown_ones_are_answered_with_the_list() {
         for scenario in ALL {
-            assert_eq!(ALL.iter().filter(|other| other.name == scenario.name).count(), 1);
+            assert_eq!(
+                ALL.iter()
+                    .filter(|other| other.name == scenario.name)
+                    .count(),
+                1
+            );
             assert_eq!(find(scenario.name).unwrap().about, scenario.about);
         }
-        assert!(find("nonsense").unwrap_err().to_string().contains("trial-crash"));
+        assert!(
+            find("nonsense")
+                .unwrap_err()
+                .to_string()
+                .contains("trial-crash")
+        );
     }
 }

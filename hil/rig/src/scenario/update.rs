@@ -15,7 +15,13 @@ pub(super) const UPDATE: Scenario = Scenario {
 };
 
 fn play(bench: &mut Bench) -> Result<Expected> {
-    bench.release("spring-update", &NewApp { size: SIZE, ..NewApp::good("2.0.0", 2) })?;
+    bench.release(
+        "spring-update",
+        &NewApp {
+            size: SIZE,
+            ..NewApp::good("2.0.0", 2)
+        },
+    )?;
     bench.install()?;
     Ok(Expected::all("completed", "sealed", "2.0.0"))
 }
