@@ -182,7 +182,10 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
         }
         Command::Verify { source } => {
             let state = State::open(&cli.state)?;
-            let campaign = context.verify(source, &state, &mut output).await?;
+            let mut name = None;
+            let campaign = context
+                .verify(source, &state, &mut output, &mut name)
+                .await?;
             let verified = Verified {
                 campaign: campaign.id.to_string(),
                 verified: true,

@@ -14,7 +14,7 @@ use crate::engine::{
     self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Plan, PlannedEcu, Record,
     Report,
 };
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::fetch::{Artifact, Source};
 use crate::flash::{self, Job, Outcome};
 use crate::journal::SqliteJournal;
@@ -77,7 +77,8 @@ impl Context {
         Ok(machine.into_results().into_iter().flatten().collect())
     }
 
-    /// Fetches and verifies everything; no ECU is asked or touched.
+    /// Fetches and verifies everything; no ECU is asked or touched. `name` becomes the campaign's,
+    /// once its metadata is verified.
     ///
     /// # Errors
     ///
@@ -87,12 +88,14 @@ impl Context {
         source: &str,
         state: &State,
         output: &mut Output,
+        name: &mut Option<String>,
     ) -> Result<VerifiedCampaign, Error> {
         let source = Source::new(source, self.ca.as_deref())?;
         let trust = state.trust(&self.root)?;
         let mut stop = self.stop.clone();
         let work = async {
             let (campaign, trust) = validate::metadata(&source, &trust, &self.vehicle).await?;
+            *name = Some(campaign.id.to_string());
             output.line(&Line::Campaign {
                 detail: format!("campaign {} for {} ECUs", campaign.id, campaign.ecus.len()),
             });
@@ -127,15 +130,21 @@ impl Context {
         if let Some(report) = self.resume(state, output).await? {
             return Ok(report);
         }
-        let plan = match self.plan(source, state, output).await {
+        let mut campaign = None;
+        let plan = match self.plan(source, state, output, &mut campaign).await {
             Ok(plan) => plan,
-            Err(error) if error.exit() == crate::error::Exit::Rejected => {
-                return Ok(self.rejected(&error));
+            Err(error) if error.exit() == Exit::Rejected => {
+                return Ok(self.rejected(campaign, &error));
             }
             Err(error) => return Err(error),
         };
         let cached = plan.ecus.iter().map(|ecu| state.image(&ecu.artifact));
         state.clean_cache(&cached.collect::<Vec<_>>());
+        if plan.ecus.iter().all(|ecu| ecu.unchanged) {
+            // Nothing to do is nothing to remember.
+            let done = [Record::Done(CampaignState::Completed)];
+            return Ok(Engine::new(plan, self.policy.clone(), &done, 0).report());
+        }
         let mut journal = state.journal()?;
         journal.begin(&plan)?;
         self.transact(plan, &[], journal, state, output).await
@@ -163,9 +172,15 @@ impl Context {
             .map(Some)
     }
 
-    /// Everything before the first ECU is touched.
-    async fn plan(&self, source: &str, state: &State, output: &mut Output) -> Result<Plan, Error> {
-        let campaign = self.verify(source, state, output).await?;
+    /// Everything before the first ECU is touched. `name` becomes the campaign's, once it is known.
+    async fn plan(
+        &self,
+        source: &str,
+        state: &State,
+        output: &mut Output,
+        name: &mut Option<String>,
+    ) -> Result<Plan, Error> {
+        let campaign = self.verify(source, state, output, name).await?;
         let ecu = |target: &EcuTarget| {
             self.vehicle
                 .ecu(&target.ecu)
@@ -179,11 +194,26 @@ impl Context {
             .iter()
             .map(ecu)
             .collect::<Result<Vec<_>, _>>()?;
-        let found = self.inventory(&ecus, Job::Precheck, output).await?;
+        let found = self.inventory(&ecus, Job::Inventory, output).await?;
         let mut planned = Vec::new();
         for ((target, ecu), found) in campaign.ecus.iter().zip(&ecus).zip(found) {
             let found = found.map_err(|failure| silent(target, &failure))?;
             planned.push(validate::plan_ecu(target, ecu.bus.as_str(), &found)?);
+        }
+        // An ECU with nothing to do is left alone: a vehicle that polls may be driving.
+        let concerned = || planned.iter().map(|ecu: &PlannedEcu| !ecu.unchanged);
+        let chosen = ecus.iter().zip(concerned()).filter(|(_, chosen)| *chosen);
+        let chosen: Vec<&Ecu> = chosen.map(|(ecu, _)| *ecu).collect();
+        if !chosen.is_empty() {
+            let targets = campaign
+                .ecus
+                .iter()
+                .zip(concerned())
+                .filter(|(_, chosen)| *chosen);
+            let ready = self.inventory(&chosen, Job::Precheck, output).await?;
+            for ((target, _), ready) in targets.zip(ready) {
+                ready.map_err(|failure| silent(target, &failure))?;
+            }
         }
         Ok(Plan {
             campaign: campaign.id.to_string(),
@@ -276,7 +306,7 @@ impl Context {
 
     /// The report of a campaign that was refused: every ECU is as it was.
     #[must_use]
-    pub fn rejected(&self, error: &Error) -> Report {
+    pub fn rejected(&self, campaign: Option<String>, error: &Error) -> Report {
         let unknown = || "unknown".to_owned();
         let ecus = self.vehicle.ecus().iter().map(|ecu| EcuReport {
             name: ecu.name.to_string(),
@@ -290,7 +320,7 @@ impl Context {
         });
         Report {
             campaign: CampaignReport {
-                id: String::new(),
+                id: campaign.unwrap_or_default(),
                 state: CampaignState::Rejected,
                 reason: Some(error.to_string()),
             },
