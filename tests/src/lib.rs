@@ -1,3 +1,43 @@
-//! End-to-end tests through public surfaces and built binaries.
+//! The harness of the end-to-end tests: built programs on one bench at a time, and vehicles in
+//! virtual time.
 
 #![forbid(unsafe_code)]
+
+pub mod virtual_vehicle;
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rig::bench::Options;
+use rig::programs::Programs;
+use rig::report::Report;
+use rig::scenario;
+
+/// Plays the scenario `name` with built programs and returns its report, which must be `ok`.
+///
+/// Benches take turns: each has eleven processes, and a late one is judged by its deadlines.
+///
+/// # Panics
+/// When the bench fails or the vehicle does not end as the scenario demands.
+pub fn play(name: &str) -> Report {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let scenario = scenario::find(name).unwrap_or_else(|error| panic!("{error}"));
+    let report = scenario::play(scenario, programs(), Options::default())
+        .unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    assert!(
+        report.ok,
+        "{name}: {:#?}\n{}",
+        report.failures,
+        report.table()
+    );
+    report
+}
+
+/// The programs, built once per test binary.
+///
+/// # Panics
+/// When cargo fails to build them.
+pub fn programs() -> &'static Programs {
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    PROGRAMS.get_or_init(|| Programs::build(false).unwrap_or_else(|error| panic!("{error:#}")))
+}

@@ -1,0 +1,11 @@
+//! A byte of a page is changed after signing.
+
+#[test]
+fn a_page_changed_after_signing_reaches_no_ecu() {
+    let report = e2e::play("tampered-page");
+    assert!(
+        report.ecus.iter().all(|ecu| ecu.bytes == 0),
+        "{}",
+        report.table()
+    );
+}

@@ -1,0 +1,11 @@
+//! An ECU was exchanged for another type.
+
+#[test]
+fn an_exchanged_ecu_stops_the_campaign_before_any_ecu_is_touched() {
+    let report = e2e::play("wrong-hardware");
+    assert!(
+        report.ecus.iter().all(|ecu| ecu.bytes == 0),
+        "{}",
+        report.table()
+    );
+}
