@@ -16,9 +16,12 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// The release programs `oem`, `tcu`, `virtual-ecu` and the bench.
-pub(crate) fn release() -> PathBuf {
-    target().join("release")
+/// The programs `oem`, `tcu`, `virtual-ecu` and the bench.
+///
+/// Those of the development profile, in which dependencies are optimised: fast enough for the guest,
+/// and the other parts build them as well.
+pub(crate) fn programs() -> PathBuf {
+    target().join("debug")
 }
 
 /// The ECU application before a version is written into it.

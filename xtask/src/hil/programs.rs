@@ -26,12 +26,12 @@ impl Setup {
     /// The paths, whether or not something has been built there.
     pub(super) fn unbuilt() -> Self {
         let paths = vec![
-            ("BIN", paths::release()),
-            ("EXAMPLES", paths::release().join("examples")),
+            ("BIN", paths::programs()),
+            ("EXAMPLES", paths::programs().join("examples")),
             ("APP", paths::ecu_app()),
             ("PREPARED", prepared()),
             ("VENV", paths::hil().join("venv")),
-            ("UDS_RS_EXAMPLE", paths::release().join("moved")),
+            ("UDS_RS_EXAMPLE", paths::programs().join("moved")),
         ];
         Self { paths }
     }
@@ -53,31 +53,20 @@ pub(super) fn build(cases: &[Case], deadline: Instant, tally: &mut Tally) -> Res
         build_moved_example(deadline, tally)?;
     }
     if needs("isotp-matrix") {
-        build_release("uds-client", "--examples", deadline, tally)?;
+        run(
+            cargo(&["build", "--locked", "--package", "uds-client", "--examples"]),
+            deadline,
+            tally,
+        )?;
     }
     if vehicle || tester {
-        let packages: &[&str] = if vehicle {
-            &["oem", "virtual-ecu", "tcu", "rig"]
-        } else {
-            &["oem", "virtual-ecu"]
-        };
-        for package in packages {
-            build_release(package, "--bins", deadline, tally)?;
-        }
+        parts::programs(deadline, tally)?;
         parts::app(deadline, tally)?;
     }
     if tester {
         prepare_ecu(deadline, tally)?;
     }
     Ok(Setup::unbuilt())
-}
-
-fn build_release(package: &str, what: &str, deadline: Instant, tally: &mut Tally) -> Result<()> {
-    run(
-        cargo(&["build", "--release", "--locked", "--package", package, what]),
-        deadline,
-        tally,
-    )
 }
 
 /// The ECU that the independent testers talk to: its keys, its flash, an image and a grant for it.
@@ -90,7 +79,7 @@ fn prepare_ecu(deadline: Instant, tally: &mut Tally) -> Result<()> {
     let mut prepare = program("bash", &["hil/guest/prepare.sh"]);
     prepare
         .arg(prepared())
-        .env("BIN", paths::release())
+        .env("BIN", paths::programs())
         .env("APP", paths::ecu_app());
     run(prepare, deadline, tally)
 }
@@ -112,7 +101,7 @@ fn build_moved_example(deadline: Instant, tally: &mut Tally) -> Result<()> {
     // The versions that the workspace has been tested with.
     std::fs::copy(paths::root().join("Cargo.lock"), dir.join("Cargo.lock"))?;
     // The workspace's folder and profile, so that what is built there already serves here.
-    let mut build = cargo(&["build", "--release"]);
+    let mut build = cargo(&["build"]);
     build
         .current_dir(&dir)
         .arg("--target-dir")
@@ -159,7 +148,8 @@ fn write_manifest(dir: &Path, client: &str) -> Result<()> {
         "[package]\nname = \"moved\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [dependencies]\n{client}\nembedded-can = \"0.4\"\nenv_logger = \"0.11\"\nlog = \"0.4\"\n\
          tokio = {{ version = \"1\", features = [\"full\"] }}\n\n[workspace]\n\n\
-         [profile.release]\nlto = \"thin\"\ndebug = \"line-tables-only\"\n"
+         [profile.dev]\nopt-level = 1\n\n\
+         [profile.dev.package.\"*\"]\nopt-level = 2\n"
     );
     std::fs::write(dir.join("Cargo.toml"), manifest)?;
     Ok(())
