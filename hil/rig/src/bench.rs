@@ -9,6 +9,7 @@ use virtual_ecu::app::{AppConfig, Behaviour};
 
 use crate::backend::{Backend, Firmware};
 use crate::bus::Buses;
+use crate::display::Display;
 use crate::ecu::EcuProcess;
 use crate::monitor::{Mark, Monitor};
 use crate::process::Process;
@@ -227,9 +228,9 @@ impl Bench {
         self.say("the TCU installs it");
         let mut run = self.tcu.install(&url)?;
         let deadline = std::time::Instant::now() + self.limit(Duration::from_secs(300));
-        let quiet = self.options.quiet;
+        let mut display = Display::new(self.options.quiet);
         let status = loop {
-            if let Some(status) = run.poll(Duration::from_millis(50), quiet)? {
+            if let Some(status) = run.poll(Duration::from_millis(50), &mut display)? {
                 break status;
             }
             self.restore_power()?;
@@ -327,7 +328,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Stops nothing yet, asks every ECU for its state and puts the report together.
+    /// Looks at every ECU and puts the report together.
     ///
     /// # Errors
     /// When no campaign was installed or an ECU is silent.
@@ -355,6 +356,9 @@ impl Bench {
                 bus_share: transfer.map(|transfer| transfer.share),
                 state: self.state_now(spec, &told.state)?,
             });
+        }
+        for line in self.buses.summary()? {
+            self.say(&line);
         }
         let id = outcome.campaign.id.unwrap_or_else(|| "unknown".into());
         let campaign = Campaign {

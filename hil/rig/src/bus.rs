@@ -9,7 +9,7 @@ use crate::bench::Links;
 use crate::busshare::{self, Transfer};
 use crate::process::Process;
 use crate::programs::Programs;
-use crate::vehicle::{BUSES, BusSpec, EcuSpec};
+use crate::vehicle::{BUSES, BusSpec, ECUS, EcuSpec};
 
 /// The buses of one bench.
 #[derive(Debug)]
@@ -75,6 +75,31 @@ impl Buses {
             return Ok(None);
         };
         busshare::of_ecu(log, &BUSES[index], ecu)
+    }
+
+    /// One line per bus: what all transfers on it reached together. Empty without hubs.
+    ///
+    /// # Errors
+    /// When a hub's log cannot be read.
+    pub fn summary(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for (bus, log) in BUSES.iter().zip(&self.logs) {
+            let ecus: Vec<EcuSpec> = ECUS
+                .iter()
+                .filter(|ecu| ecu.bus == bus.name)
+                .copied()
+                .collect();
+            if let Some(transfer) = busshare::of_ecus(log, bus, &ecus)? {
+                lines.push(format!(
+                    "bus {}: {} bytes of TransferData in {:.1} s, {:.1} % of what the bus allows",
+                    bus.name,
+                    transfer.bytes,
+                    transfer.seconds,
+                    transfer.share * 100.0
+                ));
+            }
+        }
+        Ok(lines)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod bus;
 pub mod busshare;
 pub mod cli;
+pub mod display;
 pub mod ecu;
 pub mod forge;
 pub mod hub;

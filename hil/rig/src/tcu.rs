@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::display::{Display, Event};
 use crate::process::Process;
 use crate::programs::Programs;
 
@@ -95,17 +96,17 @@ pub struct Run {
 }
 
 impl Run {
-    /// Takes in output for `time`; the exit status when it has ended.
+    /// Takes in output for `time` and shows it; the exit status when it has ended.
     ///
     /// # Errors
     /// When the process cannot be waited for.
-    pub fn poll(&mut self, time: Duration, quiet: bool) -> Result<Option<ExitStatus>> {
+    pub fn poll(&mut self, time: Duration, display: &mut Display) -> Result<Option<ExitStatus>> {
         let report = &mut self.report;
         self.process.poll(time, |line| {
             if let Ok(done) = serde_json::from_str(line) {
                 *report = Some(done);
-            } else if !quiet && let Some(text) = step_of(line) {
-                println!("    {text}");
+            } else if let Some(event) = Event::parse(line) {
+                display.show(&event);
             }
         })
     }
@@ -159,27 +160,10 @@ impl Run {
     }
 }
 
-/// Bytes done and in all, where `line` is an event about payload.
+/// Bytes accepted and in all, where `line` is an event about payload.
 fn progress_of(line: &str) -> Option<(u64, u64)> {
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some((event.get("done")?.as_u64()?, event.get("total")?.as_u64()?))
-}
-
-/// What an event says, where it is a step and not mere progress.
-fn step_of(line: &str) -> Option<String> {
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    let name = event.get("event")?.as_str()?;
-    if name == "progress" {
-        return None;
+    match Event::parse(line)? {
+        Event::Progress { done, total, .. } => Some((done, total)),
+        _ => None,
     }
-    let ecu = event.get("ecu").and_then(|ecu| ecu.as_str()).unwrap_or("");
-    let detail = event
-        .get("detail")
-        .or_else(|| event.get("step"))
-        .and_then(|text| text.as_str());
-    Some(
-        format!("{name} {ecu} {}", detail.unwrap_or(""))
-            .trim_end()
-            .to_owned(),
-    )
 }
