@@ -23,7 +23,11 @@ const SERVICES: &[ServiceEntry] = &[
             sub(3, ALL, 2).functional(),
         ],
     ),
-    ServiceEntry::with_sub_functions(ServiceId::ECU_RESET, ALL, &[sub(1, ALL, 2), sub(3, ALL, 2)]),
+    ServiceEntry::with_sub_functions(
+        ServiceId::ECU_RESET,
+        ALL,
+        &[sub(1, ALL, 2), sub(2, ALL, 2), sub(3, ALL, 2)],
+    ),
     ServiceEntry::new(
         ServiceId::CLEAR_DIAGNOSTIC_INFORMATION,
         ALL,
