@@ -25,6 +25,10 @@ mount -t proc proc /new/proc
 mount -t sysfs sysfs /new/sys
 mount -t devtmpfs devtmpfs /new/dev
 mkdir -p /new/dev/shm /new/mnt/share
+ln -s /proc/self/fd /new/dev/fd
+ln -s /proc/self/fd/0 /new/dev/stdin
+ln -s /proc/self/fd/1 /new/dev/stdout
+ln -s /proc/self/fd/2 /new/dev/stderr
 mount -t tmpfs tmpfs /new/dev/shm
 # Sockets of the Unix domain work here, but not on 9p.
 mount -t tmpfs tmpfs /new/run

@@ -45,10 +45,9 @@ class Raw(DidCodec):
         raise DidCodec.ReadAllRemainingData
 
 
-def access_key(_level, seed, params):
+def access_key(level, seed, params):  # pylint: disable=unused-argument
     """AES-CMAC over the seed and 01, by the OpenSSL command line."""
-    command = ["openssl", "mac", "-cipher", "AES-128-CBC", "-macopt", f"hexkey:{params}"]
-    command += ["-in", "/dev/stdin", "CMAC"]
+    command = ["openssl", "mac", "-cipher", "AES-128-CBC", "-macopt", f"hexkey:{params}", "CMAC"]
     done = subprocess.run(command, input=seed + b"\x01", capture_output=True, check=True)
     return bytes.fromhex(done.stdout.decode().strip())
 
