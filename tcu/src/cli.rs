@@ -117,8 +117,12 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    // Without RUST_LOG warnings are shown: whoever runs the daemon wants to know of failed polls.
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+        .from_env_lossy();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
     match execute(&cli) {
@@ -263,7 +267,8 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
     Ok(stop)
 }
 
-/// Polls until told to stop. A failed poll is logged: the next one may succeed.
+/// Polls until told to stop. A failed poll is logged: the next one may succeed, unless the
+/// configuration is wrong.
 async fn poll(
     context: &Context,
     cli: &Cli,
@@ -279,6 +284,7 @@ async fn poll(
             Err(Error::Stopped) => return Ok(Exit::Success),
             // Without a journal nothing may be started.
             Err(error @ Error::Journal(_)) => return Err(error),
+            Err(error) if error.exit() == Exit::Usage => return Err(error),
             Err(error) => tracing::warn!(%error, "the poll failed"),
         }
         let jitter: f64 = crate::random().random_range(0.0..0.25);
