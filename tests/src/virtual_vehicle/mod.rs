@@ -7,4 +7,4 @@ mod oem;
 mod world;
 
 pub use oem::{Oem, Release};
-pub use world::{Campaign, EcuState, World, good};
+pub use world::{Campaign, EcuState, Misbehaviour, World, good};

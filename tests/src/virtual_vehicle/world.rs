@@ -1,6 +1,10 @@
 //! The event queue, and what carries frames and PDUs between the machines.
 
+use std::collections::VecDeque;
+
 use ecu_image::provision::EcuProvisioning;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use simbus::{Bus, BusConfig, NodeId};
 use tcu::engine::{CampaignState, Engine, Plan, PlannedEcu, Policy, Record, Running};
 use tcu::flash;
@@ -21,8 +25,13 @@ use super::oem::{Oem, Release};
 
 /// How long a vehicle may take for anything before the test fails.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// How often a babbling ECU sends.
+const BABBLE: Duration = Duration::from_millis(1);
 /// The least time between two events; far below the shortest frame.
-const TICK: Duration = Duration::from_micros(5);
+const TICK: Duration = Duration::from_micros(20);
+/// How long one request may be answered with 0x78. Ten minutes by default, which a flooded bus
+/// makes long to simulate.
+const PENDING: Duration = Duration::from_secs(10);
 /// How long an ECU without power stays so.
 const POWER_RETURNS_AFTER: Duration = Duration::from_millis(300);
 
@@ -37,7 +46,30 @@ pub struct EcuState {
     pub cuts: u64,
 }
 
+/// What an ECU does instead of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// It says nothing any more.
+    Vanishes,
+    /// It sends a random frame of its response identifier every millisecond, a quarter of what a
+    /// classical bus carries.
+    Babbles,
+    /// It answers every request with 0x78, for ever.
+    AlwaysPending,
+    /// It answers every request with random bytes.
+    AnswersNonsense,
+}
+
+struct Hostile {
+    kind: Misbehaviour,
+    rng: StdRng,
+    /// When it says 0x78 again, and to which service.
+    again: Option<(Instant, u8)>,
+    outbox: VecDeque<Frame>,
+}
+
 struct Ecu {
+    hostile: Option<Hostile>,
     machine: Machine<Scripts>,
     provisioning: EcuProvisioning,
     bus: usize,
@@ -53,7 +85,7 @@ struct BusSide {
     bus: Bus,
     tester: NodeId,
     /// Frames of the TCU that wait for a place in its controller's queue.
-    waiting: std::collections::VecDeque<Frame>,
+    waiting: VecDeque<Frame>,
 }
 
 /// A vehicle: ECUs on two buses, and a TCU while one runs.
@@ -121,6 +153,7 @@ impl World {
         machine.power_on(self.now);
         let node = self.buses[bus].bus.attach();
         self.ecus.push(Ecu {
+            hostile: None,
             machine,
             provisioning,
             bus,
@@ -187,7 +220,10 @@ impl World {
                 max_request_len: 4200,
                 ..flash::Policy::default()
             },
-            &uds::client::Config::default(),
+            &uds::client::Config {
+                pending_time: PENDING,
+                ..uds::client::Config::default()
+            },
             self.seed,
         );
         let engine = Engine::new(
@@ -258,6 +294,17 @@ impl World {
         });
     }
 
+    /// An ECU misbehaves from now on.
+    pub fn misbehave(&mut self, ecu: usize, kind: Misbehaviour) {
+        let rng = StdRng::seed_from_u64(self.seed);
+        self.ecus[ecu].hostile = Some(Hostile {
+            kind,
+            rng,
+            again: None,
+            outbox: VecDeque::new(),
+        });
+    }
+
     /// What every ECU runs. Lets each send another heartbeat first.
     #[must_use]
     pub fn states(&mut self) -> Vec<EcuState> {
@@ -315,8 +362,12 @@ impl World {
     fn next_event(&self) -> Option<Instant> {
         let buses = self.buses.iter().map(|side| side.bus.poll_timeout());
         let ecus = self.ecus.iter().map(|ecu| {
+            let again = ecu
+                .hostile
+                .as_ref()
+                .and_then(|hostile| Some(hostile.again?.0));
             let ends = earliest(ecu.machine.poll_timeout(), ecu.tester.poll_timeout());
-            earliest(ends, ecu.power_returns)
+            earliest(ends, earliest(ecu.power_returns, again))
         });
         let tcu = self.tcu.as_ref().and_then(|tcu| tcu.poll_timeout());
         buses.chain(ecus).fold(tcu, earliest)
@@ -359,7 +410,10 @@ impl World {
             .filter(|(_, ecu)| ecu.bus == bus)
         {
             if ecu.node != from {
-                ecu.machine.handle_frame(self.now, frame);
+                match &mut ecu.hostile {
+                    Some(hostile) => hostile.handle_frame(self.now, frame, ecu.tester.config()),
+                    None => ecu.machine.handle_frame(self.now, frame),
+                }
             }
             if self.buses[bus].tester != from {
                 ecu.tester.handle_frame(self.now, frame);
@@ -418,7 +472,7 @@ impl World {
         for ecu in &mut self.ecus {
             let side = &mut self.buses[ecu.bus];
             while side.bus.free_slots(ecu.node) > 0
-                && let Some(frame) = ecu.machine.poll_transmit(now)
+                && let Some(frame) = ecu.poll_transmit(now)
             {
                 side.bus
                     .enqueue(ecu.node, frame, now)
@@ -457,6 +511,72 @@ impl World {
     }
 }
 
+impl Ecu {
+    fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
+        let frame = self.machine.poll_transmit(now);
+        match &mut self.hostile {
+            // What the ECU itself would say is lost.
+            Some(hostile) => hostile.poll_transmit(now, self.tester.config()),
+            None => frame,
+        }
+    }
+}
+
+impl Hostile {
+    /// Answers the beginning of a request to it.
+    fn handle_frame(&mut self, now: Instant, frame: &Frame, tester: &IsoTpConfig) {
+        if frame.id() != tester.tx_id {
+            return;
+        }
+        let (sid, is_first) = match uds::isotp::Pdu::parse(frame.data(), 0) {
+            Ok(uds::isotp::Pdu::Single(data)) => (data.first().copied(), false),
+            Ok(uds::isotp::Pdu::First { data, .. }) => (data.first().copied(), true),
+            _ => return,
+        };
+        let sid = sid.unwrap_or(0);
+        match self.kind {
+            Misbehaviour::Vanishes | Misbehaviour::Babbles => {}
+            _ if is_first => self.say(tester, &[0x30, 0, 0]),
+            Misbehaviour::AlwaysPending => self.pending(now, sid, tester),
+            Misbehaviour::AnswersNonsense => {
+                let mut data = [0; 8];
+                self.rng.fill_bytes(&mut data[1..]);
+                data[0] = 7;
+                self.say(tester, &data);
+            }
+        }
+    }
+
+    fn pending(&mut self, now: Instant, sid: u8, tester: &IsoTpConfig) {
+        self.say(tester, &[3, 0x7F, sid, 0x78]);
+        self.again = Some((now + Duration::from_secs(2), sid));
+    }
+
+    fn babble(&mut self, now: Instant, tester: &IsoTpConfig) {
+        let mut data = [0; 8];
+        self.rng.fill_bytes(&mut data);
+        self.say(tester, &data);
+        self.again = Some((now + BABBLE, 0));
+    }
+
+    fn poll_transmit(&mut self, now: Instant, tester: &IsoTpConfig) -> Option<Frame> {
+        if let Some((at, sid)) = self.again
+            && now >= at
+        {
+            match self.kind {
+                Misbehaviour::Babbles => self.babble(now, tester),
+                _ => self.pending(now, sid, tester),
+            }
+        }
+        self.outbox.pop_front()
+    }
+
+    fn say(&mut self, tester: &IsoTpConfig, data: &[u8]) {
+        self.outbox
+            .extend(Frame::new(tester.rx_id, uds::can::Format::Classical, data));
+    }
+}
+
 /// Tells the TCU what became of its end of a connection.
 fn report(
     tester: &mut Endpoint<Vec<u8>, Vec<u8>>,
@@ -492,7 +612,7 @@ impl BusSide {
         Self {
             bus,
             tester,
-            waiting: std::collections::VecDeque::new(),
+            waiting: VecDeque::new(),
         }
     }
 }

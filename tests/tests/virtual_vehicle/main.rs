@@ -4,6 +4,7 @@
 //! after COMMIT and all run the old one before.
 
 mod failing_image;
+mod misbehaving_ecu;
 mod power_cuts;
 mod tcu_kills;
 mod update;
