@@ -272,6 +272,7 @@ impl<L: Launcher> Machine<L> {
                 | self.hear_application(now);
             self.supervise(now);
             if !moved {
+                self.report_stay();
                 return;
             }
         }
@@ -372,11 +373,18 @@ impl<L: Launcher> Machine<L> {
             }
             None => {}
         }
+        moved
+    }
+
+    /// A bootloader with nothing left to do that has started nothing stays.
+    fn report_stay(&mut self) {
+        let Power::On(running) = &mut self.power else {
+            return;
+        };
         let idle = running.compute_at.is_none() && self.chip.poll_timeout().is_none();
         if idle && let Some(reason) = running.undecided.take() {
             self.events.push_back(Event::Boot { slot: None, reason });
         }
-        moved
     }
 
     /// Starts exactly the bytes of the slot.

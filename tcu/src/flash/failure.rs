@@ -175,7 +175,7 @@ impl fmt::Display for What {
             }
             Self::ProgrammingFailure { reason, detail } => write!(
                 f,
-                "the ECU refused the image (0x72), reason {reason}, detail {detail}"
+                "the ECU refused the image (0x72), reason {reason:04X}, detail {detail}"
             ),
             Self::WrongContent(what) => write!(f, "unexpected answer: {what}"),
             Self::Preconditions(bits) => write!(f, "unmet: {}", Unmet(*bits)),
