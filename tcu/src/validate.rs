@@ -223,12 +223,11 @@ fn check_grant(target: &EcuTarget, found: &Outcome) -> Result<(), String> {
         Err(_) => return Err("the grant has the wrong length".into()),
     };
     let grant = Grant::parse(bytes).map_err(|error| format!("the grant: {error}"))?;
-    // The last one again may only resume: what was given up or dropped needs a new one.
+    // The last one may come again, after a drop too; an image that was tried needs a new one.
     let slot = found.status.find(&target.image_digest);
-    let gone =
-        |(state, _): (SlotState, bool)| matches!(state, SlotState::Empty | SlotState::Rejected);
+    let was_tried = matches!(slot, Some((SlotState::Rejected, _)));
     let (sequence, last) = (grant.sequence.get(), found.status.grant_sequence);
-    if sequence < last || (sequence == last && slot.is_none_or(gone)) {
+    if sequence < last || (sequence == last && was_tried) {
         return Err(format!(
             "grant {sequence} is spent, the ECU has seen {last}; release the campaign again"
         ));
