@@ -33,6 +33,20 @@ pub fn play(name: &str) -> Report {
     report
 }
 
+/// Nothing was transferred to any ECU, as the logs of the buses say.
+///
+/// # Panics
+/// When something was.
+pub fn assert_no_transfer(report: &Report) {
+    for ecu in &report.ecus {
+        assert!(
+            ecu.bytes == 0 && ecu.bus_share.is_none(),
+            "{}",
+            report.table()
+        );
+    }
+}
+
 /// The programs, built once per test binary.
 ///
 /// # Panics

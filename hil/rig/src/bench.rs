@@ -200,7 +200,8 @@ impl Bench {
         crate::forge::release_without_exception(self.backend.repo(), campaign, &images)
     }
 
-    /// Releases `app` after `change` was made to each image, with metadata that agree with it.
+    /// Releases `app` after `change` was made to the image of the last hardware type, with metadata
+    /// that agree with it.
     ///
     /// # Errors
     /// When packing or forging fails.

@@ -47,7 +47,8 @@ pub fn sign_with_foreign_key(image: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Releases `images` after `change` has been made to each; the metadata name the changed bytes.
+/// Releases `images` after `change` has been made to the last one; the metadata name the changed
+/// bytes.
 ///
 /// # Errors
 /// When the repository cannot be read or written.
@@ -59,24 +60,20 @@ pub fn release_changed(
 ) -> Result<()> {
     let repo = Repo::open(repo)?;
     let mut plan = planned(&repo, campaign, images)?;
-    let mut changed = Vec::new();
-    for image in &mut plan.images {
-        let before = image.sha256;
-        change(&mut image.bytes)?;
-        image.sha256 = sha256(&image.bytes);
-        changed.push((before, image.sha256));
-    }
+    // One image of several: what is checked image by image would be too late.
+    let image = plan.images.last_mut().context("no images")?;
+    let before = image.sha256;
+    change(&mut image.bytes)?;
+    image.sha256 = sha256(&image.bytes);
+    let after = image.sha256;
     let documents = plan
         .vehicles
         .iter_mut()
         .map(|vehicle| &mut vehicle.director_targets);
     for document in documents.chain([&mut plan.image_targets]) {
         for target in document.targets.values_mut() {
-            if let Some((_, after)) = changed
-                .iter()
-                .find(|(before, _)| *before == target.hashes.sha256)
-            {
-                target.hashes.sha256 = *after;
+            if target.hashes.sha256 == before {
+                target.hashes.sha256 = after;
             }
         }
     }

@@ -8,13 +8,13 @@ use crate::forge;
 
 pub(super) const TAMPERED_PAGE: Scenario = Scenario {
     name: "tampered-page",
-    about: "one byte of one page is changed after signing, the repository's metadata agrees with it",
+    about: "a byte of one image is changed after signing, the repository's metadata agrees with it",
     play: tampered_page,
 };
 
 pub(super) const FORGED_SIGNATURE: Scenario = Scenario {
     name: "forged-signature",
-    about: "an image is signed with a key of somebody else",
+    about: "one image is signed with a key of somebody else",
     play: forged_signature,
 };
 
