@@ -44,7 +44,7 @@ pub enum BootReason {
     FellBackToFactory = 3,
     /// The factory image below the floor, with what its header allows only.
     LimpHome = 4,
-    /// Nothing: a tester wants to program.
+    /// Nothing: a tester wants to program, or is given time to after repeated crashes.
     Programming = 5,
     /// Nothing: no image may boot.
     Recovery = 6,
@@ -274,6 +274,14 @@ fn settled(inputs: &Inputs<'_>, start: State) -> Decision {
             continue;
         }
         if let Some(reason) = reason(slot, verdict, inputs.floor, &start) {
+            // Nothing better may boot: a tester gets the time that the crashes would take from it.
+            let keeps_crashing = inputs.cause.is_abnormal() && start.crashes >= SEALED_CRASHES;
+            if keeps_crashing && slot == start.confirmed {
+                return Decision::Stay {
+                    reason: BootReason::Programming,
+                    state,
+                };
+            }
             return Decision::Boot {
                 slot,
                 reason,

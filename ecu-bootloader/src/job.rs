@@ -236,6 +236,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         matches!(self.work, Work::Idle)
     }
 
+    /// Whether the application handed a tester over: a handover is believed after its reset only.
+    pub(crate) fn is_asked_to_program(&self) -> bool {
+        self.programming && self.cause == ResetCause::Software
+    }
+
     /// The floor: the higher of the journal's order and the counter.
     pub(crate) fn floor(&mut self) -> SecurityCounter {
         let ordered = self.state.map_or(SecurityCounter(0), |state| state.floor);

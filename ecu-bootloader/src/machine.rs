@@ -304,7 +304,8 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
         match self.core.phase {
             Phase::Serving(reason) if !self.serving => {
                 self.serving = true;
-                if reason == BootReason::Programming {
+                // In a pause after crashes nobody waits for `50 02`.
+                if reason == BootReason::Programming && self.core.is_asked_to_program() {
                     let room = [0; RESPONSE_LEN];
                     self.server = Server::resume(bus(), room, now, Session::PROGRAMMING, true);
                 }

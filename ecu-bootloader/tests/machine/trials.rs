@@ -2,6 +2,7 @@
 
 use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::layout::SlotId;
+use uds::time::Duration;
 
 use crate::bench::{Bench, Setup};
 use crate::images::{Recipe, recipe};
@@ -206,4 +207,25 @@ fn with_one_update_slot_and_no_bootable_factory_image_nothing_is_given_up() {
     assert_eq!(bench.last_failure(), 0x0403);
     bench.power_cycle().unwrap();
     assert_eq!(booted(&bench), (SlotId::A, BootReason::Normal));
+}
+
+#[test]
+fn an_ecu_whose_only_image_crashes_at_start_can_still_be_programmed() {
+    let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);
+    for _ in 0..7 {
+        bench.start(ResetCause::Crash, None).unwrap();
+        assert_eq!(booted(&bench).0, SlotId::Factory);
+    }
+    // From the eighth on a tester gets time; unused, it ends in a reset which boots.
+    for _ in 0..2 {
+        bench.start(ResetCause::Watchdog, None).unwrap();
+        assert_eq!(bench.booted, None);
+        bench.pass(Duration::from_secs(6)).unwrap();
+        bench.follow_reset().unwrap();
+        assert_eq!(booted(&bench).0, SlotId::Factory);
+    }
+    bench.start(ResetCause::Crash, None).unwrap();
+    bench.update(&recipe(2).make()).unwrap();
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench).0, SlotId::A);
 }
