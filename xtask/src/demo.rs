@@ -6,6 +6,7 @@ use crate::process::cargo;
 
 /// Runs the bench with `args`; its exit code is ours.
 pub(crate) fn run(args: &[String]) -> ExitCode {
+    eprintln!("building the bench; the first time this takes some minutes");
     let mut bench = cargo(&[
         "run",
         "--quiet",

@@ -87,7 +87,10 @@ fn play(args: &Args) -> Result<bool> {
     };
     let programs = match (&args.bin_dir, &args.app) {
         (Some(bin_dir), Some(app)) => Programs::at(bin_dir, app)?,
-        _ => Programs::build(false)?,
+        _ => {
+            println!("- building the programs; the first time this takes some minutes");
+            Programs::build(false)?
+        }
     };
     let mut all_ok = true;
     let mut lines = String::new();
