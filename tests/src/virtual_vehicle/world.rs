@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use ecu_image::provision::EcuProvisioning;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use simbus::{Bus, BusConfig, NodeId};
 use tcu::engine::{CampaignState, Engine, Plan, PlannedEcu, Policy, Record, Running};
 use tcu::flash;
@@ -21,12 +21,11 @@ use virtual_ecu::machine::{Machine, Options};
 use virtual_ecu::provision::provision;
 use virtual_ecu::scripted::Scripts;
 
+use super::misbehaviour::{Hostile, Misbehaviour};
 use super::oem::{Oem, Release};
 
 /// How long a vehicle may take for anything before the test fails.
 const LIMIT: Duration = Duration::from_secs(3600);
-/// How often a babbling ECU sends.
-const BABBLE: Duration = Duration::from_millis(1);
 /// The least time between two events; far below the shortest frame.
 const TICK: Duration = Duration::from_micros(20);
 /// How long one request may be answered with 0x78. Ten minutes by default, which a flooded bus
@@ -44,28 +43,6 @@ pub struct EcuState {
     pub boots: u64,
     /// Power cuts inside flash operations.
     pub cuts: u64,
-}
-
-/// What an ECU does instead of its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misbehaviour {
-    /// It says nothing any more.
-    Vanishes,
-    /// It sends a random frame of its response identifier every millisecond, a quarter of what a
-    /// classical bus carries.
-    Babbles,
-    /// It answers every request with 0x78, for ever.
-    AlwaysPending,
-    /// It answers every request with random bytes.
-    AnswersNonsense,
-}
-
-struct Hostile {
-    kind: Misbehaviour,
-    rng: StdRng,
-    /// When it says 0x78 again, and to which service.
-    again: Option<(Instant, u8)>,
-    outbox: VecDeque<Frame>,
 }
 
 struct Ecu {
@@ -297,12 +274,16 @@ impl World {
     /// An ECU misbehaves from now on.
     pub fn misbehave(&mut self, ecu: usize, kind: Misbehaviour) {
         let rng = StdRng::seed_from_u64(self.seed);
-        self.ecus[ecu].hostile = Some(Hostile {
-            kind,
-            rng,
-            again: None,
-            outbox: VecDeque::new(),
-        });
+        self.ecus[ecu].hostile = Some(Hostile::new(kind, rng, self.now));
+    }
+
+    /// Frames that a misbehaving ECU has said.
+    #[must_use]
+    pub fn said(&self, ecu: usize) -> u64 {
+        self.ecus[ecu]
+            .hostile
+            .as_ref()
+            .map_or(0, |hostile| hostile.said)
     }
 
     /// What every ECU runs. Lets each send another heartbeat first.
@@ -362,10 +343,7 @@ impl World {
     fn next_event(&self) -> Option<Instant> {
         let buses = self.buses.iter().map(|side| side.bus.poll_timeout());
         let ecus = self.ecus.iter().map(|ecu| {
-            let again = ecu
-                .hostile
-                .as_ref()
-                .and_then(|hostile| Some(hostile.again?.0));
+            let again = ecu.hostile.as_ref().and_then(Hostile::poll_timeout);
             let ends = earliest(ecu.machine.poll_timeout(), ecu.tester.poll_timeout());
             earliest(ends, earliest(ecu.power_returns, again))
         });
@@ -519,61 +497,6 @@ impl Ecu {
             Some(hostile) => hostile.poll_transmit(now, self.tester.config()),
             None => frame,
         }
-    }
-}
-
-impl Hostile {
-    /// Answers the beginning of a request to it.
-    fn handle_frame(&mut self, now: Instant, frame: &Frame, tester: &IsoTpConfig) {
-        if frame.id() != tester.tx_id {
-            return;
-        }
-        let (sid, is_first) = match uds::isotp::Pdu::parse(frame.data(), 0) {
-            Ok(uds::isotp::Pdu::Single(data)) => (data.first().copied(), false),
-            Ok(uds::isotp::Pdu::First { data, .. }) => (data.first().copied(), true),
-            _ => return,
-        };
-        let sid = sid.unwrap_or(0);
-        match self.kind {
-            Misbehaviour::Vanishes | Misbehaviour::Babbles => {}
-            _ if is_first => self.say(tester, &[0x30, 0, 0]),
-            Misbehaviour::AlwaysPending => self.pending(now, sid, tester),
-            Misbehaviour::AnswersNonsense => {
-                let mut data = [0; 8];
-                self.rng.fill_bytes(&mut data[1..]);
-                data[0] = 7;
-                self.say(tester, &data);
-            }
-        }
-    }
-
-    fn pending(&mut self, now: Instant, sid: u8, tester: &IsoTpConfig) {
-        self.say(tester, &[3, 0x7F, sid, 0x78]);
-        self.again = Some((now + Duration::from_secs(2), sid));
-    }
-
-    fn babble(&mut self, now: Instant, tester: &IsoTpConfig) {
-        let mut data = [0; 8];
-        self.rng.fill_bytes(&mut data);
-        self.say(tester, &data);
-        self.again = Some((now + BABBLE, 0));
-    }
-
-    fn poll_transmit(&mut self, now: Instant, tester: &IsoTpConfig) -> Option<Frame> {
-        if let Some((at, sid)) = self.again
-            && now >= at
-        {
-            match self.kind {
-                Misbehaviour::Babbles => self.babble(now, tester),
-                _ => self.pending(now, sid, tester),
-            }
-        }
-        self.outbox.pop_front()
-    }
-
-    fn say(&mut self, tester: &IsoTpConfig, data: &[u8]) {
-        self.outbox
-            .extend(Frame::new(tester.rx_id, uds::can::Format::Classical, data));
     }
 }
 

@@ -21,6 +21,16 @@ fn check(kind: Misbehaviour, after: usize) {
         "{kind:?} after {after} records: {state:?} at {:?}",
         world.elapsed()
     );
+    let least = match kind {
+        Misbehaviour::Vanishes => 0,
+        Misbehaviour::Babbles => 1000,
+        Misbehaviour::AlwaysPending | Misbehaviour::AnswersNonsense => 1,
+    };
+    let said = world.said(1);
+    assert!(
+        said >= least && (least > 0 || said == 0),
+        "{kind:?}: {said} frames"
+    );
     // The ECU itself cannot be asked whether it has returned.
     assert!(
         matches!(state, CampaignState::Reverted | CampaignState::Incomplete),
