@@ -152,6 +152,8 @@ pub enum What {
     NotRunning,
     /// The image file could not be read.
     Source(String),
+    /// The job came forward, but too slowly to end in time.
+    Overdue,
     /// The vehicle cancelled the job.
     Cancelled,
 }
@@ -184,6 +186,7 @@ impl fmt::Display for What {
             Self::AlreadySealed => f.write_str("the new image is sealed already"),
             Self::NotRunning => f.write_str("the new image is not running"),
             Self::Source(what) => write!(f, "the image file cannot be read: {what}"),
+            Self::Overdue => f.write_str("not done within the time that a job may take"),
             Self::Cancelled => f.write_str("cancelled"),
         }
     }
@@ -243,6 +246,7 @@ impl What {
             | Self::AlreadySealed
             | Self::NotRunning
             | Self::Source(_)
+            | Self::Overdue
             | Self::Cancelled => false,
         }
     }

@@ -107,6 +107,9 @@ pub struct Policy {
     pub boot_timeout: Duration,
     /// Longest time from activation to a healthy report.
     pub health_timeout: Duration,
+    /// Longest time that a job may take in all, up to the request under way: an ECU may come
+    /// forward and yet ask for the longest STmin before each frame.
+    pub job_time: Duration,
     /// Pause between two looks at a booting ECU.
     pub poll_interval: Duration,
     /// The largest request that the transport carries.
@@ -123,6 +126,7 @@ impl Default for Policy {
             lockout: Duration::from_secs(10),
             boot_timeout: Duration::from_secs(10),
             health_timeout: Duration::from_secs(60),
+            job_time: Duration::from_secs(2 * 3600),
             poll_interval: Duration::from_millis(100),
             max_request_len: 16_384,
             fingerprint: *b"\x00\x00\x00CANOPUS",

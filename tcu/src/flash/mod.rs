@@ -64,6 +64,8 @@ pub struct Flash {
     pdu: Vec<u8>,
     events: VecDeque<Event>,
     announced: Option<Step>,
+    /// The end of the time that the job may take.
+    ends: Option<Instant>,
     cancelled: bool,
     /// Starts since the ECU last came further.
     attempt: u32,
@@ -104,6 +106,7 @@ impl Flash {
             pdu: Vec::new(),
             events: VecDeque::new(),
             announced: None,
+            ends: None,
             cancelled: false,
             attempt: 1,
             durable: 0,
@@ -150,6 +153,12 @@ impl Flash {
             && (now >= until || self.cancelled)
         {
             self.state = State::Send(step);
+        }
+        let ends = *self.ends.get_or_insert(now + self.policy.job_time);
+        if let State::Send(step) = self.state
+            && now >= ends
+        {
+            self.end(step, What::Overdue);
         }
         if let State::Send(step) = self.state
             && self.begin(step)

@@ -240,3 +240,35 @@ fn an_interrupted_download_resumes_at_the_offset_of_the_ecu() {
     assert!(!sent.contains(&"3101ff00".to_owned()), "{sent:?}");
     assert_eq!(sent.iter().filter(|pdu| pdu.starts_with("36")).count(), 2);
 }
+
+/// An ECU that takes a quarter of an hour for every answer comes forward, and is given up.
+#[test]
+fn a_job_that_crawls_ends() {
+    let mut ecu = FakeEcu::new();
+    let image = Some(target(1, 2));
+    let policy = Policy::default();
+    let limit = Instant::from_millis(1) + policy.job_time;
+    let mut flash = Flash::new(Job::Stage, image, MacKey::new(ACCESS_KEY), policy, 1);
+    let mut now = Instant::from_millis(1);
+    let failure = loop {
+        let pdu = match flash.poll_action(now) {
+            Action::Done(result) => break result.clone().unwrap_err(),
+            Action::Wait(until) => {
+                now = until;
+                continue;
+            }
+            Action::Idle => unreachable!("every request is answered at once"),
+            Action::Request(pdu) => pdu.to_vec(),
+        };
+        // The ECU keeps its session: its own clock hardly moves.
+        let answer = ecu.request(Instant::from_millis(1), &pdu, None);
+        let answer = answer.expect("an answer");
+        now = now + Duration::from_secs(900);
+        flash.on_response(now, Ok(&answer));
+    };
+    assert_eq!(
+        (failure.what, failure.step),
+        (What::Overdue, Step::MetadataDownload)
+    );
+    assert_eq!(now, limit);
+}

@@ -8,16 +8,17 @@ use uds::can::Frame;
 use uds::isotp::Config as IsoTpConfig;
 use uds::time::{Duration, Instant};
 
-/// How often a babbling ECU sends.
-const BABBLE: Duration = Duration::from_millis(1);
+/// How often a babbling ECU sends: less than the time of the shortest classical frame of 8 bytes at
+/// 500 kbit/s, so that it alone fills its bus.
+const BABBLE: Duration = Duration::from_micros(200);
 
 /// What an ECU does instead of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misbehaviour {
     /// It says nothing any more.
     Vanishes,
-    /// It sends a random frame of its response identifier every millisecond, a quarter of what a
-    /// classical bus carries.
+    /// It sends random frames of its response identifier one after the other: whoever has a higher
+    /// identifier says nothing any more.
     Babbles,
     /// It answers every request with 0x78, for ever.
     AlwaysPending,

@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_micros(20);
 /// How long one request may be answered with 0x78. Ten minutes by default, which a flooded bus
 /// makes long to simulate.
 const PENDING: Duration = Duration::from_secs(10);
+/// N_As: how long the TCU's controller may take no frame.
+const N_AS: Duration = Duration::from_secs(1);
 /// How long an ECU without power stays so.
 const POWER_RETURNS_AFTER: Duration = Duration::from_millis(300);
 
@@ -63,6 +65,8 @@ struct BusSide {
     tester: NodeId,
     /// Frames of the TCU that wait for a place in its controller's queue.
     waiting: VecDeque<Frame>,
+    /// Since when a frame waits and none of the TCU's left the controller.
+    stuck: Option<Instant>,
 }
 
 /// A vehicle: ECUs on two buses, and a TCU while one runs.
@@ -277,6 +281,11 @@ impl World {
         self.ecus[ecu].hostile = Some(Hostile::new(kind, rng, self.now));
     }
 
+    /// A misbehaving ECU does its work again.
+    pub fn behave(&mut self, ecu: usize) {
+        self.ecus[ecu].hostile = None;
+    }
+
     /// Frames that a misbehaving ECU has said.
     #[must_use]
     pub fn said(&self, ecu: usize) -> u64 {
@@ -341,11 +350,20 @@ impl World {
     }
 
     fn next_event(&self) -> Option<Instant> {
-        let buses = self.buses.iter().map(|side| side.bus.poll_timeout());
+        let buses = self
+            .buses
+            .iter()
+            .map(|side| earliest(side.bus.poll_timeout(), side.stuck_until()));
         let ecus = self.ecus.iter().map(|ecu| {
+            let side = &self.buses[ecu.bus];
+            // What is due and has no place in a queue waits for the bus.
+            let of = |node: NodeId, at: Option<Instant>| {
+                at.filter(|at| *at > self.now || side.bus.free_slots(node) > 0)
+            };
             let again = ecu.hostile.as_ref().and_then(Hostile::poll_timeout);
-            let ends = earliest(ecu.machine.poll_timeout(), ecu.tester.poll_timeout());
-            earliest(ends, earliest(ecu.power_returns, again))
+            let own = earliest(ecu.machine.poll_timeout(), again);
+            let tester = of(side.tester, ecu.tester.poll_timeout());
+            earliest(earliest(of(ecu.node, own), tester), ecu.power_returns)
         });
         let tcu = self.tcu.as_ref().and_then(|tcu| tcu.poll_timeout());
         buses.chain(ecus).fold(tcu, earliest)
@@ -356,9 +374,18 @@ impl World {
         let now = self.now;
         for index in 0..self.buses.len() {
             while let Some(delivery) = self.buses[index].bus.poll(now) {
+                let side = &mut self.buses[index];
+                if delivery.from == side.tester {
+                    side.stuck = None;
+                }
                 if delivery.outcome == simbus::Outcome::Received {
                     self.deliver(index, delivery.from, &delivery.frame);
                 }
+            }
+        }
+        for index in 0..self.buses.len() {
+            if self.buses[index].stuck_until().is_some_and(|at| now >= at) {
+                self.give_up(index);
             }
         }
         for ecu in &mut self.ecus {
@@ -377,6 +404,18 @@ impl World {
             && tcu.poll_timeout().is_some_and(|at| now >= at)
         {
             tcu.handle_timeout(now);
+        }
+    }
+
+    /// The TCU's controller took no frame for N_As: what was to be sent on this bus fails.
+    fn give_up(&mut self, bus: usize) {
+        self.buses[bus].stuck = None;
+        self.buses[bus].waiting.clear();
+        for (index, ecu) in self.ecus.iter_mut().enumerate() {
+            if ecu.bus == bus {
+                ecu.tester.on_blocked();
+                report(&mut ecu.tester, self.tcu.as_mut(), self.now, index);
+            }
         }
     }
 
@@ -470,7 +509,11 @@ impl World {
                 side.bus
                     .enqueue(side.tester, frame, now)
                     .expect("a place for the frame");
+                side.stuck = None;
                 moved = true;
+            }
+            if !side.waiting.is_empty() || side.bus.free_slots(side.tester) == 0 {
+                side.stuck.get_or_insert(now);
             }
         }
         moved
@@ -536,7 +579,12 @@ impl BusSide {
             bus,
             tester,
             waiting: VecDeque::new(),
+            stuck: None,
         }
+    }
+
+    fn stuck_until(&self) -> Option<Instant> {
+        self.stuck.map(|since| since + N_AS)
     }
 }
 

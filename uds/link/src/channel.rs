@@ -6,9 +6,12 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uds::can::{CanId, Frame};
 use uds::isotp::{Config, Direction, Endpoint, Error, Event, SendError};
+use uds::time::{Duration, Instant};
 
 /// Events that wait to be received. A peer that sends more unasked loses them.
 const QUEUE: usize = 256;
+/// N_As and N_Ar: how long a link may take no frame (ISO 15765-2 table 21).
+const N_A: Duration = Duration::from_secs(1);
 /// Frames that one channel hands out at a go before it looks at its input.
 const BURST: usize = 32;
 
@@ -204,8 +207,8 @@ struct Driver {
     events: mpsc::Sender<ChannelEvent>,
     sending: Option<oneshot::Sender<Result<(), ChannelError>>>,
     sending_functional: Option<oneshot::Sender<Result<(), ChannelError>>>,
-    /// A frame that the link did not take yet.
-    blocked: Option<Frame>,
+    /// A frame that the link did not take yet, and since when.
+    blocked: Option<(Frame, Instant)>,
 }
 
 impl Driver {
@@ -226,7 +229,11 @@ impl Driver {
             Err(error) => return Some(Err(error)),
         };
         self.report();
-        let deadline = self.endpoint.poll_timeout();
+        // While frames wait to be sent, one of them is what is due.
+        let deadline = match &self.blocked {
+            Some((_, since)) => Some(*since + N_A),
+            None => self.endpoint.poll_timeout(),
+        };
         let bus = self.frames.bus().clone();
         tokio::select! {
             biased;
@@ -259,12 +266,14 @@ impl Driver {
                     return Some(Err(error));
                 }
             }
-            // While frames wait to be sent, one of them is what is due.
-            () = self.timer.until(deadline), if flush == Flush::Idle => {
+            () = self.timer.until(deadline), if flush != Flush::More => {
                 // What has arrived already is not late.
                 bus.pump();
                 self.drain();
-                self.endpoint.handle_timeout(now());
+                match flush {
+                    Flush::Blocked => self.give_up(),
+                    _ => self.endpoint.handle_timeout(now()),
+                }
             }
             () = tokio::task::yield_now(), if flush == Flush::More => {}
         }
@@ -285,16 +294,30 @@ impl Driver {
     fn flush(&mut self) -> Result<Flush, LinkError> {
         let link = self.frames.bus().link();
         for _ in 0..BURST {
-            let due = self.blocked.take();
-            let Some(frame) = due.or_else(|| self.endpoint.poll_transmit(now())) else {
+            let fresh = || {
+                self.endpoint
+                    .poll_transmit(now())
+                    .map(|frame| (frame, now()))
+            };
+            let Some((frame, since)) = self.blocked.take().or_else(fresh) else {
                 return Ok(Flush::Idle);
             };
             if !link.try_send(&frame)? {
-                self.blocked = Some(frame);
+                self.blocked = Some((frame, since));
                 return Ok(Flush::Blocked);
             }
         }
         Ok(Flush::More)
+    }
+
+    /// The link has taken nothing for N_As: what was to be sent fails.
+    fn give_up(&mut self) {
+        self.blocked = None;
+        self.endpoint.on_blocked();
+        if let Some(done) = self.sending_functional.take() {
+            let error = Error::TimeoutA(Direction::Send);
+            finish(done, Err(ChannelError::IsoTp(error)));
+        }
     }
 
     /// Takes every event of the endpoint to who waits for it.

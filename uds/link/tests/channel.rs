@@ -5,7 +5,7 @@ use can_link::{
     LinkOptions,
 };
 use uds::can::{CanId, Format, Frame};
-use uds::isotp::{Config, Error, SendError, StMin};
+use uds::isotp::{Config, Direction, Error, SendError, StMin};
 use uds::time::Duration;
 
 fn id(raw: u16) -> CanId {
@@ -244,4 +244,26 @@ fn nix_listener(path: &std::path::Path) -> std::os::fd::OwnedFd {
     bind(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
     listen(&fd, Backlog::new(4).unwrap()).unwrap();
     fd
+}
+
+/// A bus that others fill, or that the controller has left, takes no frame.
+#[tokio::test]
+async fn a_link_that_takes_nothing_ends_a_message_after_n_as() {
+    let (a, b) = FrameLink::pair().unwrap();
+    let a = Bus::new(a);
+    let tester = IsoTpChannel::open(&a, config(0x7E0, 0x7E8), &ChannelOptions::default()).unwrap();
+    // Nobody takes anything from `b`.
+    let filler = Frame::new(id(0x100), Format::Classical, &[0; 8]).unwrap();
+    while a.link().try_send(&filler).unwrap() {}
+    let message = pattern(20);
+    let (physical, functional) =
+        tokio::join!(tester.send(&message), tester.send_functional(&[0x3E, 0x80]));
+    for sent in [physical, functional] {
+        let late = |error| matches!(error, ChannelError::IsoTp(Error::TimeoutA(Direction::Send)));
+        assert!(sent.is_err_and(late));
+    }
+    // And goes on once there is room.
+    while b.try_recv().unwrap().is_some() {}
+    tester.send(&[0x3E, 0x00]).await.unwrap();
+    assert_eq!(b.recv().await.unwrap().frame.data()[..3], [2, 0x3E, 0x00]);
 }

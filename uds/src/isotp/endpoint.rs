@@ -340,6 +340,22 @@ where
         }
     }
 
+    /// The controller has taken no frame for N_As, as it does where others fill the bus or it is
+    /// bus off: whatever was to be sent fails. For drivers without confirmations.
+    pub fn on_blocked(&mut self) {
+        if self.functional_due.take().is_some() || !self.sender.is_idle() {
+            self.cancel_send();
+            self.events
+                .push(Event::Failed(Error::TimeoutA(Direction::Send)));
+        }
+        if !self.receiver.is_idle() {
+            self.receiver.abort();
+            self.unconfirmed.replace(Kind::FlowControl, Kind::Stale);
+            self.events
+                .push(Event::Failed(Error::TimeoutA(Direction::Receive)));
+        }
+    }
+
     /// What happened, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop();
