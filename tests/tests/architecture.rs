@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Who may depend on whom, in the libraries and programs themselves. A crate that is not listed
 /// fails the test: give it its place here.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("uds", &[]),
     ("can-link", &["uds"]),
     ("uds-client", &["uds", "can-link"]),
@@ -24,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("oem", &["campaign", "ecu-image"]),
     ("simbus", &["uds"]),
     ("nor", &[]),
+    ("powercut", &["ecu-bootloader", "uds", "ecu-image", "nor"]),
     (
         "virtual-ecu",
         &[
@@ -40,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
 /// Crates that bring everything together, so they may depend on anything and nobody else on them.
 const ON_TOP: [&str; 4] = ["rig", "e2e", "xtask", "fuzz"];
 /// What tests of any crate may use besides.
-const TEST_MODELS: [&str; 2] = ["nor", "simbus"];
+const TEST_MODELS: [&str; 3] = ["nor", "powercut", "simbus"];
 /// Crates without `std`.
 const CORES: [&str; 4] = ["uds", "ecu-image", "ecu-bootloader", "campaign"];
 /// Lints that the cores deny outside tests: nothing hostile panics.

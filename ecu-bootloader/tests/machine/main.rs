@@ -3,12 +3,11 @@
 // Test data are small numbers; modules of a test binary share by `pub`.
 #![allow(unreachable_pub, clippy::cast_possible_truncation)]
 
-mod bench;
 mod budget;
-mod images;
 mod powercut;
 mod refusals;
 mod sessions;
-mod tester;
 mod trials;
 mod update;
+
+use ::powercut::{bench, images, tester};
