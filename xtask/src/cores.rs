@@ -1,8 +1,9 @@
-//! Building each `no_std` core alone for bare metal, so that no std feature leaks in.
+//! Building for bare metal: each `no_std` core alone, so that no std feature leaks in, and the boards.
 //!
 //! rustup's targets serve where they are installed or can be added; else Debian's Rust, which
 //! brings the sources of `core` and `alloc`, builds those as well.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -15,6 +16,12 @@ use crate::tally::Tally;
 
 /// Cortex-M4F/M7F and Cortex-R4F/R5F, both with hardware floating point.
 const TARGETS: [&str; 2] = ["thumbv7em-none-eabihf", "armv7r-none-eabihf"];
+
+/// The workspace of the boards.
+const BOARDS: &str = "ecu-bootloader/boards/Cargo.toml";
+
+/// The emulated Cortex-M4 and its target.
+pub(crate) const MPS2_AN386: (&str, &str) = ("mps2-an386", TARGETS[0]);
 
 /// The cores, and whether they use `alloc`.
 const CRATES: [(&str, bool); 4] = [
@@ -43,7 +50,6 @@ enum Toolchain {
 /// Builds every core for every target, each by itself.
 pub(crate) fn build(deadline: Instant, tally: &mut Tally) -> Result<()> {
     let toolchain = choose()?;
-    println!("toolchain for bare metal: {toolchain:?}");
     for target in TARGETS {
         for (package, alloc) in CRATES {
             run(command(toolchain, target, package, alloc), deadline, tally)?;
@@ -52,7 +58,31 @@ pub(crate) fn build(deadline: Instant, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// Builds the program of a board; its ELF file.
+pub(crate) fn board(
+    (name, target): (&str, &str),
+    features: &[&str],
+    deadline: Instant,
+    tally: &mut Tally,
+) -> Result<PathBuf> {
+    let mut build = bare(choose()?, target, false);
+    build.args(["--release", "--manifest-path", BOARDS, "--bin", name]);
+    build.args(["--no-default-features", "--features", &features.join(",")]);
+    // The linker script is one for ld.
+    build.env("RUSTFLAGS", "-Clinker-flavor=ld -Clinker=arm-none-eabi-ld");
+    let folder = paths::target().join("boards").join(features.join("-"));
+    build.arg("--target-dir").arg(&folder);
+    run(build, deadline, tally)?;
+    Ok(folder.join(target).join("release").join(name))
+}
+
 fn choose() -> Result<Toolchain> {
+    let toolchain = choose_silently()?;
+    println!("toolchain for bare metal: {toolchain:?}");
+    Ok(toolchain)
+}
+
+fn choose_silently() -> Result<Toolchain> {
     let missing = missing_targets();
     if missing.is_empty() {
         return Ok(Toolchain::Rustup);
@@ -77,6 +107,21 @@ fn missing_targets() -> Vec<&'static str> {
 }
 
 fn command(toolchain: Toolchain, target: &str, package: &str, alloc: bool) -> Command {
+    let mut command = bare(toolchain, target, alloc);
+    command.args(["--package", package]);
+    command.args(UNOPTIMISED.iter().flat_map(|setting| ["--config", setting]));
+    // Apart, since the two compilers are of different versions.
+    command
+        .arg("--target-dir")
+        .arg(paths::target().join(match toolchain {
+            Toolchain::Rustup => "cores",
+            Toolchain::Debian => "cores-debian",
+        }));
+    command
+}
+
+/// A build for `target`.
+fn bare(toolchain: Toolchain, target: &str, alloc: bool) -> Command {
     let mut command = match toolchain {
         Toolchain::Rustup => cargo(&[]),
         Toolchain::Debian => {
@@ -91,22 +136,7 @@ fn command(toolchain: Toolchain, target: &str, package: &str, alloc: bool) -> Co
             debian
         }
     };
-    command.args([
-        "build",
-        "--locked",
-        "--package",
-        package,
-        "--target",
-        target,
-    ]);
-    command.args(UNOPTIMISED.iter().flat_map(|setting| ["--config", setting]));
-    // Apart, since the two compilers are of different versions.
-    command
-        .arg("--target-dir")
-        .arg(paths::target().join(match toolchain {
-            Toolchain::Rustup => "cores",
-            Toolchain::Debian => "cores-debian",
-        }));
+    command.args(["build", "--locked", "--target", target]);
     if toolchain == Toolchain::Debian {
         command.arg(if alloc {
             "-Zbuild-std=core,alloc"

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod board;
 mod cores;
 mod demo;
 mod hil;
@@ -66,6 +67,13 @@ enum Chore {
         #[arg(long, value_name = "FILE", conflicts_with = "cases")]
         script: Option<std::path::PathBuf>,
     },
+    /// Builds the emulated board and plays on it; `board --help` has the commands.
+    #[command(disable_help_flag = true)]
+    Board {
+        /// Passed on: `update`, `snapshot DIR`, ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
     Audit,
     /// Installs the Debian packages that `test` needs, and nothing else.
@@ -86,6 +94,7 @@ fn main() -> ExitCode {
             ..
         } => hil::run_script(&script),
         Chore::Hil { cases, .. } => hil::run(&cases),
+        Chore::Board { args } => board::run_host(&args),
         Chore::Audit => audit::run(),
         Chore::Setup { no_hil } => needs::install_all(!no_hil),
     };

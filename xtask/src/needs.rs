@@ -47,6 +47,12 @@ pub(crate) const CORES: [Need; 3] = [
     need("rust-web-src", "/usr/src/rustc-web"),
 ];
 
+/// Needed to link the boards and to run the emulated one.
+pub(crate) const BOARDS: [Need; 2] = [
+    need("binutils-arm-none-eabi", "arm-none-eabi-ld"),
+    need("qemu-system-arm", "qemu-system-arm"),
+];
+
 /// How long an installation may take.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -137,7 +143,7 @@ mod tests {
 
     #[test]
     fn no_package_is_listed_twice() {
-        let mut all: Vec<_> = [&BASE[..], &GUEST, &CORES].concat();
+        let mut all: Vec<_> = [&BASE[..], &GUEST, &CORES, &BOARDS].concat();
         all.sort_by_key(|need| need.package);
         assert!(
             all.windows(2)

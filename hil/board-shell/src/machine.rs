@@ -1,0 +1,153 @@
+//! The bootloader of these boards: what each of them is, and its parts.
+
+use ecu_bootloader::Bootloader;
+use ecu_bootloader::counter::{CounterError, MonotonicCounter};
+use ecu_bootloader::flash::FlashRead;
+use ecu_bootloader::keys::SoftKeyStore;
+use ecu_bootloader::layout::{Layout, LayoutError};
+use ecu_bootloader::platform::{Board, Platform};
+use ecu_image::pss::{PublicKey, SoftwareVerifier};
+use ecu_image::{EcuSerial, HardwareId, LogicalBlock, SecurityCounter};
+use uds::can::CanId;
+use uds::isotp;
+
+use crate::flash::{PROGRAM, SECTOR};
+use crate::provision::{COUNTER, Provision, SEEDS};
+
+/// Bytes of a payload area.
+pub const PAYLOAD: u32 = 256 * 1024;
+/// Bytes of a page in the images of these boards.
+pub const PAGE_SIZE: u32 = 4096;
+/// F191.
+pub const HARDWARE: &str = "BOARD-1";
+/// F18C.
+pub const SERIAL: &str = "SN-0001";
+/// Identifier of requests.
+pub const REQUEST: u16 = 0x7E0;
+/// Identifier of responses.
+pub const RESPONSE: u16 = 0x7E8;
+/// Identifier of functional requests.
+pub const FUNCTIONAL: u16 = 0x7DF;
+
+/// The bootloader in its default profile.
+pub type Machine<F> = Bootloader<Parts<F>>;
+
+/// The flash map from `base` on: journal, factory, A and B, one table page each.
+///
+/// # Errors
+/// None for a `base` on a sector.
+pub const fn layout(base: u32) -> Result<Layout, LayoutError> {
+    Layout::uniform(base, SECTOR, PROGRAM, 1, PAYLOAD, true)
+}
+
+/// Bytes of the flash.
+pub const FLASH_LEN: usize = 2 * 4096 + 3 * (8192 + 256 * 1024);
+
+/// What the board is; `None` where one of the constants above is none of its kind.
+#[must_use]
+pub fn board(layout: Layout) -> Option<Board> {
+    let id = CanId::standard;
+    let mut connection = isotp::Config::new(id(RESPONSE)?, id(REQUEST)?);
+    connection.functional_id = Some(id(FUNCTIONAL)?);
+    Some(Board {
+        layout,
+        hardware_id: HARDWARE.parse::<HardwareId>().ok()?,
+        serial: SERIAL.parse::<EcuSerial>().ok()?,
+        vin: *b"00000000000000000",
+        supplier: "canopus",
+        boot_software: "boot 0.1.0",
+        logical_block: LogicalBlock::APPLICATION,
+        max_block_length: 4095,
+        allow_rsa_2048: false,
+        connection,
+    })
+}
+
+/// A word that stands for one-time-programmable memory.
+#[derive(Debug)]
+pub struct Counter(u32);
+
+impl MonotonicCounter for Counter {
+    fn read(&mut self) -> SecurityCounter {
+        SecurityCounter(self.0)
+    }
+
+    fn raise_to(&mut self, to: SecurityCounter) -> Result<(), CounterError> {
+        self.0 = self.0.max(to.get());
+        Ok(())
+    }
+}
+
+/// What these boards bring.
+#[derive(Debug)]
+pub struct Parts<F> {
+    board: Board,
+    flash: F,
+    keys: SoftKeyStore,
+    counter: Counter,
+    signatures: SoftwareVerifier<[PublicKey; 1]>,
+    seeds: u32,
+}
+
+impl<F> Parts<F> {
+    /// The parts as provisioned; `None` where a host wrote no image key.
+    #[inline]
+    pub fn new(layout: Layout, flash: F, provision: &Provision<'_>) -> Option<Self> {
+        Some(Self {
+            board: board(layout)?,
+            flash,
+            keys: provision.keys(),
+            counter: Counter(provision.word(COUNTER)),
+            signatures: SoftwareVerifier::new([provision.image_key()?]),
+            seeds: provision.word(SEEDS) | 1,
+        })
+    }
+
+    /// Leaves in `provision` what survives a reset.
+    pub fn retain(&self, provision: &mut Provision<'_>) {
+        provision.set_word(COUNTER, self.counter.0);
+        provision.set_word(SEEDS, self.seeds);
+    }
+}
+
+impl<F: FlashRead> Platform for Parts<F> {
+    type Flash = F;
+    type Keys = SoftKeyStore;
+    type Counter = Counter;
+    type Signatures = SoftwareVerifier<[PublicKey; 1]>;
+
+    fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn flash(&mut self) -> &mut Self::Flash {
+        &mut self.flash
+    }
+
+    fn keys(&mut self) -> &mut Self::Keys {
+        &mut self.keys
+    }
+
+    fn counter(&mut self) -> &mut Self::Counter {
+        &mut self.counter
+    }
+
+    fn signatures(&mut self) -> &mut Self::Signatures {
+        &mut self.signatures
+    }
+
+    fn flash_and_keys(&mut self) -> (&mut Self::Flash, &mut Self::Keys) {
+        (&mut self.flash, &mut self.keys)
+    }
+
+    /// Xorshift from a provisioned state: repeatable, and for tests alone.
+    fn random(&mut self, seed: &mut [u8]) {
+        for byte in seed {
+            self.seeds ^= self.seeds << 13;
+            self.seeds ^= self.seeds >> 17;
+            self.seeds ^= self.seeds << 5;
+            let [_, _, _, high] = self.seeds.to_le_bytes();
+            *byte = high;
+        }
+    }
+}
