@@ -13,12 +13,13 @@ use crate::flash::{FlashError, FlashOp};
 use crate::head::{self, Head};
 use crate::journal::{Journal, Written};
 use crate::layout::SlotId;
+use crate::ledger::Ledger;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{Progress, SlotState, State};
 use crate::transition;
 use crate::verify::{TableCache, Verification};
-use ecu_image::{ImageDigest, ImageVersion, SecurityCounter};
+use ecu_image::{Digest, ImageDigest, ImageVersion, SecurityCounter};
 use uds::nrc::Nrc;
 
 /// A positive response that a job leads to.
@@ -122,8 +123,9 @@ pub(crate) enum Phase {
 pub struct BootTarget {
     /// The slot.
     pub slot: SlotId,
-    /// Where its plaintext lies in flash.
-    pub payload_address: u32,
+    /// Where its plaintext lies in flash, masked with the account of the boot.
+    masked_address: u32,
+    ledger: Ledger,
     /// Length of the plaintext in bytes.
     pub payload_len: u32,
     /// Where the image is linked to run.
@@ -134,6 +136,15 @@ pub struct BootTarget {
     pub digest: ImageDigest,
     /// Its version.
     pub version: ImageVersion,
+}
+
+impl BootTarget {
+    /// Where its plaintext lies in flash. It is computed from the account of the second look: where
+    /// a step of that was left out, or found a difference, it is some other number.
+    #[must_use]
+    pub const fn payload_address(&self) -> u32 {
+        self.ledger.unmask(self.masked_address)
+    }
 }
 
 /// The machine without its connection.
@@ -161,6 +172,8 @@ pub(crate) struct Core<P, const PAGE: usize> {
     pub(crate) table: TableCache,
     /// The image at hand; always that of `head.slot` in flash or on its way there.
     pub(crate) head: Option<Head>,
+    /// The digest of the plaintext of that image, as the last verification computed it.
+    pub(crate) measured: Option<Digest>,
     pub(crate) transfer: Option<Transfer>,
     /// Pages of the receiving slot known to be durable; `None` after a reset, until scanned.
     pub(crate) durable: Option<u32>,
@@ -207,6 +220,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             buffers: Buffers::new(),
             table: TableCache::new(),
             head: None,
+            measured: None,
             transfer: None,
             durable: None,
             dirty: false,
@@ -318,6 +332,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// Loads a slot's head, which must be the image `digest`.
     pub(crate) fn load(&mut self, slot: SlotId, digest: ImageDigest) -> Result<(), Failure> {
         self.head = None;
+        self.measured = None;
         let scratch = self.table.scratch();
         let head = head::load(&mut self.platform, slot, digest, PAGE, scratch)?;
         self.head = Some(head);
@@ -348,24 +363,43 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     fn boot(&mut self, slot: SlotId, reason: BootReason) {
         // The slot that boots is the last one verified. Should that ever not hold, it is verified.
-        let target = match &self.head {
-            Some(head) if head.slot == slot => self.target(head, reason),
-            _ => None,
-        };
-        let Some(target) = target else {
+        if self.head.as_ref().is_none_or(|head| head.slot != slot) {
             self.evidence.clear(slot);
             return self.verify_for_boot(slot);
+        }
+        let ledger = self.account(slot, reason);
+        let target = self
+            .head
+            .as_ref()
+            .and_then(|head| self.target(head, reason, ledger));
+        let Some(target) = target.filter(|target| target.ledger.is_complete()) else {
+            // Nothing is held against the image: the next reset tries it again.
+            self.failure = Failure::new(Reason::SecondLook);
+            self.phase = Phase::Serving(BootReason::Programming);
+            return;
         };
         self.running = Some(target);
         self.boot_event = Some(target);
         self.phase = Phase::Application;
     }
 
-    fn target(&self, head: &Head, reason: BootReason) -> Option<BootTarget> {
+    #[cfg(not(feature = "single-checks"))]
+    fn account(&mut self, slot: SlotId, reason: BootReason) -> Ledger {
+        self.look_again(slot, reason)
+    }
+
+    /// Without the second look, so that the campaign can show what it is for.
+    #[cfg(feature = "single-checks")]
+    fn account(&mut self, _slot: SlotId, _reason: BootReason) -> Ledger {
+        Ledger::COMPLETE
+    }
+
+    fn target(&self, head: &Head, reason: BootReason, ledger: Ledger) -> Option<BootTarget> {
         let place = self.platform.board().layout.slot(head.slot)?;
         Some(BootTarget {
             slot: head.slot,
-            payload_address: place.payload.address,
+            masked_address: Ledger::mask(place.payload.address),
+            ledger,
             payload_len: head.header.layout().payload_len(),
             load_address: head.header.load_address(),
             reason,
@@ -439,6 +473,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         match result {
             Ok(None) => self.work = Work::Verify(verification, purpose),
             Ok(Some(verdict)) => {
+                self.measured = Some(verification.measured());
                 self.evidence.set(slot, verdict);
                 self.verified(slot, purpose);
             }

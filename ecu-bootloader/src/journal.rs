@@ -16,11 +16,16 @@ use crate::flash::{FlashError, FlashOp, FlashRead};
 use crate::keys::{KeyStore, MacKeyId};
 use crate::layout::{Layout, Region};
 use crate::state::{STATE_LEN, State};
+use ecu_image::hardened::difference;
 
 /// Bytes of a record.
 pub const RECORD_LEN: u32 = 256;
 /// Bytes of a record that its CMAC covers.
 const MACED: usize = 240;
+/// Where the state begins.
+const STATE_AT: usize = 16;
+/// Whether the second look is left out, so that the campaign can show what it is for.
+const SINGLE_CHECKS: bool = cfg!(feature = "single-checks");
 const MAGIC: [u8; 4] = *b"CNJR";
 const VERSION: u16 = 1;
 /// What a witness is programmed with; as long as the largest program unit.
@@ -107,6 +112,8 @@ pub struct Journal {
     sequence: u64,
     /// The half with the newest witnessed record, never erased.
     keep: Option<Half>,
+    /// Where the record is that holds.
+    newest: Option<Place>,
     /// Where this power cycle appends next; nowhere until a sector was erased in it.
     append: Option<Place>,
     record: [u8; RECORD_LEN as usize],
@@ -135,6 +142,7 @@ impl Journal {
             program: layout.program_unit(),
             sequence: 0,
             keep: None,
+            newest: None,
             append: None,
             record: [0xFF; RECORD_LEN as usize],
             write: None,
@@ -156,13 +164,17 @@ impl Journal {
         }
         // Without any witnessed record keep what there is.
         journal.keep = newest_witnessed.or(newest).map(|entry| entry.place.half);
-        // An unwitnessed record counts only where it is newer than every witnessed one.
-        let found = match (newest, newest_witnessed) {
-            (Some(newest), Some(witnessed)) if newest.sequence <= witnessed.sequence => {
-                Some(witnessed)
-            }
-            (newest, _) => newest,
-        };
+        // An unwitnessed record counts only where it is newer than every witnessed one. The record
+        // that is believed is looked at twice, before anything is written again under our own MAC;
+        // an unwitnessed one that does not read the same again was torn.
+        let newest = newest.filter(|newest| newest.is_newer_than(newest_witnessed));
+        let found = [newest, newest_witnessed]
+            .into_iter()
+            .flatten()
+            .find(|entry| {
+                journal.newest = Some(entry.place);
+                SINGLE_CHECKS || journal.difference(&entry.state, flash, keys) == 0
+            });
         let Some(found) = found else {
             return (journal, None);
         };
@@ -244,6 +256,25 @@ impl Journal {
         })
     }
 
+    /// A second look at the record that holds: zero where it is authentic and its state is `state`.
+    pub(crate) fn difference(
+        &mut self,
+        state: &State,
+        flash: &mut impl FlashRead,
+        keys: &mut impl KeyStore,
+    ) -> u32 {
+        let Some(address) = self.newest.and_then(|place| self.address(place)) else {
+            return u32::MAX;
+        };
+        if flash.read(address, &mut self.record).is_err() {
+            return u32::MAX;
+        }
+        let (maced, mac) = self.record.split_at(MACED);
+        let authentic = difference(&keys.cmac(MacKeyId::Journal, maced), mac);
+        let recorded = maced.get(STATE_AT..).unwrap_or(&[]);
+        authentic | difference(&state.encode(), recorded)
+    }
+
     /// Whether a write is under way.
     #[must_use]
     pub const fn is_writing(&self) -> bool {
@@ -305,6 +336,7 @@ impl Journal {
             (Ok(()), Step::Record) => write.step = Step::Witness,
             (Ok(()), Step::Witness) => {
                 self.keep = Some(write.place.half);
+                self.newest = Some(write.place);
                 self.append = Some(Place {
                     half: write.place.half,
                     entry: write.place.entry.saturating_add(1),

@@ -7,7 +7,7 @@
 //!
 //! What must hold, whatever is received and whenever power fails:
 //!
-//! - nothing boots that was not verified in this power cycle;
+//! - nothing boots that was not verified in this power cycle, and looked at a second time;
 //! - the slot that the journal calls confirmed is never erased or programmed;
 //! - grant and header are authentic before the first erase, every page is before it is programmed;
 //! - the floor never falls; a record is durable and witnessed before it is acted upon;
@@ -43,12 +43,14 @@ mod erase;
 pub mod flash;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod gate;
 pub mod head;
 pub mod identify;
 mod job;
 pub mod journal;
 pub mod keys;
 pub mod layout;
+mod ledger;
 mod machine;
 pub mod mailbox;
 pub mod platform;

@@ -46,6 +46,8 @@ pub enum Reason {
     PlaintextDigest = 0x0304,
     /// The slot holds another image than the journal says.
     OtherImage = 0x0305,
+    /// The second look before the boot did not find what the first had found: disturbed.
+    SecondLook = 0x0306,
     /// An image on trial, or healthy and not yet sealed, must be sealed or reverted first.
     Pending = 0x0401,
     /// The grant's erases are used up.

@@ -6,7 +6,7 @@
 
 use ecu_image::crypto::SaltedHash;
 use ecu_image::pss::{Progress, SignatureVerifier};
-use ecu_image::{ENTRIES_PER_TABLE_PAGE, Salt, TABLE_PAGE_LEN, TablePage};
+use ecu_image::{Digest, ENTRIES_PER_TABLE_PAGE, Salt, TABLE_PAGE_LEN, TablePage};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -106,6 +106,9 @@ fn read_page<P: Platform>(
         .map_err(|_| Failure::with(Reason::Flash, address))
 }
 
+/// What a page buffer holds before it is read into at boot.
+const POISON: u8 = 0xA5;
+
 /// A verification under way.
 #[derive(Debug)]
 pub(crate) struct Verification {
@@ -180,6 +183,8 @@ impl Verification {
         let plaintext = &mut self.plaintext;
         let mut plain = |bytes: &[u8]| plaintext.update(bytes.get(..used).unwrap_or(&[]));
         if !self.full {
+            // A page that could not be read must not pass for one like it that was read before.
+            buffer.fill(POISON);
             read_page(platform, head, page, buffer)?;
             plain(buffer);
             return Ok(());
@@ -189,6 +194,12 @@ impl Verification {
         }
         self.ciphertext.update(buffer);
         Ok(())
+    }
+
+    /// The digest of the plaintext that was read.
+    #[inline(never)]
+    pub(crate) fn measured(&self) -> Digest {
+        self.plaintext.clone().finish()
     }
 
     fn finish(&self, head: &Head) -> Result<Verdict, Failure> {

@@ -333,6 +333,24 @@ fn other_workspaces_have_the_versions_of_the_main_one() {
     }
 }
 
+/// The feature that leaves checks out is asked for on the command line of the campaign alone.
+#[test]
+fn no_crate_turns_the_second_look_off() {
+    for path in files().iter().filter(|path| path.ends_with("Cargo.toml")) {
+        let manifest = read(path);
+        let found: Vec<&str> = manifest
+            .lines()
+            .filter(|line| line.contains("single-checks") && !line.starts_with('#'))
+            .collect();
+        let declared: &[&str] = if path == "ecu-bootloader/Cargo.toml" {
+            &["single-checks = []"]
+        } else {
+            &[]
+        };
+        assert_eq!(found, declared, "{path}");
+    }
+}
+
 #[test]
 fn every_fuzz_target_is_declared_and_has_a_corpus() {
     let manifest = read("fuzz/Cargo.toml");

@@ -30,6 +30,7 @@ mod error;
 #[cfg(any(all(test, feature = "alloc"), feature = "fuzz"))]
 pub mod fuzz;
 mod grant;
+pub mod hardened;
 mod header;
 mod id;
 mod montgomery;

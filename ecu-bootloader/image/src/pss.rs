@@ -13,6 +13,7 @@ use core::fmt;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::hardened::difference;
 use crate::header::{Signature, SignatureLen};
 use crate::id::{ImageDigest, KeyId};
 use crate::montgomery::{Modulus, Number, number_from_be, number_to_be, unit};
@@ -95,15 +96,16 @@ pub fn key_id(modulus: &[u8]) -> KeyId {
     KeyId(*id)
 }
 
-/// How far a verification is.
+/// How far a verification is. The numbers differ in half of their bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Progress {
     /// Not finished: call again.
-    Pending,
+    Pending = 0x5A0F_5A0F,
     /// The signature is right.
-    Valid,
+    Valid = 0x3C69_A5C3,
     /// The signature is wrong. There is no more to say.
-    Invalid,
+    Invalid = 0xC396_5A3C,
 }
 
 /// No key has the identity that the header names.
@@ -134,6 +136,11 @@ pub trait SignatureVerifier {
 
     /// Works for at most `budget` steps. Without a `begin`, [`Progress::Invalid`].
     fn step(&mut self, budget: u32) -> Progress;
+
+    /// A second look at what the last verification found: zero where it proved a signature over the
+    /// bytes whose SHA-256 is `digest`. It must not rest on the answer that [`step`](Self::step)
+    /// gave, nor on the instructions that compared there.
+    fn difference(&mut self, digest: &ImageDigest) -> u32;
 }
 
 /// A [`SignatureVerifier`] in software over a set of keys.
@@ -173,6 +180,13 @@ impl<K: AsRef<[PublicKey]>> SignatureVerifier for SoftwareVerifier<K> {
             None => Progress::Invalid,
         }
     }
+
+    fn difference(&mut self, digest: &ImageDigest) -> u32 {
+        match &self.running {
+            Some(verifier) => verifier.difference(digest),
+            None => u32::MAX,
+        }
+    }
 }
 
 /// Where a verification stands. `base` and `power` are the verifier's registers.
@@ -192,8 +206,8 @@ enum Stage {
     Leave,
     /// The padding is compared.
     Compare,
-    /// The answer.
-    Done(bool),
+    /// The answer, [`Progress::Valid`] or not.
+    Done(Progress),
 }
 
 /// One verification, about 2 KiB.
@@ -242,10 +256,32 @@ impl Verifier {
             self.stage = self.advance();
         }
         match self.stage {
-            Stage::Done(true) => Progress::Valid,
-            Stage::Done(false) => Progress::Invalid,
+            Stage::Done(answer) => answer,
             _ => Progress::Pending,
         }
+    }
+
+    /// Zero where the verification proved a signature over the bytes whose SHA-256 is `digest`. The
+    /// padding is not taken apart here as in the first comparison, but made anew from the salt in
+    /// it, and compared with the whole power.
+    #[must_use]
+    pub fn difference(&self, digest: &ImageDigest) -> u32 {
+        let mut encoded = [0; 512];
+        let len = self.modulus.len().saturating_mul(4);
+        let Some(encoded) = encoded.get_mut(..len) else {
+            return u32::MAX;
+        };
+        number_to_be(&self.power, encoded);
+        if encode_again(encoded, digest).is_none() {
+            return u32::MAX;
+        }
+        let mut left = self.modulus.len();
+        let limbs = encoded.rchunks(4).zip(&self.power);
+        let found = limbs.fold(0, |found, (bytes, limb)| {
+            left = left.saturating_sub(1);
+            found | difference(bytes, &limb.to_be_bytes())
+        });
+        found | u32::try_from(left).unwrap_or(u32::MAX)
     }
 
     fn advance(&mut self) -> Stage {
@@ -294,14 +330,17 @@ impl Verifier {
         Stage::Square { left: SQUARINGS }
     }
 
-    fn compare(&self) -> bool {
+    fn compare(&self) -> Progress {
         let mut encoded = [0; 512];
         let len = self.modulus.len().saturating_mul(4);
         let Some(encoded) = encoded.get_mut(..len) else {
-            return false;
+            return Progress::Invalid;
         };
         number_to_be(&self.power, encoded);
-        encoding_is_right(encoded, &self.digest) & self.fits
+        if encoding_is_right(encoded, &self.digest) & self.fits {
+            return Progress::Valid;
+        }
+        Progress::Invalid
     }
 }
 
@@ -329,6 +368,22 @@ fn encoding_is_right(encoded: &mut [u8], digest: &ImageDigest) -> bool {
     let expected = crate::crypto::sha256(&[&[0; 8], digest.as_bytes(), salt]);
     let hashed: bool = expected.0.ct_eq(hash).into();
     (*trailer == 0xBC) & top_is_clear & padded & hashed
+}
+
+/// EMSA-PSS-ENCODE (RFC 8017, 9.1.1) in place, with the salt that the encoded message has.
+fn encode_again(encoded: &mut [u8], digest: &ImageDigest) -> Option<()> {
+    let (trailer, rest) = encoded.split_last_mut()?;
+    let (masked, hash) = rest.split_last_chunk_mut::<HASH_LEN>()?;
+    unmask(masked, hash);
+    let (padding, salt) = masked.split_last_chunk_mut::<SALT_LEN>()?;
+    let (one, zeros) = padding.split_last_mut()?;
+    zeros.fill(0);
+    *one = 1;
+    *hash = crate::crypto::sha256(&[&[0; 8], digest.as_bytes(), salt]).0;
+    unmask(masked, hash);
+    *masked.first_mut()? &= 0x7F;
+    *trailer = 0xBC;
+    Some(())
 }
 
 /// Adds MGF1-SHA-256 of `seed` to `data` (RFC 8017, B.2.1).

@@ -6,6 +6,7 @@
 mod budget;
 mod powercut;
 mod refusals;
+mod second_look;
 mod sessions;
 mod trials;
 mod update;

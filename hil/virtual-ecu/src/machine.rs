@@ -393,7 +393,7 @@ impl<L: Launcher> Machine<L> {
         // What was verified a moment ago can be read; should it not, it does not start.
         let read = self
             .chip
-            .with(|nor| nor.read(target.payload_address, &mut image));
+            .with(|nor| nor.read(target.payload_address(), &mut image));
         if read.is_err() {
             image.clear();
         }

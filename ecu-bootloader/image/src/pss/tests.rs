@@ -19,7 +19,11 @@ fn verify(key: &PublicKey, digest: &ImageDigest, signature: &[u8]) -> bool {
     }
     let answer = verifier.step(1);
     assert_eq!(verifier.step(9), answer, "an answer stays");
-    answer == Progress::Valid
+    let valid = answer == Progress::Valid;
+    let again = verifier.difference(digest);
+    assert_eq!(again == 0, valid, "the second comparison agrees");
+    assert_ne!(verifier.difference(&ImageDigest([0x5C; 32])), 0);
+    valid
 }
 
 fn step_count(key: &PublicKey) -> u32 {
@@ -252,10 +256,12 @@ fn a_verifier_finds_its_key_by_identity() {
     let signature = Signature::new(&sign(pair, &digest, &mut rng(17))).unwrap();
     let mut verifier = SoftwareVerifier::new([pair.public.clone()]);
     assert_eq!(verifier.step(1), Progress::Invalid);
+    assert_ne!(verifier.difference(&digest), 0);
     let begun = verifier.begin(pair.public.id(), &digest, &signature);
     assert_eq!(begun, Ok(()));
     assert_eq!(verifier.step(0), Progress::Pending);
     assert_eq!(verifier.step(u32::MAX), Progress::Valid);
+    assert_eq!(verifier.difference(&digest), 0);
     let begun = verifier.begin(KeyId([0; 8]), &digest, &signature);
     assert_eq!(begun, Err(UnknownKey));
     assert_eq!(
