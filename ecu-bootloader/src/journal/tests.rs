@@ -5,7 +5,7 @@ use crate::keys::SoftKeyStore;
 use crate::state::State;
 use ecu_image::crypto::{MacKey, WrapKey};
 use ecu_image::{ImageDigest, SecurityCounter};
-use nor::{Cut, Geometry, Nor, Tear, When};
+use nor::{Cut, Geometry, Marginal, Nor, Tear, When};
 use proptest::prelude::*;
 
 const LAYOUT: Layout = match Layout::uniform(0, 2048, 8, 1, 4096, true) {
@@ -118,14 +118,17 @@ fn when() -> impl Strategy<Value = When> {
     let tear = prop_oneof![
         (0..40u32).prop_map(|words| Tear::Prefix { words }),
         any::<u32>().prop_map(|bit| Tear::MissingBit { bit }),
-        Just(Tear::Half),
-        Just(Tear::Alternating),
+        Just(Tear::FirstHalf),
+        Just(Tear::SecondHalf),
+        Just(Tear::EvenBits),
+        Just(Tear::OddBits),
         any::<u64>().prop_map(Tear::Seeded),
     ];
     prop_oneof![
         Just(When::Before),
         Just(When::After),
-        (tear, any::<bool>()).prop_map(|(tear, unstable)| When::Inside { tear, unstable }),
+        (tear, prop::sample::select(&Marginal::ALL[..]))
+            .prop_map(|(tear, marginal)| When::Inside { tear, marginal }),
     ]
 }
 

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use ecu_bootloader::layout::SlotId;
-use nor::{Cut, Geometry, Nor, Tear, When};
+use nor::{Cut, Geometry, Marginal, Nor, Tear, When};
 
 use crate::bench::{Bench, PowerLost, Setup, board};
 use crate::images::{Image, Recipe, recipe};
@@ -176,12 +176,12 @@ fn before_and_after_every_operation() {
 fn inside_every_operation_with_marginal_bits() {
     let inside = |tear| When::Inside {
         tear,
-        unstable: true,
+        marginal: Marginal::Half,
     };
     cut_everywhere(&[
         inside(Tear::MissingBit { bit: 5 }),
-        inside(Tear::Half),
-        inside(Tear::Alternating),
+        inside(Tear::FirstHalf),
+        inside(Tear::EvenBits),
     ]);
 }
 
@@ -189,7 +189,7 @@ fn inside_every_operation_with_marginal_bits() {
 fn inside_every_operation_with_settled_bits() {
     let inside = |tear| When::Inside {
         tear,
-        unstable: false,
+        marginal: Marginal::None,
     };
     cut_everywhere(&[
         inside(Tear::Prefix { words: 1 }),
@@ -201,8 +201,8 @@ fn inside_every_operation_with_settled_bits() {
 fn twice_in_one_update() {
     let scene = scene();
     let torn = When::Inside {
-        tear: Tear::Half,
-        unstable: true,
+        tear: Tear::FirstHalf,
+        marginal: Marginal::Half,
     };
     // Every first cut; the second ones spread so that all distances occur over the run.
     for (turn, operation) in (0..).zip(operations(&scene)) {

@@ -16,7 +16,7 @@ pub struct Cut {
 }
 
 /// The place of a cut relative to its operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum When {
     /// Nothing of the operation happened.
     Before,
@@ -24,17 +24,15 @@ pub enum When {
     Inside {
         /// Which part.
         tear: Tear,
-        /// Whether bits that did not reach their new value are marginal: a seeded half of them,
-        /// at least one, read differently from read to read, also after a reset, until their
-        /// sector is erased. Programming such a word is a violation although it may read blank.
-        unstable: bool,
+        /// Which of the bits that did not reach their new value are marginal.
+        marginal: Marginal,
     },
     /// All of it happened, but the caller did not learn so.
     After,
 }
 
 /// Which of the bits that an operation changes have changed when power fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tear {
     /// Those of the first words, all; of the others, none.
     Prefix {
@@ -47,11 +45,86 @@ pub enum Tear {
         bit: u32,
     },
     /// Those in the first half of the range.
-    Half,
+    FirstHalf,
+    /// Those in the second half of the range.
+    SecondHalf,
     /// Those in even bit positions.
-    Alternating,
+    EvenBits,
+    /// Those in odd bit positions.
+    OddBits,
     /// A subset chosen by this seed, half of them on average.
     Seeded(u64),
+}
+
+/// Which of the bits left behind are marginal: they read differently from read to read, also after
+/// a reset, until their sector is erased. Programming such a word is a violation although it may
+/// read blank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Marginal {
+    /// None: every bit reads as it was left.
+    None,
+    /// One, the first: the rest of the operation shows no sign of it.
+    One,
+    /// A seeded half of them, the first one in any case.
+    Half,
+}
+
+impl Marginal {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::None, Self::One, Self::Half];
+}
+
+/// How many seeded subsets [`Extent::tears`] has.
+pub const SEEDED_TEARS: u64 = 64;
+
+/// How much an operation changes; from [`Nor::extent_of_erase`] and [`Nor::extent_of_program`].
+///
+/// [`Nor::extent_of_erase`]: crate::Nor::extent_of_erase
+/// [`Nor::extent_of_program`]: crate::Nor::extent_of_program
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Words in its range.
+    pub words: u32,
+    /// Bits that it changes.
+    pub bits: u32,
+}
+
+impl Extent {
+    /// Every way to tear the operation: each prefix of words, each single missing bit, each half,
+    /// the even and the odd bits, and [`SEEDED_TEARS`] seeded subsets.
+    pub fn tears(self) -> impl Iterator<Item = Tear> {
+        self.tears_within(u32::MAX, u32::MAX, 0)
+    }
+
+    /// The same with at most so many prefixes and missing bits: spread over the whole range, the
+    /// first ones shifted by `seed`.
+    pub fn tears_within(self, prefixes: u32, bits: u32, seed: u64) -> impl Iterator<Item = Tear> {
+        let prefix = spread(self.words, prefixes, seed).map(|words| Tear::Prefix { words });
+        let missing = spread(self.bits, bits, seed).map(|bit| Tear::MissingBit { bit });
+        let whole = [
+            Tear::FirstHalf,
+            Tear::SecondHalf,
+            Tear::EvenBits,
+            Tear::OddBits,
+        ];
+        prefix
+            .chain(missing)
+            .chain(whole)
+            .chain((0..SEEDED_TEARS).map(Tear::Seeded))
+    }
+}
+
+/// At most `limit` of the numbers below `count`: all, or 0 and then one of each equal stretch.
+fn spread(count: u32, limit: u32, seed: u64) -> impl Iterator<Item = u32> {
+    let step = count.div_ceil(limit.max(1)).max(1);
+    let shift = u32::try_from(seed % u64::from(step)).unwrap_or(0);
+    (0..count).step_by(step as usize).map(move |at| {
+        if at == 0 {
+            0
+        } else {
+            (at + shift).min(count - 1)
+        }
+    })
 }
 
 /// What a torn change of `old` into `new` leaves: the bytes and a mask of the bits left behind.
@@ -73,8 +146,10 @@ pub(crate) fn torn(old: &[u8], new: &[u8], word: usize, tear: Tear) -> (Vec<u8>,
             let moved = match tear {
                 Tear::Prefix { words } => at < (words as usize).saturating_mul(word),
                 Tear::MissingBit { bit } => seen != u64::from(bit) % changing,
-                Tear::Half => at < half,
-                Tear::Alternating => bit % 2 == 0,
+                Tear::FirstHalf => at < half,
+                Tear::SecondHalf => at >= half,
+                Tear::EvenBits => bit % 2 == 0,
+                Tear::OddBits => bit % 2 == 1,
                 Tear::Seeded(_) => rng.next() & 1 == 1,
             };
             seen += 1;
@@ -89,6 +164,29 @@ pub(crate) fn torn(old: &[u8], new: &[u8], word: usize, tear: Tear) -> (Vec<u8>,
         .map(|(new, left)| new ^ left)
         .collect();
     (bytes, missing)
+}
+
+/// The marginal ones of the `missing` bits: position of the byte and mask.
+pub(crate) fn marginal_bits(missing: &[u8], marginal: Marginal, rng: &mut Rng) -> Vec<(usize, u8)> {
+    let mut masks = Vec::new();
+    for (at, missing) in missing.iter().enumerate().filter(|(_, left)| **left != 0) {
+        let first = masks.is_empty();
+        let lowest = missing & missing.wrapping_neg();
+        let mask = match marginal {
+            Marginal::None => 0,
+            Marginal::One if first => lowest,
+            Marginal::One => 0,
+            Marginal::Half if first => (missing & rng.byte()) | lowest,
+            Marginal::Half => missing & rng.byte(),
+        };
+        if mask != 0 {
+            masks.push((at, mask));
+        }
+        if marginal != Marginal::Half {
+            break;
+        }
+    }
+    masks
 }
 
 /// SplitMix64: small, seeded, good enough for faults.
@@ -131,8 +229,10 @@ mod tests {
             program(Tear::MissingBit { bit: 64 + 9 }),
             [0, 2, 0, 0, 0, 0, 0, 0]
         );
-        assert_eq!(program(Tear::Half), [0, 0, 0, 0, 255, 255, 255, 255]);
-        assert_eq!(program(Tear::Alternating), [0xAA; 8]);
+        assert_eq!(program(Tear::FirstHalf), [0, 0, 0, 0, 255, 255, 255, 255]);
+        assert_eq!(program(Tear::SecondHalf), [255, 255, 255, 255, 0, 0, 0, 0]);
+        assert_eq!(program(Tear::EvenBits), [0xAA; 8]);
+        assert_eq!(program(Tear::OddBits), [0x55; 8]);
         assert_ne!(program(Tear::Seeded(1)), program(Tear::Seeded(2)));
     }
 
@@ -142,12 +242,39 @@ mod tests {
         assert_eq!((bytes, missing), (vec![0xFE, 0xFF], vec![1, 0]));
     }
 
+    #[test]
+    fn every_prefix_and_every_missing_bit_is_listed() {
+        let tears: Vec<Tear> = Extent { words: 3, bits: 5 }.tears().collect();
+        assert_eq!(tears.len(), 3 + 5 + 2 + 2 + 64);
+        assert!((0..3).all(|words| tears.contains(&Tear::Prefix { words })));
+        assert!((0..5).all(|bit| tears.contains(&Tear::MissingBit { bit })));
+    }
+
+    #[test]
+    fn a_limited_list_is_spread_over_the_whole() {
+        assert_eq!(spread(10, 3, 0).collect::<Vec<_>>(), [0, 4, 8]);
+        assert_eq!(spread(10, 3, 3).collect::<Vec<_>>(), [0, 7, 9]);
+        assert_eq!(spread(3, 10, 7).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(spread(0, 10, 7).count(), 0);
+    }
+
+    #[test]
+    fn marginal_bits_are_some_of_those_left_behind() {
+        let of = |marginal| marginal_bits(&[0, 6, 1], marginal, &mut Rng(1));
+        assert_eq!(of(Marginal::None), []);
+        assert_eq!(of(Marginal::One), [(1, 2)]);
+        let half = of(Marginal::Half);
+        assert!(half[0].0 == 1 && half[0].1 & 2 == 2, "{half:?}");
+    }
+
     fn any_tear() -> impl Strategy<Value = Tear> {
         prop_oneof![
             (0..6u32).prop_map(|words| Tear::Prefix { words }),
             any::<u32>().prop_map(|bit| Tear::MissingBit { bit }),
-            Just(Tear::Half),
-            Just(Tear::Alternating),
+            Just(Tear::FirstHalf),
+            Just(Tear::SecondHalf),
+            Just(Tear::EvenBits),
+            Just(Tear::OddBits),
             any::<u64>().prop_map(Tear::Seeded),
         ]
     }

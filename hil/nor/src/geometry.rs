@@ -41,12 +41,12 @@ pub struct Geometry {
     word: u32,
     burst: u32,
     burst_micros: u32,
+    erased: u8,
+    ecc: bool,
+    bank: Option<u32>,
 }
 
 impl Geometry {
-    /// The value of an erased byte.
-    pub const ERASED: u8 = 0xFF;
-
     /// A chip of `regions`, programmed in words of `word` bytes; each `burst` bytes (aligned, a
     /// multiple of the word) take `burst_micros`.
     ///
@@ -70,6 +70,9 @@ impl Geometry {
             word,
             burst,
             burst_micros,
+            erased: 0xFF,
+            ecc: false,
+            bank: None,
         })
     }
 
@@ -101,18 +104,21 @@ impl Geometry {
             word: 4,
             burst: 4,
             burst_micros: 16,
+            erased: 0xFF,
+            ecc: false,
+            bank: None,
         }
     }
 
-    /// 2 KiB pages programmed in 8-byte words with ECC, as microcontrollers of the STM32G4 kind
-    /// have them: 22 ms an erase, 82 µs a word.
+    /// 2 KiB pages programmed in 8-byte words, as microcontrollers of the STM32G4 kind have them:
+    /// 22 ms an erase, 82 µs a word. They have ECC: see [`with_ecc`](Self::with_ecc).
     #[must_use]
     pub fn pages_2k_8(capacity: u32) -> Self {
         Self::uniform(capacity, 2048, 22_000, (8, 8, 82))
     }
 
-    /// 2 KiB pages programmed in 32-byte words with ECC, as larger automotive microcontrollers have
-    /// them: 8 ms an erase, 80 µs a word.
+    /// 2 KiB pages programmed in 32-byte words, as larger automotive microcontrollers have them:
+    /// 8 ms an erase, 80 µs a word. They have ECC: see [`with_ecc`](Self::with_ecc).
     #[must_use]
     pub fn pages_2k_32(capacity: u32) -> Self {
         Self::uniform(capacity, 2048, 8_000, (32, 32, 80))
@@ -133,6 +139,9 @@ impl Geometry {
             word: program.0,
             burst: program.1,
             burst_micros: program.2,
+            erased: 0xFF,
+            ecc: false,
+            bank: None,
         }
     }
 
@@ -144,6 +153,49 @@ impl Geometry {
         }
         self.burst_micros = burst_micros;
         self
+    }
+
+    /// The same chip, the erased bytes of which read as `erased`: 0xFF, or 0x00 where a program
+    /// sets bits.
+    #[must_use]
+    pub fn with_erased(mut self, erased: u8) -> Self {
+        self.erased = erased;
+        self
+    }
+
+    /// The same chip with an error-correcting code on each word: a word is programmed once, whatever
+    /// the value, also 0xFF; one that a cut left neither as it was nor as it should be reads as an
+    /// error. The code's power to correct is not modelled: no torn word reads right by it.
+    #[must_use]
+    pub fn with_ecc(mut self) -> Self {
+        self.ecc = true;
+        self
+    }
+
+    /// The same chip in banks of `bytes` bytes: while one is being erased or programmed, a read of
+    /// it is a violation, and so is any other operation. Without banks a driver waits.
+    #[must_use]
+    pub fn with_banks(mut self, bytes: u32) -> Self {
+        self.bank = Some(bytes.max(1));
+        self
+    }
+
+    /// The value of an erased byte.
+    #[must_use]
+    pub const fn erased(&self) -> u8 {
+        self.erased
+    }
+
+    /// Whether each word has an error-correcting code.
+    #[must_use]
+    pub const fn has_ecc(&self) -> bool {
+        self.ecc
+    }
+
+    /// The bank that holds `addr`, as its number; `None` where reads are never forbidden.
+    #[must_use]
+    pub fn bank_of(&self, addr: u32) -> Option<u32> {
+        self.bank.map(|bytes| addr / bytes)
     }
 
     /// Bytes of the whole chip.

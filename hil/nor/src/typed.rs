@@ -99,9 +99,12 @@ impl NorFlashError for FlashError {
         match self {
             Self::OutOfBounds { .. } => NorFlashErrorKind::OutOfBounds,
             Self::NotAligned { .. } => NorFlashErrorKind::NotAligned,
-            Self::NotErased { .. } | Self::Protected { .. } | Self::PowerLost | Self::Io(_) => {
-                NorFlashErrorKind::Other
-            }
+            Self::NotErased { .. }
+            | Self::Protected { .. }
+            | Self::Busy { .. }
+            | Self::Uncorrectable { .. }
+            | Self::PowerLost
+            | Self::Io(_) => NorFlashErrorKind::Other,
         }
     }
 }

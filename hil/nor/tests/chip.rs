@@ -1,6 +1,6 @@
 //! The chip's rules seen from outside: erase before write, power cuts, marginal bits, files.
 
-use nor::{Cut, FlashError, Geometry, Nor, Tear, When};
+use nor::{Cut, FlashError, Geometry, Marginal, Nor, Tear, Watched, When};
 use proptest::prelude::*;
 
 fn chip() -> Nor {
@@ -13,8 +13,8 @@ fn bytes(nor: &Nor, addr: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn cut(nor: &mut Nor, tear: Tear, unstable: bool) {
-    let when = When::Inside { tear, unstable };
+fn cut(nor: &mut Nor, tear: Tear, marginal: Marginal) {
+    let when = When::Inside { tear, marginal };
     nor.arm(Cut {
         operation: nor.operations(),
         when,
@@ -128,7 +128,7 @@ fn a_cut_falls_at_its_operation_only() {
 fn a_torn_erase_must_be_erased_again() {
     let mut nor = chip();
     nor.program(0, &[0; 2048]).unwrap();
-    cut(&mut nor, Tear::MissingBit { bit: 3 }, false);
+    cut(&mut nor, Tear::MissingBit { bit: 3 }, Marginal::None);
     assert!(nor.erase(0).is_err());
     nor.power_on();
     assert_eq!(bytes(&nor, 0, 2), [0xF7, 0xFF]);
@@ -144,7 +144,7 @@ fn a_torn_erase_must_be_erased_again() {
 fn a_marginal_bit_reads_both_ways_and_is_never_blank() {
     let mut nor = chip();
     nor.program(0, &[0; 8]).unwrap();
-    cut(&mut nor, Tear::MissingBit { bit: 3 }, true);
+    cut(&mut nor, Tear::MissingBit { bit: 3 }, Marginal::One);
     assert!(nor.erase(0).is_err());
     for _reset in 0..2 {
         nor.power_on();
@@ -158,6 +158,155 @@ fn a_marginal_bit_reads_both_ways_and_is_never_blank() {
     nor.erase(0).unwrap();
     assert_eq!(bytes(&nor, 0, 8), [0xFF; 8]);
     nor.program(0, &[0; 8]).unwrap();
+}
+
+#[test]
+fn with_ecc_a_word_is_programmed_once_whatever_its_value() {
+    let mut nor = Nor::in_memory(Geometry::pages_2k_8(8 << 10).with_ecc());
+    nor.program(0, &[0xFF; 8]).unwrap();
+    assert_eq!(bytes(&nor, 0, 8), [0xFF; 8]);
+    for value in [0xFF, 0] {
+        assert!(matches!(
+            nor.program(0, &[value; 8]),
+            Err(FlashError::NotErased { addr: 0 })
+        ));
+    }
+    assert_eq!(nor.violations(), 2);
+    nor.erase(0).unwrap();
+    nor.program(0, &[0; 8]).unwrap();
+}
+
+#[test]
+fn with_ecc_a_torn_word_cannot_be_read() {
+    let mut nor = Nor::in_memory(Geometry::pages_2k_8(8 << 10).with_ecc());
+    cut(&mut nor, Tear::Prefix { words: 1 }, Marginal::None);
+    assert!(nor.program(0, &[1; 16]).is_err());
+    nor.power_on();
+    assert_eq!(bytes(&nor, 0, 16), [[1; 8], [0xFF; 8]].concat());
+    nor.program(8, &[2; 8]).unwrap();
+    nor.erase(0).unwrap();
+
+    cut(&mut nor, Tear::MissingBit { bit: 70 }, Marginal::None);
+    assert!(nor.program(0, &[0; 16]).is_err());
+    nor.power_on();
+    assert_eq!(bytes(&nor, 0, 8), [0; 8]);
+    for len in [1, 8] {
+        assert!(matches!(
+            nor.read(8, &mut vec![0; len]),
+            Err(FlashError::Uncorrectable { addr: 8 })
+        ));
+    }
+    // A torn erase too, until it is repeated.
+    cut(&mut nor, Tear::EvenBits, Marginal::None);
+    assert!(nor.erase(0).is_err());
+    nor.power_on();
+    assert!(matches!(
+        nor.read(0, &mut [0; 4]),
+        Err(FlashError::Uncorrectable { addr: 0 })
+    ));
+    nor.erase(0).unwrap();
+    assert_eq!(bytes(&nor, 0, 16), [0xFF; 16]);
+    assert_eq!(nor.violations(), 0);
+}
+
+#[test]
+fn with_ecc_a_marginal_word_is_readable_now_and_not_then() {
+    let mut nor = Nor::in_memory(Geometry::pages_2k_8(8 << 10).with_ecc());
+    cut(&mut nor, Tear::Prefix { words: 0 }, Marginal::One);
+    assert!(nor.program(0, &[0; 8]).is_err());
+    nor.power_on();
+    let mut readable = 0;
+    for _ in 0..64 {
+        let mut word = [0; 8];
+        if nor.read(0, &mut word).is_ok() {
+            assert_eq!(word, [0xFF; 8]);
+            readable += 1;
+        }
+    }
+    assert!((1..64).contains(&readable), "{readable}");
+    assert!(
+        nor.program(0, &[0; 8]).is_err(),
+        "it may look erased, it is not"
+    );
+}
+
+#[test]
+fn an_erased_byte_may_be_zero() {
+    let mut nor = Nor::in_memory(Geometry::pages_2k_8(8 << 10).with_erased(0));
+    assert_eq!(bytes(&nor, 0, 8), [0; 8]);
+    nor.program(0, &[7; 8]).unwrap();
+    assert!(nor.program(0, &[0xFF; 8]).is_err());
+    cut(&mut nor, Tear::FirstHalf, Marginal::None);
+    assert!(nor.erase(0).is_err());
+    nor.power_on();
+    nor.erase(0).unwrap();
+    assert_eq!(bytes(&nor, 0, 8), [0; 8]);
+}
+
+#[test]
+fn a_busy_bank_is_not_read() {
+    let mut nor = Nor::in_memory(Geometry::pages_2k_8(8 << 10).with_banks(4 << 10));
+    nor.erase(0).unwrap();
+    assert!(matches!(
+        nor.read(4095, &mut [0; 1]),
+        Err(FlashError::Busy { addr: 4095 })
+    ));
+    assert!(nor.read(4095, &mut [0; 2]).is_err());
+    nor.read(4096, &mut [0; 2]).unwrap();
+    assert!(matches!(
+        nor.program(4096, &[0; 8]),
+        Err(FlashError::Busy { .. })
+    ));
+    assert_eq!(nor.violations(), 3);
+    nor.complete();
+    nor.read(0, &mut [0; 1]).unwrap();
+    nor.program(4096, &[0; 8]).unwrap();
+}
+
+#[test]
+fn the_extent_of_an_operation_is_what_it_changes() {
+    let mut nor = chip();
+    let extent = nor.extent_of_program(8, &[0xFE; 16]).unwrap();
+    assert_eq!((extent.words, extent.bits), (2, 16));
+    nor.program(8, &[0xFE; 16]).unwrap();
+    let extent = nor.extent_of_erase(0).unwrap();
+    assert_eq!((extent.words, extent.bits), (256, 16));
+    assert!(nor.extent_of_program(8, &[0; 8]).is_err());
+    assert_eq!(nor.violations(), 0);
+}
+
+#[test]
+fn it_is_seen_whether_bytes_are_read_before_they_are_erased() {
+    let mut nor = chip();
+    nor.watch(2040..2056);
+    bytes(&nor, 0, 2040);
+    nor.erase(0).unwrap();
+    assert_eq!(nor.watched(), Watched::Left);
+    let mut gone = nor.fork().unwrap();
+    bytes(&nor, 2048, 1);
+    nor.erase(2048).unwrap();
+    assert_eq!(nor.watched(), Watched::Read);
+    gone.watch(2040..2056);
+    gone.erase(2048).unwrap();
+    gone.erase(0).unwrap();
+    bytes(&gone, 0, 4096);
+    assert_eq!(gone.watched(), Watched::Gone);
+}
+
+#[test]
+fn what_is_not_settled_can_be_told() {
+    for geometry in [
+        Geometry::pages_2k_8(8 << 10),
+        Geometry::pages_2k_8(8 << 10).with_ecc(),
+    ] {
+        let mut nor = Nor::in_memory(geometry);
+        cut(&mut nor, Tear::Prefix { words: 1 }, Marginal::One);
+        assert!(nor.program(0, &[0; 16]).is_err());
+        assert!(nor.is_settled(0..8) && !nor.is_settled(8..16));
+        let mut word = [0; 8];
+        nor.peek(8, &mut word).unwrap();
+        assert_eq!(word, [0xFF; 8]);
+    }
 }
 
 #[test]
@@ -203,14 +352,17 @@ fn any_step() -> impl Strategy<Value = Step> {
     let tear = prop_oneof![
         (0..5u32).prop_map(|words| Tear::Prefix { words }),
         any::<u32>().prop_map(|bit| Tear::MissingBit { bit }),
-        Just(Tear::Half),
-        Just(Tear::Alternating),
+        Just(Tear::FirstHalf),
+        Just(Tear::SecondHalf),
+        Just(Tear::EvenBits),
+        Just(Tear::OddBits),
         any::<u64>().prop_map(Tear::Seeded),
     ];
     let when = prop_oneof![
         Just(When::Before),
         Just(When::After),
-        (tear, any::<bool>()).prop_map(|(tear, unstable)| When::Inside { tear, unstable }),
+        (tear, prop::sample::select(&Marginal::ALL[..]))
+            .prop_map(|(tear, marginal)| When::Inside { tear, marginal }),
     ];
     prop_oneof![
         2 => (0..4u32).prop_map(|sector| Step::Erase(sector * 2048)),

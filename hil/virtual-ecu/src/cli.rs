@@ -7,7 +7,7 @@ use std::process::ExitCode as ProcessExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ecu_image::provision::EcuProvisioning;
-use nor::{Cut, Nor, Tear, When};
+use nor::{Cut, Marginal, Nor, Tear, When};
 use uds::can::CanId;
 use uds::time::Duration;
 
@@ -260,7 +260,7 @@ fn run_command(args: &RunArgs) -> Result<ExitCode, Failure> {
     if let Some(operation) = args.power_cut_at_op {
         let when = args.torn.map_or(When::Before, |seed| When::Inside {
             tear: Tear::Seeded(seed),
-            unstable: false,
+            marginal: Marginal::None,
         });
         nor.arm(Cut { operation, when });
     }

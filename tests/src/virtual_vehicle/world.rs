@@ -266,7 +266,7 @@ impl World {
             let at = nor.operations() + operation;
             let when = nor::When::Inside {
                 tear: nor::Tear::Seeded(seed),
-                unstable: true,
+                marginal: nor::Marginal::Half,
             };
             nor.arm(nor::Cut {
                 operation: at,

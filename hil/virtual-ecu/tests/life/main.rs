@@ -8,7 +8,7 @@ use bench::Bench;
 use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::layout::SlotId;
 use images::image;
-use nor::{Cut, Tear, When};
+use nor::{Cut, Marginal, Tear, When};
 use uds::client;
 use uds::nrc::Nrc;
 use uds::time::Duration;
@@ -193,7 +193,7 @@ fn power_is_cut_in_every_flash_operation_of_an_update() {
     for operation in 0..operations {
         let when = When::Inside {
             tear: Tear::Seeded(operation),
-            unstable: true,
+            marginal: Marginal::Half,
         };
         cut_and_resume(operation, when);
     }
