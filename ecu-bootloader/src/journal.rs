@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The witness is programmed after the record is complete; one bit of it proves that. A record
-//! without witness may have been torn and read well only today: it is written again before it is
-//! acted upon. A torn program or erase may also read blank today, so after a reset nothing is
+//! without witness may have been torn and read well only today, and one with a part of a witness may
+//! have none tomorrow: both are written again before they are acted upon. A torn program or erase may also read blank today, so after a reset nothing is
 //! appended: the first write erases the sector that does not hold the last witnessed record, even
 //! if it reads blank, and continues there. Traces of a torn write behind the newest record are cleared
 //! in the same way before anything is acted upon. Byte table: `docs/spec/bootloader.md`.
@@ -78,18 +78,33 @@ struct Write {
     second_try: bool,
 }
 
+/// What the witness behind a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    /// The record may be torn.
+    Blank,
+    /// The record is complete; the witness itself was interrupted, and may read blank tomorrow.
+    Begun,
+    /// Nothing was interrupted.
+    Complete,
+}
+
 /// An authentic record.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     place: Place,
     sequence: u64,
     state: State,
-    witnessed: bool,
+    witness: Witness,
 }
 
 impl Entry {
     fn is_newer_than(&self, other: Option<Self>) -> bool {
         other.is_none_or(|other| self.sequence > other.sequence)
+    }
+
+    fn is_witnessed(&self) -> bool {
+        self.witness != Witness::Blank
     }
 }
 
@@ -125,8 +140,8 @@ pub struct Journal {
 pub struct Found {
     /// The newest state.
     pub state: State,
-    /// Whether its record is witnessed and nothing lies behind it. If not, write it again before
-    /// acting on it.
+    /// Whether its record is witnessed, completely, and nothing lies behind it. If not, write it
+    /// again before acting on it.
     pub settled: bool,
 }
 
@@ -157,7 +172,7 @@ impl Journal {
                 if entry.is_newer_than(newest) {
                     newest = Some(entry);
                 }
-                if entry.witnessed && entry.is_newer_than(newest_witnessed) {
+                if entry.is_witnessed() && entry.is_newer_than(newest_witnessed) {
                     newest_witnessed = Some(entry);
                 }
             }
@@ -179,7 +194,8 @@ impl Journal {
             return (journal, None);
         };
         journal.sequence = found.sequence;
-        let settled = found.witnessed && journal.nothing_behind(found, flash, keys);
+        let settled =
+            found.witness == Witness::Complete && journal.nothing_behind(found, flash, keys);
         let state = found.state;
         (journal, Some(Found { state, settled }))
     }
@@ -197,7 +213,7 @@ impl Journal {
             ..newest.place
         };
         let other = start(newest.place.half.other());
-        let older = |entry: Entry| entry.witnessed && entry.sequence < newest.sequence;
+        let older = |entry: Entry| entry.is_witnessed() && entry.sequence < newest.sequence;
         (next.entry >= self.entries() || self.is_blank(next, flash))
             && (self.is_blank(other, flash) || self.read(other, flash, keys).is_some_and(older))
     }
@@ -242,17 +258,20 @@ impl Journal {
         let address = self.address(place)?;
         flash.read(address, &mut self.record).ok()?;
         let (sequence, state) = decode(&self.record, keys)?;
-        let mut witness = [0xFF; 256];
+        let mut bytes = [0xFF; 256];
         let len = usize::try_from(witness_len(self.program)).ok()?;
-        let witness = witness.get_mut(..len)?;
-        // A witness that cannot be read was begun, or is damaged; only the safe reading counts.
-        let read = flash.read(address.checked_add(RECORD_LEN)?, witness);
-        let witnessed = read.is_ok() && witness.iter().any(|byte| *byte != 0xFF);
+        let bytes = bytes.get_mut(..len)?;
+        let witness = match flash.read(address.checked_add(RECORD_LEN)?, bytes) {
+            Ok(()) if bytes.iter().all(|byte| *byte == 0xFF) => Witness::Blank,
+            Ok(()) if bytes.iter().all(|byte| *byte == 0) => Witness::Complete,
+            // One that cannot be read was begun: the sector was erased before the record.
+            Ok(()) | Err(FlashError) => Witness::Begun,
+        };
         Some(Entry {
             place,
             sequence,
             state,
-            witnessed,
+            witness,
         })
     }
 

@@ -114,6 +114,38 @@ fn a_failing_sector_is_tried_once_more_and_then_given_up() {
     assert!(write(&mut journal, &mut chip, &state(2)));
 }
 
+/// The witness was barely begun: it reads now as one, now as none.
+#[test]
+fn a_record_that_was_acted_upon_outlives_its_interrupted_witness() {
+    let mut interrupted = provisioned();
+    let (mut journal, _) = settle(&mut interrupted).unwrap();
+    let when = When::Inside {
+        tear: Tear::Prefix { words: 0 },
+        marginal: Marginal::One,
+    };
+    let witness = interrupted.0.operations() + 2;
+    interrupted.0.arm(Cut {
+        operation: witness,
+        when,
+    });
+    assert!(!write(&mut journal, &mut interrupted, &state(1)));
+    for seed in 0..64 {
+        let mut chip = Chip(interrupted.0.fork().unwrap());
+        chip.0.seed(seed);
+        let (_, acted_upon) = settle(&mut chip).unwrap();
+        // The power cycle after may begin to settle, and power fails again.
+        let operation = chip.0.operations();
+        chip.0.arm(Cut {
+            operation,
+            when: When::After,
+        });
+        settle(&mut chip);
+        let mut chip = Chip(chip.0.fork().unwrap());
+        let (_, found) = settle(&mut chip).unwrap();
+        assert_eq!(found.floor, acted_upon.floor, "seed {seed}");
+    }
+}
+
 fn when() -> impl Strategy<Value = When> {
     let tear = prop_oneof![
         (0..40u32).prop_map(|words| Tear::Prefix { words }),
