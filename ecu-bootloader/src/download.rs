@@ -20,7 +20,7 @@ use crate::keys::KeyStore;
 use crate::layout::{METADATA_HEAD, SlotId};
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
-use crate::state::{Progress, SlotState, State};
+use crate::state::{Frontier, Progress, SlotState, State};
 use crate::transition;
 use crate::verify::{begin_signature, is_authentic, recheck_page};
 use ecu_image::pss::{Progress as SignatureProgress, SignatureVerifier};
@@ -186,9 +186,12 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             self.answer = Some(Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED));
             return;
         }
-        if self.dirty {
-            self.dirty = false;
-            match count_erase(&state) {
+        if let Some(frontier) = self.frontier {
+            let counted = count_erase(&state).map(|next| State {
+                frontier: Some(frontier),
+                ..next
+            });
+            match counted {
                 Ok(next) => self.commit(next, Then::EraseFrontier),
                 Err(failure) => self.fail(then, failure),
             }
@@ -212,12 +215,20 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
     }
 
-    /// Compares the next stored page with the table. The page before the first difference may be
-    /// the interrupted one, although it reads right today: it does not count as durable either.
+    /// Compares the next stored page with the table. The last one before the first difference that
+    /// is not blank may be the interrupted one, although it reads right today: it does not count as
+    /// durable either. Blank ones behind it prove nothing, since their plaintext may be blank.
     pub(crate) fn step_scan(&mut self, page: u32, then: Then) {
-        let Some(head) = &self.head else {
+        let (Some(head), Some(state)) = (&self.head, &self.state) else {
             return self.fail(then, Failure::new(Reason::OtherImage));
         };
+        if let Some(frontier) = state.frontier {
+            return self.scanned(frontier, then);
+        }
+        if page == 0 {
+            self.suspect = 0;
+        }
+        let mut blank = true;
         let buffer = self.buffers.data_mut(self.buffers.filling);
         let same = match buffer.get_mut(..head.page_size()) {
             Some(buffer) if page < head.page_count() => recheck_page(
@@ -226,12 +237,15 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 head,
                 page,
                 buffer,
-                |_| {},
+                |plain| blank = plain.iter().all(|byte| *byte == 0xFF),
             ),
             _ => Ok(false),
         };
         match same {
             Ok(true) => {
+                if !blank {
+                    self.suspect = page;
+                }
                 let page = page.saturating_add(1);
                 self.work = Work::Scan { page, then };
             }
@@ -244,12 +258,18 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 let size = head.header.layout().page_size().get();
                 let sector = self.platform.board().layout.slot(head.slot);
                 let sector = sector.map_or(1, |slot| slot.payload.sector.max(1));
-                self.durable = Some(surely_durable(page, size, sector));
-                self.dirty = true;
-                self.proceed(then);
+                let until = page.saturating_add(1).min(head.page_count());
+                let frontier = frontier(self.suspect, until, size, sector);
+                self.scanned(frontier, then);
             }
             Err(failure) => self.fail(then, failure),
         }
+    }
+
+    fn scanned(&mut self, frontier: Frontier, then: Then) {
+        self.durable = Some(frontier.from.into());
+        self.frontier = Some(frontier);
+        self.proceed(then);
     }
 
     /// 36: `36 counter data`.
@@ -537,12 +557,16 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 }
 
-/// Pages before this one are durable for sure when page `first_bad` is the first that is not: the
-/// page before it may be the interrupted one, and its sector is erased again.
-fn surely_durable(first_bad: u32, page_size: u32, sector: u32) -> u32 {
-    let byte = first_bad.saturating_sub(1).saturating_mul(page_size);
+/// What is erased again where page `suspect` may be the interrupted one and none from `until` on was
+/// begun: the whole sector of the former, since a sector is erased whole.
+fn frontier(suspect: u32, until: u32, page_size: u32, sector: u32) -> Frontier {
+    let byte = suspect.saturating_mul(page_size);
     let start = byte.saturating_sub(byte.checked_rem(sector).unwrap_or(0));
-    start.checked_div(page_size).unwrap_or(0)
+    let number = |page: u32| u16::try_from(page).unwrap_or(u16::MAX);
+    Frontier {
+        from: number(start.checked_div(page_size).unwrap_or(0)),
+        until: number(until),
+    }
 }
 
 fn usize_of(value: u32) -> usize {
@@ -557,11 +581,12 @@ mod tests {
 
     #[test]
     fn the_last_good_page_and_its_sector_do_not_count() {
-        assert_eq!(surely_durable(0, 4096, 4096), 0);
-        assert_eq!(surely_durable(5, 4096, 4096), 4);
-        assert_eq!(surely_durable(5, 4096, 16384), 4);
-        assert_eq!(surely_durable(4, 4096, 16384), 0);
-        assert_eq!(surely_durable(9, 1024, 4096), 8);
-        assert_eq!(surely_durable(8, 4096, 2048), 7);
+        let from = |suspect, page_size, sector| frontier(suspect, 9, page_size, sector).from;
+        assert_eq!(from(0, 4096, 4096), 0);
+        assert_eq!(from(4, 4096, 4096), 4);
+        assert_eq!(from(4, 4096, 16384), 4);
+        assert_eq!(from(3, 4096, 16384), 0);
+        assert_eq!(from(8, 1024, 4096), 8);
+        assert_eq!(from(7, 4096, 2048), 7);
     }
 }

@@ -1,7 +1,7 @@
 //! Erasing: the metadata area under a freshly accepted grant, the payload area on 31 FF00, and after
 //! a reset the sectors behind the durable pages. Never the confirmed slot.
 
-use crate::flash::{FlashError, FlashRead};
+use crate::flash::FlashError;
 use crate::job::{Answer, Core, Then, Work};
 use crate::layout::{Region, SlotId};
 use crate::platform::Platform;
@@ -15,15 +15,12 @@ pub(crate) struct Eraser {
     next: u32,
     end: u32,
     sector: u32,
-    /// Sectors below this address are erased in any case, those above only unless blank.
-    always_until: u32,
-    needed: bool,
 }
 
 impl Eraser {
-    /// Sectors of `region` that the bytes `from..to` touch; those up to `always_until` in any case.
-    /// All offsets are in bytes from the region's beginning.
-    fn new(region: Region, from: u32, to: u32, always_until: u32) -> Self {
+    /// Sectors of `region` that the bytes `from..to` touch, in bytes from its beginning. A sector
+    /// that reads blank is erased too: that proves nothing.
+    fn new(region: Region, from: u32, to: u32) -> Self {
         let sector = region.sector;
         let down = |offset: u32| offset.saturating_sub(offset.checked_rem(sector).unwrap_or(0));
         let up = |offset: u32| {
@@ -31,14 +28,10 @@ impl Eraser {
             offset.checked_next_multiple_of(sector).unwrap_or(offset)
         };
         let at = |offset: u32| region.address.saturating_add(offset);
-        let next = at(down(from));
-        let always_until = at(up(always_until));
         Self {
-            next,
+            next: at(down(from)),
             end: at(up(to)),
             sector,
-            always_until,
-            needed: next < always_until,
         }
     }
 
@@ -48,12 +41,11 @@ impl Eraser {
 
     /// The sector that must be erased now.
     pub(crate) fn due(&self) -> Option<(u32, u32)> {
-        (self.needed && !self.is_done()).then_some((self.next, self.sector))
+        (!self.is_done()).then_some((self.next, self.sector))
     }
 
     fn advance(&mut self) {
         self.next = self.next.saturating_add(self.sector);
-        self.needed = self.next < self.always_until;
     }
 }
 
@@ -84,23 +76,6 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         true
     }
 
-    /// Looks whether the next sector is blank; whether there is more to look at.
-    pub(crate) fn step_eraser(&mut self) -> bool {
-        let Some(eraser) = &mut self.eraser else {
-            return false;
-        };
-        if eraser.needed {
-            return false;
-        }
-        let buffer = self.buffers.data_mut(self.buffers.filling);
-        if is_blank(self.platform.flash(), eraser.next, eraser.sector, buffer) {
-            eraser.advance();
-        } else {
-            eraser.needed = true;
-        }
-        !self.erased_all()
-    }
-
     pub(crate) fn on_erase_done(&mut self, result: Result<(), FlashError>) {
         let Some(eraser) = &mut self.eraser else {
             return;
@@ -127,7 +102,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         };
         self.durable = None;
         let region = place.metadata;
-        let eraser = Eraser::new(region, 0, region.len, region.len);
+        let eraser = Eraser::new(region, 0, region.len);
         self.erase(slot, eraser, Then::ProgramHead);
     }
 
@@ -150,6 +125,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         match count_erase(&state) {
             Ok(mut next) => {
                 next.progress = Progress::EraseBegun;
+                next.frontier = None;
                 self.durable = None;
                 self.commit(next, Then::ErasePayload);
             }
@@ -158,24 +134,23 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     pub(crate) fn erase_payload(&mut self) {
-        self.erase_payload_from(0, u32::MAX, Then::PayloadErased);
+        self.erase_pages(0, u32::MAX, Then::PayloadErased);
     }
 
-    /// Erases the part of the payload area that the image needs, from byte `from` on; what lies
-    /// above `always_until` only unless blank.
-    fn erase_payload_from(&mut self, from: u32, always_until: u32, then: Then) {
+    /// Erases pages `from..until` of the image, in whole sectors.
+    fn erase_pages(&mut self, from: u32, until: u32, then: Then) {
         let place = self.head.as_ref().and_then(|head| {
             let slot = self.platform.board().layout.slot(head.slot)?;
-            Some((
-                head.slot,
-                slot.payload,
-                head.header.layout().ciphertext_len(),
-            ))
+            Some((head.slot, slot.payload, *head.header.layout()))
         });
-        let Some((slot, region, len)) = place else {
+        let Some((slot, region, layout)) = place else {
             return self.fail(then, Failure::new(Reason::OtherImage));
         };
-        let eraser = Eraser::new(region, from, len, always_until.min(len));
+        let offset = |page: u32| {
+            let bytes = page.saturating_mul(layout.page_size().get());
+            bytes.min(layout.ciphertext_len())
+        };
+        let eraser = Eraser::new(region, offset(from), offset(until));
         self.erase(slot, eraser, then);
     }
 
@@ -184,7 +159,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     pub(crate) fn payload_erased(&mut self) {
         let Some(state) = self.state else { return };
         self.durable = Some(0);
-        self.dirty = false;
+        self.frontier = None;
         let next = State {
             progress: Progress::Erased,
             ..state
@@ -192,24 +167,24 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         self.commit(next, Then::Answer(Answer::Routine(ERASE)));
     }
 
-    /// After a reset: erases again from the first sector that is not surely durable.
+    /// After a reset, journaled: erases again what is not surely durable.
     pub(crate) fn erase_frontier(&mut self) {
-        let Some(head) = &self.head else {
+        let Some(frontier) = self.frontier else {
             return self.fail(Then::EraseFrontier, Failure::new(Reason::OtherImage));
         };
-        let size = head.header.layout().page_size().get();
-        let from = self.durable.unwrap_or(0).saturating_mul(size);
-        // The interrupted page is one of the sector at `from` or the page after it.
-        let sector = self
-            .platform
-            .board()
-            .layout
-            .slot(head.slot)
-            .map_or(0, |slot| slot.payload.sector);
-        let always = from
-            .saturating_add(sector.max(size))
-            .saturating_add(sector.max(size));
-        self.erase_payload_from(from, always, Then::StartTransfer);
+        let (from, until) = (frontier.from.into(), frontier.until.into());
+        self.erase_pages(from, until, Then::FrontierErased);
+    }
+
+    /// That is journaled too: the next reset believes what lies behind.
+    pub(crate) fn frontier_erased(&mut self) {
+        let Some(state) = self.state else { return };
+        self.frontier = None;
+        let next = State {
+            frontier: None,
+            ..state
+        };
+        self.commit(next, Then::StartTransfer);
     }
 }
 
@@ -226,21 +201,4 @@ pub(crate) fn count_erase(state: &State) -> Result<State, Failure> {
         erases_left,
         ..*state
     })
-}
-
-fn is_blank(flash: &mut impl FlashRead, address: u32, len: u32, buffer: &mut [u8]) -> bool {
-    let mut at = address;
-    let end = address.saturating_add(len);
-    while at < end {
-        let rest = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
-        let take = rest.min(buffer.len()).max(1);
-        let Some(chunk) = buffer.get_mut(..take) else {
-            return false;
-        };
-        if flash.read(at, chunk).is_err() || chunk.iter().any(|byte| *byte != 0xFF) {
-            return false;
-        }
-        at = at.saturating_add(u32::try_from(take).unwrap_or(u32::MAX));
-    }
-    true
 }

@@ -16,7 +16,7 @@ use crate::layout::SlotId;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
-use crate::state::{Progress, SlotState, State};
+use crate::state::{Frontier, Progress, SlotState, State};
 use crate::transition;
 use crate::verify::{TableCache, Verification};
 use ecu_image::{Digest, ImageDigest, ImageVersion, SecurityCounter};
@@ -101,6 +101,7 @@ pub(crate) enum Then {
     ErasePayload,
     PayloadErased,
     EraseFrontier,
+    FrontierErased,
     RaiseCounter,
     StartTransfer,
     BeginCheck,
@@ -177,8 +178,10 @@ pub(crate) struct Core<P, const PAGE: usize> {
     pub(crate) transfer: Option<Transfer>,
     /// Pages of the receiving slot known to be durable; `None` after a reset, until scanned.
     pub(crate) durable: Option<u32>,
-    /// Whether the sectors behind the durable pages must be erased before they are programmed.
-    pub(crate) dirty: bool,
+    /// The pages that must be erased again before a transfer goes on; known with `durable`.
+    pub(crate) frontier: Option<Frontier>,
+    /// The last page of the scan that is right and not blank: the interrupted one may be.
+    pub(crate) suspect: u32,
     in_flight: Option<InFlight>,
 }
 
@@ -223,7 +226,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             measured: None,
             transfer: None,
             durable: None,
-            dirty: false,
+            frontier: None,
+            suspect: 0,
             in_flight: None,
         }
     }
@@ -354,6 +358,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Then::ErasePayload => self.erase_payload(),
             Then::PayloadErased => self.payload_erased(),
             Then::EraseFrontier => self.erase_frontier(),
+            Then::FrontierErased => self.frontier_erased(),
             Then::RaiseCounter => self.raise_counter(),
             Then::StartTransfer => self.start_transfer(),
             Then::BeginCheck => self.begin_check(),
@@ -446,10 +451,6 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Work::Signature => self.step_signature(),
             Work::Verify(verification, purpose) => self.step_verify(verification, purpose),
             Work::Scan { page, then } => self.step_scan(page, then),
-            Work::Erase(then) => {
-                self.work = Work::Erase(then);
-                return self.step_eraser();
-            }
             waiting => {
                 self.work = waiting;
                 return false;
@@ -457,7 +458,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
         matches!(
             self.work,
-            Work::Signature | Work::Verify(..) | Work::Scan { .. } | Work::Erase(_)
+            Work::Signature | Work::Verify(..) | Work::Scan { .. }
         )
     }
 
@@ -579,7 +580,6 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         self.failure = Failure::with(Reason::Flash, address);
         self.buffers.drop_waiting();
         self.durable = None;
-        self.dirty = true;
         if let Some(transfer) = &mut self.transfer {
             transfer.failed = true;
         }

@@ -118,6 +118,15 @@ impl Progress {
     }
 }
 
+/// Pages of the receiving slot that are erased again before a transfer goes on after a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frontier {
+    /// The first page that is not surely durable; the first of a sector.
+    pub from: u16,
+    /// The page after the last that may have been begun.
+    pub until: u16,
+}
+
 /// How the confirmed slot came to be the one that boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Origin {
@@ -147,6 +156,8 @@ pub struct State {
     pub progress: Progress,
     /// The floor that sealing ordered; the monotonic counter follows it.
     pub floor: SecurityCounter,
+    /// An erase within the receiving slot that was begun, perhaps not completed.
+    pub frontier: Option<Frontier>,
     /// Sequence of the last accepted grant.
     pub grant_sequence: SequenceNumber,
     /// The image of the last accepted grant.
@@ -174,6 +185,7 @@ impl State {
             erases_left: 0,
             progress: Progress::None,
             floor,
+            frontier: None,
             grant_sequence: SequenceNumber(0),
             grant_digest: ImageDigest::ZERO,
             a: SlotRecord::EMPTY,
@@ -244,7 +256,16 @@ impl State {
             .u8(self.progress as u8)
             .u8(0)
             .put(&self.floor.0.to_le_bytes())
-            .put(&[0; 4])
+            .put(
+                &self
+                    .frontier
+                    .map_or([0; 2], |frontier| frontier.from.to_le_bytes()),
+            )
+            .put(
+                &self
+                    .frontier
+                    .map_or([0; 2], |frontier| frontier.until.to_le_bytes()),
+            )
             .put(&self.grant_sequence.0.to_le_bytes())
             .put(&self.grant_digest.0);
         for slot in [self.a, self.b] {
@@ -275,7 +296,11 @@ impl State {
         let progress = Progress::from_number(r.u8()?)?;
         r.zero(1)?;
         let floor = SecurityCounter(r.u32_le()?);
-        r.zero(4)?;
+        let frontier = match (r.u16_le()?, r.u16_le()?) {
+            (0, 0) => None,
+            (from, until) if from < until => Some(Frontier { from, until }),
+            _ => return None,
+        };
         let grant_sequence = SequenceNumber(r.u64_le()?);
         let grant_digest = ImageDigest(r.array()?);
         let state = Self {
@@ -287,6 +312,7 @@ impl State {
             erases_left,
             progress,
             floor,
+            frontier,
             grant_sequence,
             grant_digest,
             a: decode_slot(&mut r)?,
@@ -326,6 +352,7 @@ pub(crate) mod tests {
         pub(crate) fn state()(
             numbers in (0..=2u8, 0..=2u8, any::<bool>(), any::<[u8; 3]>(), 0..=4u8),
             floor: u32,
+            frontier in prop::option::of((0..2047u16, 1..100u16)),
             sequence: u64,
             digests in any::<[[u8; 32]; 2]>(),
             a in slot_record(),
@@ -342,6 +369,7 @@ pub(crate) mod tests {
                 erases_left,
                 progress: Progress::from_number(progress).unwrap(),
                 floor: SecurityCounter(floor),
+                frontier: frontier.map(|(from, len)| Frontier { from, until: from + len }),
                 grant_sequence: SequenceNumber(sequence),
                 grant_digest: ImageDigest(digests[0]),
                 a,

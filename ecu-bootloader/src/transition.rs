@@ -84,6 +84,7 @@ pub fn accept(
     next.grant_sequence = sequence;
     next.grant_digest = digest;
     next.progress = Progress::MetadataBegun;
+    next.frontier = None;
     if next.previous == Some(target) {
         next.previous = None;
     }
@@ -164,6 +165,7 @@ pub fn revert(state: &State) -> State {
             SlotState::Trial | SlotState::Healthy => reject(next, slot),
             SlotState::Staged | SlotState::Receiving => {
                 next.progress = Progress::None;
+                next.frontier = None;
                 next.with_slot(slot, SlotRecord::EMPTY)
             }
             _ => next,
