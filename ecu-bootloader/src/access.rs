@@ -1,16 +1,41 @@
 //! SecurityAccess 27 01/02: the key is AES-CMAC of `seed ‖ 01` under the ECU's access key.
 //!
-//! Attempts and delay are the server's. They start anew at a reset: guessing a 128-bit MAC is
-//! hopeless at any rate, and a durable delay would let anybody lock a workshop out.
+//! Attempts and their delay survive resets. They are reserved in blocks, journaled before the seed
+//! that they answer: what a reset interrupts counts as used. A right key clears the count.
+//!
+//! ```text
+//!  blocks  0 ──▶ 1 ──▶ 2 ──▶ 3 ──▶ 4 ──▶ 5 ──▶ 6 ──▶ 7 ──▶ 8 ──▶ 9 ↺     right key: 0
+//!  delay                           10 s  20 s  40 s  80 s  160 s 300 s
+//! ```
+//!
+//! A power cycle takes the next block with its first seed. Blocks 1 to 3 cover two wrong keys
+//! (0x35); the third wrong key needs block 4 or a later one, each of which covers one (0x36). The
+//! delay of a block runs from its wrong key, and from the start of each power cycle that finds it.
+//! Seeds cost no writes of their own; the arithmetic is in `docs/spec/bootloader.md`.
 
+use uds::nrc::Nrc;
+use uds::server::Context;
 use uds::service::SecurityLevel;
+use uds::time::{Duration, Instant};
 
+use crate::bytes::Writer;
+use crate::download::Reply;
+use crate::job::{Answer, Core, Then};
 use crate::keys::{KeyStore, MacKeyId};
+use crate::platform::Platform;
+use crate::state::State;
 
 /// Bytes of a seed.
 pub const SEED_LEN: usize = 16;
 /// Bytes of a key.
 pub const KEY_LEN: usize = 16;
+
+/// Blocks without a delay: so often an unlocking may be interrupted.
+pub const FREE_BLOCKS: u8 = 3;
+/// The last block, which is taken again and again.
+pub const LAST_BLOCK: u8 = 9;
+/// Wrong keys that a block without delay covers.
+const FREE_ATTEMPTS: u8 = 2;
 
 /// The message whose MAC is the key: the seed, then the level's requestSeed.
 #[must_use]
@@ -22,15 +47,243 @@ pub fn message(seed: &[u8; SEED_LEN], level: SecurityLevel) -> [u8; SEED_LEN + 1
     message
 }
 
-/// Whether `key` answers `seed`.
-pub(crate) fn is_right(
-    keys: &mut impl KeyStore,
-    seed: &[u8; SEED_LEN],
-    level: SecurityLevel,
-    key: &[u8],
-) -> bool {
-    match key.try_into() {
-        Ok(key) => keys.cmac_verify(MacKeyId::Access, &message(seed, level), key),
-        Err(_) => false,
+/// How long requestSeed answers 0x37 after this many blocks.
+#[must_use]
+pub const fn delay(blocks: u8) -> Duration {
+    Duration::from_secs(match blocks {
+        0..=FREE_BLOCKS => 0,
+        4 => 10,
+        5 => 20,
+        6 => 40,
+        7 => 80,
+        8 => 160,
+        _ => 300,
+    })
+}
+
+/// Attempts, delay and seeds of this power cycle.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    /// The journal's count; alone where there is no journal.
+    blocks: u8,
+    /// Wrong keys that the block at hand still covers.
+    open: u8,
+    /// Whether a key was wrong since the start or the last right one.
+    wrong: bool,
+    delay_until: Option<Instant>,
+    /// The seed that waits for its key.
+    seed: Option<[u8; SEED_LEN]>,
+    /// Seeds made in this power cycle.
+    seeds: u32,
+}
+
+impl Access {
+    /// A power cycle begins with the journal's count.
+    pub(crate) fn start(&mut self, now: Instant, blocks: u8) {
+        self.blocks = blocks;
+        self.wait(now);
+    }
+
+    /// The session changed: the seed is good no more.
+    pub(crate) fn forget_seed(&mut self) {
+        self.seed = None;
+    }
+
+    fn wait(&mut self, now: Instant) {
+        let delay = delay(self.blocks);
+        self.delay_until = (!delay.is_zero()).then(|| now + delay);
+    }
+
+    fn is_delayed(&self, now: Instant) -> bool {
+        self.delay_until.is_some_and(|until| now < until)
+    }
+
+    /// The count after the next block is taken.
+    fn next_block(&self) -> u8 {
+        let least = if self.wrong { FREE_BLOCKS } else { 0 };
+        self.blocks.max(least).saturating_add(1).min(LAST_BLOCK)
+    }
+
+    /// A block was reserved.
+    pub(crate) fn open(&mut self, blocks: u8) {
+        self.blocks = blocks;
+        self.open = if blocks <= FREE_BLOCKS {
+            FREE_ATTEMPTS
+        } else {
+            1
+        };
+    }
+
+    /// A right key: the count is cleared.
+    fn clear(&mut self) {
+        *self = Self {
+            seeds: self.seeds,
+            ..Self::default()
+        };
+    }
+
+    /// A wrong key: what it is answered with.
+    fn count_wrong(&mut self, now: Instant) -> Nrc {
+        self.wrong = true;
+        self.open = self.open.saturating_sub(1);
+        if self.blocks <= FREE_BLOCKS {
+            return Nrc::INVALID_KEY;
+        }
+        self.wait(now);
+        Nrc::EXCEEDED_NUMBER_OF_ATTEMPTS
+    }
+}
+
+impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+    /// 27 01: a seed, once an attempt is reserved for its key; zeros where access is granted.
+    pub(crate) fn request_seed(&mut self, now: Instant, context: Context) -> Result<Reply, Nrc> {
+        self.access.seed = None;
+        if context.unlocked.is_some() {
+            return Ok(Reply::Now(Answer::Unlocked(1)));
+        }
+        if self.access.is_delayed(now) {
+            return Err(Nrc::REQUIRED_TIME_DELAY_NOT_EXPIRED);
+        }
+        if self.access.open > 0 && (self.state.is_none() || self.journal.has_written()) {
+            return Ok(Reply::Now(Answer::Seed));
+        }
+        let then = Then::OpenBlock;
+        let access_blocks = self.access.next_block();
+        let next = self.state.map(|state| State {
+            access_blocks,
+            ..state
+        });
+        match next {
+            None => self.proceed(then),
+            Some(next) if self.journal.has_written() => self.commit(next, then),
+            // Also where the count stays the same: each power cycle has a record of its own before
+            // its first seed, so that no seed comes twice.
+            Some(next) => self.write(next, then),
+        }
+        Ok(Reply::Later)
+    }
+
+    /// The block is durable: its first seed.
+    pub(crate) fn open_block(&mut self) {
+        let next = self.access.next_block();
+        let blocks = self.state.map_or(next, |state| state.access_blocks);
+        self.access.open(blocks);
+        self.answer = Some(Ok(Answer::Seed));
+    }
+
+    /// The seed: a MAC under a key that no tester has, over what never comes twice (the journal's
+    /// sequence and a count) and what cannot be foreseen. It is as good as either of them.
+    pub(crate) fn make_seed(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
+        let count = self.access.seeds.checked_add(1);
+        self.access.seeds = count.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+        let mut random = [0; 16];
+        self.platform.random(&mut random);
+        let mut bytes = [0; 32];
+        Writer::new(&mut bytes)
+            .put(b"CNSD")
+            .put(&self.journal.sequence().to_le_bytes())
+            .put(&self.access.seeds.to_le_bytes())
+            .put(&random);
+        let seed = self.platform.keys().cmac(MacKeyId::Journal, &bytes);
+        self.access.seed = Some(seed);
+        Ok(seed)
+    }
+
+    /// 27 02: a seed is good for one key, right or wrong.
+    pub(crate) fn send_key(&mut self, now: Instant, request: &[u8]) -> Result<Reply, Nrc> {
+        let seed = self.access.seed.take();
+        let seed = seed.ok_or(Nrc::REQUEST_SEQUENCE_ERROR)?;
+        let key = request
+            .get(2..)
+            .and_then(|key| key.try_into().ok())
+            .ok_or(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT)?;
+        let message = message(&seed, SecurityLevel::ONE);
+        let keys = self.platform.keys();
+        if !keys.cmac_verify(MacKeyId::Access, &message, key) {
+            return Err(self.access.count_wrong(now));
+        }
+        self.access.clear();
+        let then = Then::Answer(Answer::Unlocked(2));
+        match self.state {
+            None => self.proceed(then),
+            Some(state) => {
+                let access_blocks = 0;
+                let next = State {
+                    access_blocks,
+                    ..state
+                };
+                self.commit(next, then);
+            }
+        }
+        Ok(Reply::Later)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    /// What wrong keys are answered with from `blocks` on, each after the delay, and the count then.
+    fn guess(access: &mut Access, keys: usize) -> Vec<(u8, u8)> {
+        let mut now = Instant::ZERO;
+        (0..keys)
+            .map(|_| {
+                now = now + delay(access.blocks);
+                assert!(!access.is_delayed(now));
+                if access.open == 0 {
+                    access.open(access.next_block());
+                }
+                let nrc = access.count_wrong(now).0;
+                assert_eq!(access.is_delayed(now), nrc == 0x36);
+                (nrc, access.blocks)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_third_wrong_key_starts_a_delay_that_grows_and_is_bounded() {
+        let mut access = Access::default();
+        assert_eq!(
+            guess(&mut access, 9),
+            [
+                (0x35, 1),
+                (0x35, 1),
+                (0x36, 4),
+                (0x36, 5),
+                (0x36, 6),
+                (0x36, 7),
+                (0x36, 8),
+                (0x36, 9),
+                (0x36, 9)
+            ]
+        );
+        let delays = (0..=u8::MAX).map(|blocks| delay(blocks).as_secs());
+        assert!(delays.clone().is_sorted());
+        assert_eq!(delays.max(), Some(300));
+    }
+
+    #[test]
+    fn power_cycles_take_a_block_each() {
+        let mut blocks = 0;
+        let mut waited = Vec::new();
+        for _ in 0..12 {
+            let mut access = Access::default();
+            access.start(Instant::ZERO, blocks);
+            waited.push(delay(blocks).as_secs());
+            blocks = access.next_block();
+        }
+        assert_eq!(waited, [0, 0, 0, 0, 10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_right_key_clears_the_count() {
+        let mut access = Access::default();
+        guess(&mut access, 5);
+        access.clear();
+        assert_eq!(
+            (access.next_block(), access.is_delayed(Instant::ZERO)),
+            (1, false)
+        );
     }
 }

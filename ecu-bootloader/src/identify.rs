@@ -1,6 +1,5 @@
 //! The data identifiers: identification, progress, boot status, last failure.
 
-use crate::boot::BootReason;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Dids, Phase, Then, Work};
 use crate::layout::SlotId;
@@ -15,6 +14,10 @@ pub const PROGRESS: u16 = 0xFD00;
 pub const BOOT_STATUS: u16 = 0xFD01;
 /// FD02.
 pub const LAST_FAILURE: u16 = 0xFD02;
+/// The boot reason in FD01 while nothing is decided yet; the others are [`BootReason`]'s.
+///
+/// [`BootReason`]: crate::boot::BootReason
+pub const STARTING: u8 = 7;
 /// F15A.
 pub(crate) const FINGERPRINT: u16 = 0xF15A;
 
@@ -224,16 +227,16 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         ));
         let running = self.running.map(|running| running.slot);
         let reason = match (self.running, self.phase) {
-            (Some(running), _) => running.reason,
-            (None, Phase::Serving(reason)) => reason,
-            (None, _) => BootReason::Recovery,
+            (Some(running), _) => running.reason as u8,
+            (None, Phase::Serving(reason)) => reason as u8,
+            (None, Phase::Starting | Phase::Application) => STARTING,
         };
         let other = other_slot(&state, running);
         let floor = self.floor();
         out.put_u8(1);
         out.put_u8(u8::from(self.in_application()));
         out.put_u8(running.map_or(0xFF, SlotId::number));
-        out.put_u8(reason as u8);
+        out.put_u8(reason);
         out.put_u8(match running {
             Some(SlotId::Factory) => 7,
             Some(slot) => state.slot(slot).state as u8,

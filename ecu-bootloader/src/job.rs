@@ -4,6 +4,7 @@
 //! for and, as [`Then`], what follows. There is one at a time, since a server has one request
 //! pending at a time; pages of a download are programmed beside it.
 
+use crate::access::Access;
 use crate::boot::{BootReason, Decision, Evidence, Inputs, ResetCause, Verdict, decide};
 use crate::buffers::Buffers;
 use crate::counter::MonotonicCounter;
@@ -21,6 +22,7 @@ use crate::transition;
 use crate::verify::{TableCache, Verification};
 use ecu_image::{Digest, ImageDigest, ImageVersion, SecurityCounter};
 use uds::nrc::Nrc;
+use uds::time::Instant;
 
 /// A positive response that a job leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub(crate) enum Answer {
     Written(u16),
     /// `62 ..`, with the progress now known.
     Read(Dids),
+    /// `67 01 seed`.
+    Seed,
+    /// Access is granted: `67 02`, or `67 01` and zeros where it was before.
+    Unlocked(u8),
 }
 
 /// The DIDs of a ReadDataByIdentifier request.
@@ -106,6 +112,7 @@ pub(crate) enum Then {
     StartTransfer,
     BeginCheck,
     ScanFor(Dids),
+    OpenBlock,
 }
 
 /// Where the machine is in its life.
@@ -163,8 +170,7 @@ pub(crate) struct Core<P, const PAGE: usize> {
     pub(crate) running: Option<BootTarget>,
     pub(crate) boot_event: Option<BootTarget>,
     pub(crate) self_tested: bool,
-    /// The last seed of SecurityAccess.
-    pub(crate) seed: Option<[u8; 16]>,
+    pub(crate) access: Access,
     pub(crate) failure: Failure,
     pub(crate) work: Work,
     pub(crate) answer: Option<Result<Answer, Nrc>>,
@@ -209,7 +215,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             running: None,
             boot_event: None,
             self_tested: false,
-            seed: None,
+            access: Access::default(),
             failure: Failure::NONE,
             work: match found {
                 Some(found) if !found.settled => Work::Commit {
@@ -233,9 +239,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     /// The first step after [`Core::new`].
-    pub(crate) fn start(&mut self, cause: ResetCause, programming: bool) {
+    pub(crate) fn start(&mut self, now: Instant, cause: ResetCause, programming: bool) {
         self.cause = cause;
         self.programming = programming;
+        let blocks = self.state.map_or(0, |state| state.access_blocks);
+        self.access.start(now, blocks);
         match (&self.work, self.state) {
             (_, None) => {
                 self.failure = Failure::new(Reason::NotProvisioned);
@@ -270,6 +278,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         if self.state == Some(next) {
             return self.proceed(then);
         }
+        self.write(next, then);
+    }
+
+    /// Journals `next`, also where nothing changes, then goes on with `then`.
+    pub(crate) fn write(&mut self, next: State, then: Then) {
         if self.journal_dead {
             return self.fail(then, Failure::new(Reason::Journal));
         }
@@ -363,6 +376,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Then::StartTransfer => self.start_transfer(),
             Then::BeginCheck => self.begin_check(),
             Then::ScanFor(dids) => self.scan_for(dids),
+            Then::OpenBlock => self.open_block(),
         }
     }
 

@@ -294,6 +294,19 @@ impl Journal {
         authentic | difference(&state.encode(), recorded)
     }
 
+    /// The sequence of the newest record, begun or found: no two power cycles that have written
+    /// share one.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether a record of this power cycle is durable.
+    #[must_use]
+    pub const fn has_written(&self) -> bool {
+        self.append.is_some()
+    }
+
     /// Whether a write is under way.
     #[must_use]
     pub const fn is_writing(&self) -> bool {

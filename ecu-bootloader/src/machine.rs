@@ -104,7 +104,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
         self.handover = handover.filter(|handover| {
             handover.request_id == own.rx_id && handover.response_id == own.tx_id
         });
-        self.core.start(cause, self.handover.is_some());
+        self.core.start(now, cause, self.handover.is_some());
         self.advance(now);
     }
 
@@ -290,7 +290,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
         self.send(now);
         while let Some(event) = self.server.poll_event() {
             match event {
-                ServerEvent::SessionChanged { .. } => self.core.end_transfer(),
+                ServerEvent::SessionChanged { .. } => self.core.leave_session(),
                 ServerEvent::Reset => {
                     self.reset.get_or_insert(Event::Reset { handover: None });
                 }

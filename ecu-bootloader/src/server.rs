@@ -2,9 +2,7 @@
 //! one for requests that the application passes on. The code that serves them is the same.
 
 use uds::nrc::Nrc;
-use uds::server::{
-    Config, Context, Handler, Length, Outcome, SecurityConfig, ServiceEntry, SubFunctionEntry,
-};
+use uds::server::{Config, Context, Handler, Length, Outcome, ServiceEntry, SubFunctionEntry};
 use uds::service::{SecurityLevel, ServiceId, Session};
 use uds::time::{Duration, Instant};
 
@@ -127,24 +125,15 @@ static MAILBOX_SERVICES: &[ServiceEntry] = &[
     with(ServiceId::ROUTINE_CONTROL, ALL, ROUTINE),
 ];
 
-const SECURITY: SecurityConfig = SecurityConfig {
-    seed_len: access::SEED_LEN,
-    attempts: 3,
-    delay: Duration::from_secs(10),
-};
-
-/// The server on the bus.
+/// The server on the bus. SecurityAccess is not the server's own: its attempts are journaled.
 pub(crate) const fn bus() -> Config {
-    let mut config = Config::new(BUS_SERVICES);
-    config.security = Some(SECURITY);
-    config
+    Config::new(BUS_SERVICES)
 }
 
-/// The server behind the mailbox. S3 is kept by the application, whose session comes with each
-/// request; access locks here after 10 s without one, since the end of a session is not seen.
+/// The server behind the mailbox. The application keeps S3, and passes every change of its session
+/// on, which locks; access locks here too after 10 s without a request.
 pub(crate) const fn mailbox() -> Config {
     let mut config = Config::new(MAILBOX_SERVICES);
-    config.security = Some(SECURITY);
     config.s3 = Duration::from_secs(10);
     config
 }
@@ -155,36 +144,14 @@ pub(crate) const RESPONSE_LEN: usize = 252;
 impl<P: Platform, const PAGE: usize> Handler for Core<P, PAGE> {
     fn handle(
         &mut self,
-        _now: Instant,
+        now: Instant,
         context: Context,
         request: &[u8],
         response: &mut [u8],
     ) -> Outcome {
-        match self.dispatch(context, request, response) {
+        match self.dispatch(now, context, request, response) {
             Ok(outcome) => outcome,
             Err(nrc) => Outcome::Negative(nrc),
-        }
-    }
-
-    fn make_seed(
-        &mut self,
-        _now: Instant,
-        _level: SecurityLevel,
-        record: &[u8],
-        seed: &mut [u8],
-    ) -> Result<(), Nrc> {
-        if !record.is_empty() {
-            return Err(Nrc::REQUEST_OUT_OF_RANGE);
-        }
-        self.platform.random(seed);
-        self.seed = seed.try_into().ok();
-        Ok(())
-    }
-
-    fn verify_key(&mut self, _now: Instant, level: SecurityLevel, key: &[u8]) -> bool {
-        match self.seed.take() {
-            Some(seed) => access::is_right(self.platform.keys(), &seed, level, key),
-            None => false,
         }
     }
 }
@@ -192,6 +159,7 @@ impl<P: Platform, const PAGE: usize> Handler for Core<P, PAGE> {
 impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     fn dispatch(
         &mut self,
+        now: Instant,
         context: Context,
         request: &[u8],
         response: &mut [u8],
@@ -200,7 +168,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         // The table has checked the lengths that name parameters here.
         let parameter = request.get(1).copied().unwrap_or(0) & 0x7F;
         let reply = match sid {
-            ServiceId::DIAGNOSTIC_SESSION_CONTROL => return Ok(Outcome::Positive(0)),
+            ServiceId::DIAGNOSTIC_SESSION_CONTROL => {
+                self.access.forget_seed();
+                return Ok(Outcome::Positive(0));
+            }
             ServiceId::ECU_RESET => {
                 let len = put(response, &[parameter])?;
                 return Ok(Outcome::PositiveThenReset(len));
@@ -217,6 +188,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                     Read::Later => Ok(self.later(response)),
                 };
             }
+            ServiceId::SECURITY_ACCESS if parameter == 1 => self.request_seed(now, context)?,
+            ServiceId::SECURITY_ACCESS => self.send_key(now, request)?,
             ServiceId::WRITE_DATA_BY_IDENTIFIER => self.write_did_request(request)?,
             ServiceId::ROUTINE_CONTROL => {
                 let id = match *request {
@@ -231,7 +204,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             _ => return Err(Nrc::SERVICE_NOT_SUPPORTED),
         };
         match reply {
-            Reply::Now(answer) => self.write_answer(answer, response).map(Outcome::Positive),
+            Reply::Now(answer) => Ok(self.outcome(Ok(answer), response)),
             Reply::Later => Ok(self.later(response)),
         }
     }
@@ -246,10 +219,21 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// The outcome of a job that has ended.
     pub(crate) fn outcome(&mut self, answer: Result<Answer, Nrc>, response: &mut [u8]) -> Outcome {
-        match answer.and_then(|answer| self.write_answer(answer, response)) {
-            Ok(len) => Outcome::Positive(len),
+        let written = answer.and_then(|answer| {
+            let len = self.write_answer(answer, response)?;
+            Ok((answer, len))
+        });
+        match written {
+            Ok((Answer::Unlocked(_), len)) => Outcome::Unlock(SecurityLevel::ONE, len),
+            Ok((_, len)) => Outcome::Positive(len),
             Err(nrc) => Outcome::Negative(nrc),
         }
+    }
+
+    /// The session ended or began anew: nothing of it goes on.
+    pub(crate) fn leave_session(&mut self) {
+        self.access.forget_seed();
+        self.end_transfer();
     }
 
     /// Writes a positive response; its length.
@@ -272,6 +256,9 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Answer::Block(counter) => put(response, &[counter]),
             Answer::Written(id) => put(response, &id.to_be_bytes()),
             Answer::Read(dids) => self.write_dids(dids, response),
+            Answer::Seed => put_seed(response, &self.make_seed()?),
+            Answer::Unlocked(1) => put_seed(response, &[0; access::SEED_LEN]),
+            Answer::Unlocked(step) => put(response, &[step]),
         }
     }
 
@@ -298,6 +285,15 @@ fn put(response: &mut [u8], bytes: &[u8]) -> Result<usize, Nrc> {
         .ok_or(Nrc::RESPONSE_TOO_LONG)?
         .copy_from_slice(bytes);
     Ok(len)
+}
+
+/// `67 01 seed`.
+fn put_seed(response: &mut [u8], seed: &[u8; access::SEED_LEN]) -> Result<usize, Nrc> {
+    let mut parameters = [1; access::SEED_LEN + 1];
+    for (to, from) in parameters.iter_mut().skip(1).zip(seed) {
+        *to = *from;
+    }
+    put(response, &parameters)
 }
 
 fn dids(context: Context, request: &[u8]) -> Result<Dids, Nrc> {

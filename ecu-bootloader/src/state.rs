@@ -170,6 +170,8 @@ pub struct State {
     pub factory_digest: ImageDigest,
     /// F15A: date and tester of the last programming.
     pub fingerprint: [u8; 10],
+    /// Blocks of SecurityAccess attempts reserved since the last right key (see [`crate::access`]).
+    pub access_blocks: u8,
 }
 
 impl State {
@@ -192,6 +194,7 @@ impl State {
             b: SlotRecord::EMPTY,
             factory_digest,
             fingerprint: [0; 10],
+            access_blocks: 0,
         }
     }
 
@@ -274,7 +277,10 @@ impl State {
                 .put(&slot.counter.0.to_le_bytes())
                 .put(&slot.digest.0);
         }
-        w.put(&self.factory_digest.0).put(&self.fingerprint);
+        w.put(&self.factory_digest.0)
+            .put(&self.fingerprint)
+            .put(&[0; 37])
+            .u8(self.access_blocks);
         bytes
     }
 
@@ -319,6 +325,10 @@ impl State {
             b: decode_slot(&mut r)?,
             factory_digest: ImageDigest(r.array()?),
             fingerprint: r.array()?,
+            access_blocks: {
+                r.zero(37)?;
+                r.u8()?
+            },
         };
         r.zero(r.0.len())?;
         Some(state)
@@ -358,6 +368,7 @@ pub(crate) mod tests {
             a in slot_record(),
             b in slot_record(),
             fingerprint: [u8; 10],
+            access_blocks: u8,
         ) -> State {
             let (confirmed, previous, fell_back, [attempts_left, crashes, erases_left], progress) = numbers;
             State {
@@ -376,6 +387,7 @@ pub(crate) mod tests {
                 b,
                 factory_digest: ImageDigest(digests[1]),
                 fingerprint,
+                access_blocks,
             }
         }
     }

@@ -105,6 +105,8 @@ pub enum BootReason {
     ProgrammingRequest,
     /// Nothing could be booted.
     Recovery,
+    /// Nothing is decided yet: the bootloader still verifies.
+    Starting,
 }
 
 impl fmt::Display for BootReason {
@@ -117,6 +119,7 @@ impl fmt::Display for BootReason {
             Self::LimpHome => "limp-home",
             Self::ProgrammingRequest => "programming request",
             Self::Recovery => "recovery, nothing bootable",
+            Self::Starting => "starting",
         })
     }
 }
@@ -193,6 +196,7 @@ impl BootStatus {
             4 => BootReason::LimpHome,
             5 => BootReason::ProgrammingRequest,
             6 => BootReason::Recovery,
+            7 => BootReason::Starting,
             _ => return None,
         };
         let mut sequence = [0; 8];

@@ -3,6 +3,7 @@
 // Test data are small numbers; modules of a test binary share by `pub`.
 #![allow(unreachable_pub, clippy::cast_possible_truncation)]
 
+mod access;
 mod budget;
 mod powercut;
 mod refusals;

@@ -223,8 +223,8 @@ fn a_record_without_witness_is_written_again_before_anything_boots() {
     let mut bench = Bench::new(&setup, &recipe(1).make(), 1);
     bench.enter_programming().unwrap();
     bench.unlock().unwrap();
-    // Sector erase, record, and then no witness.
-    let operation = bench.nor.borrow().operations() + 2;
+    // Record, and then no witness; the unlocking erased the sector.
+    let operation = bench.nor.borrow().operations() + 1;
     bench.nor.borrow_mut().arm(Cut {
         operation,
         when: When::Before,

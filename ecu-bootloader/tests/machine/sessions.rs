@@ -128,24 +128,6 @@ fn a_payload_block_never_holds_parts_of_two_pages() {
 }
 
 #[test]
-fn wrong_keys_lead_to_a_delay() {
-    let mut bench = fresh();
-    bench.enter_programming().unwrap();
-    let wrong = [&[0x27, 2], &[0; 16][..]].concat();
-    for nrc in [0x35, 0x35, 0x36] {
-        assert_eq!(bench.request(&[0x27, 1]).unwrap().unwrap().len(), 18);
-        check(&mut bench, &wrong, &[0x7F, 0x27, nrc]);
-    }
-    check(&mut bench, &[0x27, 1], &[0x7F, 0x27, 0x37]);
-    for _ in 0..5 {
-        bench.pass(Duration::from_secs(2)).unwrap();
-        check(&mut bench, &[0x3E, 0], &[0x7E, 0]);
-    }
-    bench.unlock().unwrap();
-    check(&mut bench, &[0x27, 1], &[&[0x67, 1], &[0; 16][..]].concat());
-}
-
-#[test]
 fn without_a_tester_the_bootloader_locks_and_leaves_and_keeps_durable_pages() {
     let mut bench = ready();
     let image = recipe(2).make();

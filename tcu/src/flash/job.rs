@@ -101,8 +101,10 @@ pub struct Policy {
     pub attempts: u32,
     /// Pause before the second start, doubled for each further one.
     pub backoff: Duration,
-    /// Pause after "required time delay not expired".
+    /// Pause between two requests for a seed while a delay runs in the ECU (0x37).
     pub lockout: Duration,
+    /// Longest time to wait for that delay; the ECU profile's own bound is 300 s.
+    pub longest_lockout: Duration,
     /// Longest time from a reset to the first useful answer.
     pub boot_timeout: Duration,
     /// Longest time from activation to a healthy report.
@@ -124,6 +126,7 @@ impl Default for Policy {
             attempts: 3,
             backoff: Duration::from_millis(500),
             lockout: Duration::from_secs(10),
+            longest_lockout: Duration::from_secs(330),
             boot_timeout: Duration::from_secs(10),
             health_timeout: Duration::from_secs(60),
             job_time: Duration::from_secs(2 * 3600),

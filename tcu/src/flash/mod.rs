@@ -75,6 +75,8 @@ pub struct Flash {
     bytes: u64,
     /// The end of waiting for a boot or a healthy report.
     deadline: Option<Instant>,
+    /// The end of waiting for a seed.
+    unlock_by: Option<Instant>,
     transfer: Option<Transfer>,
     seed: Vec<u8>,
     unlocked: bool,
@@ -113,6 +115,7 @@ impl Flash {
             touched: !matches!(job, Job::Inventory | Job::Precheck | Job::Stage),
             bytes: 0,
             deadline: None,
+            unlock_by: None,
             transfer: None,
             seed: Vec::new(),
             unlocked: false,
@@ -250,13 +253,14 @@ impl Flash {
         self.unlocked = false;
         self.refused = None;
         self.deadline = None;
+        self.unlock_by = None;
         self.state = State::Pause(now + pause, Step::BootStatus);
     }
 
     /// Exponential back-off with up to a quarter of jitter, so that ECUs do not retry in step.
     fn pause_after(&mut self, what: &What) -> Duration {
         let pause = match what {
-            What::Request(RequestError::Negative(0x36 | 0x37)) => self.policy.lockout,
+            What::Request(RequestError::Negative(0x36)) => self.policy.lockout,
             _ => self.policy.backoff * (1 << (self.attempt - 1).min(6)),
         };
         let jitter: f64 = self.rng.random_range(0.0..0.25);

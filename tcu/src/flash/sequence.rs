@@ -9,6 +9,7 @@
 //! revert:   status > 10 03 > access > 0213 > reset > boot > version
 //! ```
 
+use uds::nrc::Nrc;
 use uds::service::{
     Pdu, ReadDataByIdentifierResponse, RequestDownloadResponse, RoutineControlResponse,
     SecurityAccessResponse, TransferDataResponse,
@@ -144,6 +145,11 @@ impl Flash {
 
     /// Where the ECU stands decides what the job still has to do.
     fn on_status(&mut self, now: Instant, status: BootStatus) -> Next {
+        if status.reason == BootReason::Starting {
+            let latest = now + self.policy.boot_timeout;
+            self.deadline.get_or_insert(latest);
+            return self.look_again(now, Step::BootStatus);
+        }
         if matches!(self.job, Job::Inventory | Job::Precheck) {
             return send(Step::Serial);
         }
@@ -194,7 +200,7 @@ impl Flash {
         match (self.job, found) {
             (Job::Stage, Some((SlotState::Staged, _))) => self.finish(),
             (Job::Revert, Some((SlotState::Empty | SlotState::Rejected, false)) | None)
-                if self.has_settled(now, &status) =>
+                if is_up(&status) =>
             {
                 send(Step::Version)
             }
@@ -205,14 +211,6 @@ impl Flash {
             (Job::Activate, Some((_, true))) => self.finish(),
             _ => self.look_again(now, Step::AwaitBoot),
         }
-    }
-
-    /// A bootloader that has not found its image yet looks like one that has none: only after half
-    /// the time to boot it is believed.
-    fn has_settled(&self, now: Instant, status: &BootStatus) -> bool {
-        let waited = now + self.policy.boot_timeout / 2;
-        let long = self.deadline.is_none_or(|deadline| waited >= deadline);
-        is_up(status) && (status.phase == BootPhase::Application || long)
     }
 
     /// Is the new image healthy, or given up?
@@ -241,6 +239,7 @@ impl Flash {
     /// Access is granted: on with the job.
     fn on_unlocked(&mut self) -> Next {
         self.unlocked = true;
+        self.unlock_by = None;
         send(match self.job {
             Job::Activate => Step::Activate,
             Job::Seal => Step::Seal,
@@ -365,6 +364,14 @@ impl Flash {
                 self.deadline = Some(now + self.policy.health_timeout);
                 self.look_again(now, Step::AwaitHealthy)
             }
+            // Somebody's wrong keys: the ECU counts the delay from its start, so it is left on.
+            Step::RequestSeed if error == DELAYED => {
+                let latest = now + self.policy.longest_lockout;
+                if now >= *self.unlock_by.get_or_insert(latest) {
+                    return Err(What::Request(error));
+                }
+                Ok(State::Pause(now + self.policy.lockout, step))
+            }
             // It may reset before its answer is out; the next look tells.
             Step::Reset if !matches!(error, RequestError::Negative(_)) => {
                 if self.job == Job::Activate {
@@ -393,6 +400,9 @@ impl Flash {
         })))
     }
 }
+
+/// requiredTimeDelayNotExpired.
+const DELAYED: RequestError = RequestError::Negative(Nrc::REQUIRED_TIME_DELAY_NOT_EXPIRED.0);
 
 /// What is left to revert.
 fn on_status_to_revert(found: Option<(SlotState, bool)>, status: &BootStatus) -> Next {

@@ -115,6 +115,58 @@ fn a_wrong_key_is_tried_once() {
     assert_eq!(sent.iter().filter(|pdu| *pdu == "2702").count(), 1);
 }
 
+/// Somebody's wrong keys before: the ECU's delay is waited for in the session, without a reset,
+/// and not for ever.
+#[test]
+fn the_delay_of_an_ecu_is_waited_for() {
+    let delayed = |times: u32| {
+        let mut left = times;
+        move |pdu: &[u8]| {
+            let refuse = pdu == [0x27, 1] && left > 0;
+            left -= u32::from(refuse);
+            refuse.then_some(Err(RequestError::Negative(0x37)))
+        }
+    };
+    let mut ecu = FakeEcu::new();
+    ecu.never_times_out = true;
+    let (result, sent) = run(&mut ecu, Job::Stage, delayed(30));
+    result.unwrap();
+    let seeds = sent.iter().filter(|pdu| *pdu == "2701").count();
+    assert_eq!(seeds, 31);
+    assert_eq!(sent.iter().filter(|pdu| *pdu == "1002").count(), 1);
+    let (result, _) = run(&mut FakeEcu::new(), Job::Stage, delayed(u32::MAX));
+    let failure = result.unwrap_err();
+    assert_eq!(failure.what, What::Request(RequestError::Negative(0x37)));
+}
+
+#[test]
+fn an_ecu_that_starts_is_asked_again_and_not_taken_for_one_in_recovery() {
+    let status = |reason: u8| {
+        let mut record = vec![0x62, 0xFD, 0x01, 1, 0, 0xFF, reason];
+        record.resize(3 + 84, 0);
+        record
+    };
+    let mut looks = 0;
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |pdu| {
+        looks += u32::from(pdu == [0x22, 0xFD, 1]);
+        (pdu == [0x22, 0xFD, 1] && looks <= 3).then(|| Ok(status(7)))
+    });
+    result.unwrap();
+    assert_eq!(sent[..5], ["22fd01", "22fd01", "22fd01", "22fd01", "1003"]);
+    // One in recovery has nothing to revert: it is believed at once.
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Revert, |pdu| {
+        (pdu == [0x22, 0xFD, 1]).then(|| Ok(status(6)))
+    });
+    result.unwrap();
+    assert_eq!(sent, ["22fd01", "22f195"]);
+    // One that never gets further has not come back.
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Revert, |pdu| {
+        (pdu == [0x22, 0xFD, 1]).then(|| Ok(status(7)))
+    });
+    assert!(matches!(result.unwrap_err().what, What::WrongContent(_)));
+    assert!(sent.iter().all(|pdu| pdu == "22fd01"));
+}
+
 #[test]
 fn silence_is_given_up_after_the_attempts() {
     let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |_| {

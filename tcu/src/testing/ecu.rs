@@ -41,6 +41,8 @@ pub(crate) struct FakeEcu {
     pub(crate) application: Application,
     /// While set nothing is answered.
     pub(crate) dead: bool,
+    /// Whether somebody else keeps its session.
+    pub(crate) never_times_out: bool,
     /// Asked before each request: the service, the routine where it is one, and its count.
     pub(crate) requests: u32,
     // Durable.
@@ -68,6 +70,7 @@ impl FakeEcu {
         Self {
             application: Application::Good,
             dead: false,
+            never_times_out: false,
             requests: 0,
             slots: [
                 (OLD, SlotState::Sealed),
@@ -155,7 +158,8 @@ impl FakeEcu {
 
     /// What happens without a request.
     fn pass(&mut self, now: Instant) {
-        if self.session != 1 && now.saturating_since(self.active_at) >= S3 {
+        if self.session != 1 && !self.never_times_out && now.saturating_since(self.active_at) >= S3
+        {
             if self.bootloader {
                 self.restart(now);
             }
