@@ -29,6 +29,8 @@
     )
 )]
 
+#[cfg(any(test, feature = "fuzz"))]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 

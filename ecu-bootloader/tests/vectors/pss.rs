@@ -37,7 +37,7 @@ fn has_our_salt(group: &TestGroup, test: &Test) -> bool {
     outside(group) == Some("salt") && test.comment == "s_len changed to 32"
 }
 
-/// The answer of the verifier and of the ECU's trait over it.
+/// The answer of the verifier, of its second look, and of the ECU's trait over both.
 fn verify(modulus: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let Ok(key) = PublicKey::from_modulus(modulus) else {
         return false;
@@ -47,14 +47,17 @@ fn verify(modulus: &[u8], message: &[u8], signature: &[u8]) -> bool {
     };
     let digest = ImageDigest(ecu_image::crypto::sha256(&[message]).0);
     let id = key.id();
-    let direct = Verifier::new(&key, &digest, &signature).step(u32::MAX);
+    let mut direct = Verifier::new(&key, &digest, &signature);
+    let answer = direct.step(u32::MAX);
+    assert_eq!(direct.difference(&digest) == 0, answer == Progress::Valid);
     let mut verifier = SoftwareVerifier::new([key]);
     verifier.begin(id, &digest, &signature).unwrap();
     let mut stepped = Progress::Pending;
     while stepped == Progress::Pending {
         stepped = verifier.step(1);
     }
-    assert_eq!(direct, stepped);
+    assert_eq!(answer, stepped);
+    assert_eq!(verifier.difference(&digest) == 0, answer == Progress::Valid);
     stepped == Progress::Valid
 }
 
