@@ -241,6 +241,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             ),
             _ => Ok(false),
         };
+        #[cfg(feature = "deliberate-bugs")]
+        let same = match same {
+            Ok(false) if crate::bugs::has(crate::bugs::Bug::UncheckedPage) => Ok(!blank),
+            same => same,
+        };
         match same {
             Ok(true) => {
                 if !blank {
@@ -259,6 +264,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 let sector = self.platform.board().layout.slot(head.slot);
                 let sector = sector.map_or(1, |slot| slot.payload.sector.max(1));
                 let until = page.saturating_add(1).min(head.page_count());
+                #[cfg(feature = "deliberate-bugs")]
+                if crate::bugs::has(crate::bugs::Bug::UncheckedPage) {
+                    self.suspect = page;
+                }
                 let frontier = frontier(self.suspect, until, size, sector);
                 self.scanned(frontier, then);
             }

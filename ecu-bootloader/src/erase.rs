@@ -60,7 +60,33 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         self.evidence.clear(slot);
         self.eraser = Some(eraser);
         self.work = Work::Erase(then);
+        #[cfg(feature = "deliberate-bugs")]
+        self.skip_blank();
         self.erased_all();
+    }
+
+    #[cfg(feature = "deliberate-bugs")]
+    fn skip_blank(&mut self) {
+        use crate::flash::FlashRead as _;
+        let buffer = self.table.scratch();
+        while crate::bugs::has(crate::bugs::Bug::BlankSector) {
+            let Some((address, len)) = self.eraser.as_ref().and_then(Eraser::due) else {
+                return;
+            };
+            let chunk = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
+            let mut parts = (address..address.saturating_add(len)).step_by(chunk.max(1));
+            let blank = parts.all(|at| {
+                let Some(bytes) = buffer.get_mut(..chunk) else {
+                    return false;
+                };
+                let read = self.platform.flash().read(at, bytes);
+                read.is_ok() && bytes.iter().all(|byte| *byte == 0xFF)
+            });
+            match &mut self.eraser {
+                Some(eraser) if blank => eraser.advance(),
+                _ => return,
+            }
+        }
     }
 
     /// Whether the eraser is done; then what follows has begun.
@@ -83,6 +109,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let address = eraser.next;
         if result.is_ok() {
             eraser.advance();
+            #[cfg(feature = "deliberate-bugs")]
+            self.skip_blank();
             self.erased_all();
             return;
         }

@@ -38,6 +38,8 @@ pub mod access;
 pub mod adapters;
 pub mod boot;
 mod buffers;
+#[cfg(feature = "deliberate-bugs")]
+pub mod bugs;
 mod bytes;
 pub mod counter;
 pub mod download;

@@ -3,6 +3,8 @@
 use ecu_image::{HEADER_LEN, Header};
 
 use crate::boot::Verdict;
+#[cfg(feature = "deliberate-bugs")]
+use crate::counter::MonotonicCounter as _;
 use crate::download::Reply;
 use crate::flash::FlashRead;
 use crate::head::{fits, metadata_address};
@@ -159,6 +161,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let state = self.state.ok_or(not_now)?;
         let slot = self.running.map_or(state.confirmed, |running| running.slot);
         let next = transition::seal(&state, slot).map_err(|_| not_now)?;
+        #[cfg(feature = "deliberate-bugs")]
+        if crate::bugs::has(crate::bugs::Bug::CounterFirst) {
+            let _ = self.platform.counter().raise_to(next.floor);
+        }
         // The order first, then the counter; the boot completes what a power cut interrupts.
         self.commit(next, Then::RaiseCounter);
         Ok(Reply::Later)

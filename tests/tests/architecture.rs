@@ -351,6 +351,30 @@ fn no_crate_turns_the_second_look_off() {
     }
 }
 
+/// Deliberate bugs are compiled for the tests of the proof and where `--bug` asks for them.
+#[test]
+fn deliberate_bugs_are_built_for_the_proof_alone() {
+    for path in files().iter().filter(|path| path.ends_with("Cargo.toml")) {
+        let manifest = read(path);
+        let found: Vec<&str> = manifest
+            .lines()
+            .filter(|line| line.contains("deliberate-bugs") && !line.starts_with('#'))
+            .collect();
+        let declared: &[&str] = match path.as_str() {
+            "ecu-bootloader/Cargo.toml" => &["deliberate-bugs = []"],
+            "hil/powercut/Cargo.toml" => &[
+                r#"deliberate-bugs = ["ecu-bootloader/deliberate-bugs"]"#,
+                r#"ecu-bootloader = { workspace = true, features = ["deliberate-bugs"] }"#,
+            ],
+            _ => &[],
+        };
+        assert_eq!(found, declared, "{path}");
+    }
+    let proof = read("hil/powercut/Cargo.toml");
+    let for_tests = section(&proof, "dev-dependencies").concat();
+    assert!(for_tests.contains("deliberate-bugs"), "{for_tests}");
+}
+
 #[test]
 fn every_fuzz_target_is_declared_and_has_a_corpus() {
     let manifest = read("fuzz/Cargo.toml");

@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: builds the programs and hands over to the bench.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use crate::process::cargo;
 
@@ -17,7 +17,12 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         "rig",
         "--",
     ]);
-    match bench.args(args).status() {
+    pass_on(bench.args(args))
+}
+
+/// Runs a program; its exit code is ours.
+pub(crate) fn pass_on(program: &mut Command) -> ExitCode {
+    match program.status() {
         Ok(status) => status
             .code()
             .and_then(|code| u8::try_from(code).ok())

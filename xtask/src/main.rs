@@ -9,6 +9,7 @@ mod hil;
 mod needs;
 mod parts;
 mod paths;
+mod powercut;
 mod process;
 mod runner;
 mod tally;
@@ -30,7 +31,8 @@ use crate::parts::Part;
         cargo xtask test                        everything that CI runs\n  \
         cargo xtask test --no-hil               the same without the Linux guest\n  \
         cargo xtask test --part fmt --part unit two parts only\n  \
-        cargo xtask hil isotp-matrix            one case in the Linux guest\n\n\
+        cargo xtask hil isotp-matrix            one case in the Linux guest\n  \
+        cargo xtask powercut --json counts.json every power cut; takes minutes\n\n\
         Exit codes: 0 all is well, 1 something failed, 2 wrong usage."
 )]
 struct Args {
@@ -74,6 +76,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Cuts an ECU's power at every flash operation of its life.
+    #[command(disable_help_flag = true)]
+    Powercut {
+        /// Passed to the proof: `--json FILE`, `--quick`, `--bug NAME`, ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
     Audit,
     /// Installs the Debian packages that `test` needs, and nothing else.
@@ -87,6 +96,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Demo { args } => return demo::run(&args),
+        Chore::Powercut { args } => return powercut::run(&args),
         Chore::Test { no_hil, parts } => runner::run(&parts, no_hil),
         Chore::Hil { list: true, .. } => hil::list(),
         Chore::Hil {

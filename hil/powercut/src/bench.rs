@@ -1,18 +1,20 @@
 //! An ECU on a virtual clock: the machine, a modelled flash, and a tester at the other end of the
 //! CAN frames. Nothing sleeps; time goes on when nothing else can happen.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ecu_bootloader::boot::{BootReason, ResetCause};
-use ecu_bootloader::counter::JournaledCounter;
+use ecu_bootloader::counter::{CounterError, MonotonicCounter};
 use ecu_bootloader::flash::{FlashError, FlashOp, FlashRead};
 use ecu_bootloader::keys::SoftKeyStore;
 use ecu_bootloader::layout::{Layout, SlotId};
 use ecu_bootloader::mailbox::{Handover, Reply, Request};
 use ecu_bootloader::platform::{Board, Parts};
 use ecu_bootloader::provision::provision;
+use ecu_bootloader::state::State;
 use ecu_bootloader::{BootTarget, Bootloader, Event, access};
 use ecu_image::pss::{PublicKey, SoftwareVerifier};
 use ecu_image::{LogicalBlock, SecurityCounter};
@@ -23,6 +25,7 @@ use uds::service::SecurityLevel;
 use uds::time::{Instant, earliest};
 
 use crate::images::{self, Image};
+use crate::verifier::Remembering;
 
 /// The flash, shared by the machine that reads it and the bench that performs operations.
 #[derive(Clone)]
@@ -37,9 +40,71 @@ impl FlashRead for SharedNor {
     }
 }
 
+/// The counter behind the floor: what a real one keeps over a reset.
+#[derive(Debug, Clone, Default)]
+pub struct SharedCounter(Rc<Cell<u32>>);
+
+impl SharedCounter {
+    /// What it counts now.
+    pub fn get(&self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl MonotonicCounter for SharedCounter {
+    fn read(&mut self) -> SecurityCounter {
+        SecurityCounter(self.0.get())
+    }
+
+    fn raise_to(&mut self, to: SecurityCounter) -> Result<(), CounterError> {
+        self.0.set(self.0.get().max(to.0));
+        Ok(())
+    }
+}
+
+/// An operation that changes what lasts over a reset.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Erase of a sector.
+    Erase { address: u32 },
+    /// Program.
+    Program { address: u32, bytes: Vec<u8> },
+    /// The counter rises.
+    Counter { to: u32 },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Erase { address } => write!(f, "erase {address:#x}"),
+            Self::Program { address, bytes } => {
+                write!(f, "program {} bytes at {address:#x}", bytes.len())
+            }
+            Self::Counter { to } => write!(f, "counter to {to}"),
+        }
+    }
+}
+
+/// An operation that is about to happen, and everything that lasts before it.
+#[derive(Debug)]
+pub struct Recorded {
+    /// What happens.
+    pub change: Change,
+    /// The flash before.
+    pub nor: Nor,
+    /// The counter before.
+    pub counter: u32,
+    /// The state that the machine goes by.
+    pub state: Option<State>,
+    /// Whether the ECU has acted since power-on, other than by writing its journal.
+    pub observed: bool,
+    /// Whether the journal is written.
+    pub journal: bool,
+}
+
 type Seeds = fn(&mut [u8]);
-type Board1 =
-    Parts<SharedNor, SoftKeyStore, JournaledCounter, SoftwareVerifier<Vec<PublicKey>>, Seeds>;
+type Signatures = Remembering<SoftwareVerifier<Vec<PublicKey>>>;
+type Board1 = Parts<SharedNor, SoftKeyStore, SharedCounter, Signatures, Seeds>;
 pub type Machine = Bootloader<Board1, 4095, 4096>;
 
 /// Power failed at the armed operation.
@@ -74,6 +139,15 @@ pub struct Bench {
     pub booted: Option<BootTarget>,
     pub reset: Option<Option<Handover>>,
     pub pending_seen: usize,
+    pub counter: SharedCounter,
+    /// Operations, where they are recorded.
+    pub record: Option<Vec<Recorded>>,
+    /// The state that the journal held at the last start.
+    pub found: Option<State>,
+    /// How often power has failed, as far as a proof knows.
+    pub cuts: u32,
+    observed: bool,
+    remembers: bool,
     tester: Endpoint<Vec<u8>, Vec<u8>>,
     busy_until: Option<(Instant, Result<(), FlashError>)>,
     power_lost: bool,
@@ -116,13 +190,19 @@ fn seeds(seed: &mut [u8]) {
     seed.fill(0xA5);
 }
 
-fn machine(board: Board, nor: &Rc<RefCell<Nor>>) -> Machine {
+fn machine(
+    board: Board,
+    nor: &Rc<RefCell<Nor>>,
+    counter: &SharedCounter,
+    remembers: bool,
+) -> Machine {
+    let signatures = SoftwareVerifier::new(vec![images::public_key()]);
     Bootloader::new(Parts {
         board,
         flash: SharedNor(Rc::clone(nor)),
         keys: keys(),
-        counter: JournaledCounter,
-        signatures: SoftwareVerifier::new(vec![images::public_key()]),
+        counter: counter.clone(),
+        signatures: Remembering::new(signatures, remembers),
         random: seeds as Seeds,
     })
 }
@@ -144,6 +224,24 @@ pub fn perform(nor: &mut Nor, op: FlashOp<'_>) -> Result<Duration, nor::FlashErr
         }
         FlashOp::Program { address, bytes } => nor.program(address, bytes),
     }
+}
+
+fn change_of(op: &FlashOp<'_>) -> Change {
+    match *op {
+        FlashOp::Erase { address, .. } => Change::Erase { address },
+        FlashOp::Program { address, bytes } => Change::Program {
+            address,
+            bytes: bytes.to_vec(),
+        },
+    }
+}
+
+fn is_journal(layout: &Layout, op: &FlashOp<'_>) -> bool {
+    let (FlashOp::Erase { address, .. } | FlashOp::Program { address, .. }) = *op;
+    let within = |region: ecu_bootloader::layout::Region| {
+        address >= region.address && address - region.address < region.len
+    };
+    layout.journal().into_iter().any(within)
 }
 
 impl Bench {
@@ -168,10 +266,26 @@ impl Bench {
 
     /// An ECU with this flash, not started.
     pub fn on(board: Board, nor: Nor) -> Self {
+        Self::with(board, nor, 0, false)
+    }
+
+    /// An ECU with this flash and counter, not started; its verifier remembers.
+    pub fn resumed(board: Board, nor: Nor, counter: u32) -> Self {
+        Self::with(board, nor, counter, true)
+    }
+
+    fn with(board: Board, nor: Nor, counter: u32, remembers: bool) -> Self {
         let nor = Rc::new(RefCell::new(nor));
+        let counter = SharedCounter(Rc::new(Cell::new(counter)));
         Self {
-            ecu: machine(board, &nor),
+            ecu: machine(board, &nor, &counter, remembers),
             nor,
+            counter,
+            record: None,
+            found: None,
+            cuts: 0,
+            observed: false,
+            remembers,
             now: Instant::from_millis(1),
             booted: None,
             reset: None,
@@ -183,6 +297,41 @@ impl Bench {
         }
     }
 
+    /// Provisions the ECU anew, as a factory does.
+    pub fn provision(&mut self, factory: &Image, floor: u32) {
+        let (nor, record) = (&self.nor, &mut self.record);
+        let (counter, layout) = (self.counter.get(), self.board.layout);
+        provision(
+            &self.board,
+            &mut keys(),
+            &factory.packed,
+            &factory.grant,
+            SecurityCounter(floor),
+            &mut [0; 4096],
+            |op| {
+                if let Some(record) = record {
+                    record.push(Recorded {
+                        change: change_of(&op),
+                        nor: nor.borrow().fork().unwrap(),
+                        counter,
+                        state: None,
+                        observed: true,
+                        journal: is_journal(&layout, &op),
+                    });
+                }
+                let done = perform(&mut nor.borrow_mut(), op).map(drop);
+                nor.borrow_mut().complete();
+                done.map_err(|_| FlashError)
+            },
+        )
+        .unwrap();
+    }
+
+    /// The flash map.
+    pub fn layout(&self) -> Layout {
+        self.board.layout
+    }
+
     /// Resets and runs until something boots, or the bootloader serves.
     pub fn start(
         &mut self,
@@ -190,13 +339,15 @@ impl Bench {
         handover: Option<Handover>,
     ) -> Result<(), PowerLost> {
         self.nor.borrow_mut().power_on();
-        self.ecu = machine(self.board, &self.nor);
+        self.ecu = machine(self.board, &self.nor, &self.counter, self.remembers);
+        self.found = self.ecu.state().copied();
+        self.observed = false;
         self.tester = tester();
         self.booted = None;
         self.reset = None;
         self.busy_until = None;
         self.power_lost = false;
-        self.ecu.start(self.now, cause, handover);
+        self.watching_counter(|bench| bench.ecu.start(bench.now, cause, handover));
         for _ in 0..100_000 {
             if !self.turn()? {
                 return Ok(());
@@ -221,20 +372,22 @@ impl Bench {
     fn turn(&mut self) -> Result<bool, PowerLost> {
         let mut moved = false;
         while let Some(frame) = self.tester.poll_transmit(self.now) {
-            self.ecu.handle_frame(self.now, &frame);
+            self.watching_counter(|bench| bench.ecu.handle_frame(bench.now, &frame));
             moved = true;
         }
         while let Some(frame) = self.ecu.poll_transmit(self.now) {
+            self.observed = true;
             self.tester.handle_frame(self.now, &frame);
             moved = true;
         }
-        if self.ecu.poll(self.now, 1) {
+        if self.watching_counter(|bench| bench.ecu.poll(bench.now, 1)) {
             self.now = self.now + Duration::from_micros(300);
             moved = true;
         }
         moved |= self.turn_flash()?;
         while let Some(event) = self.ecu.poll_event() {
             moved = true;
+            self.observed = true;
             match event {
                 Event::Boot(target) => self.booted = Some(target),
                 Event::Reset { handover } => self.reset = Some(handover),
@@ -256,17 +409,27 @@ impl Bench {
                 return Ok(false);
             }
             self.busy_until = None;
-            self.ecu.on_flash_done(self.now, result);
+            self.nor.borrow_mut().complete();
+            self.watching_counter(|bench| bench.ecu.on_flash_done(bench.now, result));
             return Ok(true);
         }
-        let nor = &self.nor;
-        let Some(result) = self
-            .ecu
-            .poll_flash()
-            .map(|op| perform(&mut nor.borrow_mut(), op))
-        else {
+        let state = self.ecu.state().copied();
+        let Some(op) = self.ecu.poll_flash() else {
             return Ok(false);
         };
+        let journal = is_journal(&self.board.layout, &op);
+        if let Some(record) = &mut self.record {
+            record.push(Recorded {
+                change: change_of(&op),
+                nor: self.nor.borrow().fork().unwrap(),
+                counter: self.counter.get(),
+                state,
+                observed: self.observed,
+                journal,
+            });
+        }
+        self.observed |= !journal;
+        let result = perform(&mut self.nor.borrow_mut(), op);
         match result {
             Ok(time) => self.busy_until = Some((self.now + time, Ok(()))),
             Err(nor::FlashError::PowerLost) => {
@@ -282,10 +445,33 @@ impl Bench {
         Ok(true)
     }
 
+    /// Does something with the machine; where the counter rose by it, that was an operation too.
+    fn watching_counter<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let (before, state) = (self.counter.get(), self.ecu.state().copied());
+        let done = act(self);
+        let to = self.counter.get();
+        if to != before {
+            // Between a durable order and the rise nothing else can have happened.
+            let state = self.ecu.state().copied().or(state);
+            if let Some(record) = &mut self.record {
+                record.push(Recorded {
+                    change: Change::Counter { to },
+                    nor: self.nor.borrow().fork().unwrap(),
+                    counter: before,
+                    state,
+                    observed: self.observed,
+                    journal: false,
+                });
+            }
+            self.observed = true;
+        }
+        done
+    }
+
     fn pass_to(&mut self, at: Instant) {
         let timer = earliest(self.ecu.poll_timeout(), self.tester.poll_timeout());
         self.now = self.now.max(earliest(Some(at), timer).unwrap_or(at));
-        self.ecu.handle_timeout(self.now);
+        self.watching_counter(|bench| bench.ecu.handle_timeout(bench.now));
         self.tester.handle_timeout(self.now);
     }
 

@@ -59,6 +59,8 @@ pub struct Recipe {
     pub version: u32,
     pub counter: u32,
     pub len: usize,
+    /// Bytes of the plaintext that are 0xFF.
+    pub blank: std::ops::Range<usize>,
     pub page_size: u32,
     pub slots: SlotSet,
     pub hardware: &'static str,
@@ -77,6 +79,7 @@ pub struct Image {
     pub grant: Vec<u8>,
     pub plaintext: Vec<u8>,
     pub digest: ImageDigest,
+    pub counter: u32,
     pub page_size: usize,
     pub metadata_len: usize,
 }
@@ -87,6 +90,7 @@ pub fn recipe(number: u32) -> Recipe {
         version: number,
         counter: number,
         len: 14_000,
+        blank: 0..0,
         page_size: 4096,
         slots: SlotSet::ALL,
         hardware: HARDWARE,
@@ -102,9 +106,10 @@ impl Recipe {
     pub fn make(&self) -> Image {
         let content_key = ContentKey::Aes128([self.version as u8 ^ 0x5C; 16]);
         let salt = Salt([7; 16]);
-        let plaintext: Vec<u8> = (0..self.len)
+        let mut plaintext: Vec<u8> = (0..self.len)
             .map(|at| (at as u32).wrapping_mul(2_654_435_761 ^ self.version) as u8)
             .collect();
+        plaintext[self.blank.clone()].fill(0xFF);
         let request = PackRequest {
             hardware_id: self.hardware.parse().unwrap(),
             logical_block: LogicalBlock::APPLICATION,
@@ -161,6 +166,7 @@ impl Recipe {
             grant: grant.encode().to_vec(),
             plaintext,
             digest,
+            counter: self.counter,
             page_size: self.page_size as usize,
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! [`bench`] has the machine, a modelled flash and a tester at the other end of the CAN frames;
 //! [`images`] makes keys, images and grants when a test runs; [`tester`] is the tester's part of
-//! `docs/spec/ecu-profile.md`.
+//! `docs/spec/ecu-profile.md`. [`life`] is everything that happens to an ECU, [`proof`] cuts its power
+//! at every operation of that, [`check`] says what must hold, [`cli`] is the program.
 //!
 //! A bench is for tests: what must not happen panics there, and its data are small numbers.
 
@@ -11,5 +12,10 @@
 #![allow(missing_docs, clippy::cast_possible_truncation)]
 
 pub mod bench;
+pub mod check;
+pub mod cli;
 pub mod images;
+pub mod life;
+pub mod proof;
 pub mod tester;
+mod verifier;

@@ -1,0 +1,8 @@
+//! `powercut`: the interruption proof as a program. All work is in the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    powercut::cli::main()
+}
