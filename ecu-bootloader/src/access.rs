@@ -73,6 +73,9 @@ pub(crate) struct Access {
     delay_until: Option<Instant>,
     /// The seed that waits for its key.
     seed: Option<[u8; SEED_LEN]>,
+    /// The challenge of 29 05 that waits for its proof.
+    #[cfg(feature = "authentication")]
+    challenge: Option<[u8; SEED_LEN]>,
     /// Seeds made in this power cycle.
     seeds: u32,
 }
@@ -84,9 +87,19 @@ impl Access {
         self.wait(now);
     }
 
-    /// The session changed: the seed is good no more.
+    /// Another seed is asked for, or the session changed: the one before is good no more.
     pub(crate) fn forget_seed(&mut self) {
         self.seed = None;
+        #[cfg(feature = "authentication")]
+        {
+            self.challenge = None;
+        }
+    }
+
+    /// The challenge of 29 05; it is good for one proof.
+    #[cfg(feature = "authentication")]
+    pub(crate) fn take_challenge(&mut self) -> Option<[u8; SEED_LEN]> {
+        self.challenge.take()
     }
 
     fn wait(&mut self, now: Instant) {
@@ -123,7 +136,7 @@ impl Access {
     }
 
     /// A wrong key: what it is answered with.
-    fn count_wrong(&mut self, now: Instant) -> Nrc {
+    pub(crate) fn count_wrong(&mut self, now: Instant) -> Nrc {
         self.wrong = true;
         self.open = self.open.saturating_sub(1);
         if self.blocks <= FREE_BLOCKS {
@@ -137,17 +150,23 @@ impl Access {
 impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// 27 01: a seed, once an attempt is reserved for its key; zeros where access is granted.
     pub(crate) fn request_seed(&mut self, now: Instant, context: Context) -> Result<Reply, Nrc> {
-        self.access.seed = None;
         if context.unlocked.is_some() {
+            self.access.forget_seed();
             return Ok(Reply::Now(Answer::Unlocked(1)));
         }
+        self.reserve(now, Answer::Seed)
+    }
+
+    /// Goes on with `answer`, which makes a seed, once an attempt is reserved.
+    pub(crate) fn reserve(&mut self, now: Instant, answer: Answer) -> Result<Reply, Nrc> {
+        self.access.forget_seed();
         if self.access.is_delayed(now) {
             return Err(Nrc::REQUIRED_TIME_DELAY_NOT_EXPIRED);
         }
         if self.access.open > 0 && (self.state.is_none() || self.journal.has_written()) {
-            return Ok(Reply::Now(Answer::Seed));
+            return Ok(Reply::Now(answer));
         }
-        let then = Then::OpenBlock;
+        let then = Then::OpenBlock(answer);
         let access_blocks = self.access.next_block();
         let next = self.state.map(|state| State {
             access_blocks,
@@ -164,16 +183,31 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     /// The block is durable: its first seed.
-    pub(crate) fn open_block(&mut self) {
+    pub(crate) fn open_block(&mut self, answer: Answer) {
         let next = self.access.next_block();
         let blocks = self.state.map_or(next, |state| state.access_blocks);
         self.access.open(blocks);
-        self.answer = Some(Ok(Answer::Seed));
+        self.answer = Some(Ok(answer));
     }
 
-    /// The seed: a MAC under a key that no tester has, over what never comes twice (the journal's
-    /// sequence and a count) and what cannot be foreseen. It is as good as either of them.
+    /// The seed of 27 01.
     pub(crate) fn make_seed(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
+        let seed = self.unique_seed()?;
+        self.access.seed = Some(seed);
+        Ok(seed)
+    }
+
+    /// The challenge of 29 05.
+    #[cfg(feature = "authentication")]
+    pub(crate) fn make_challenge(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
+        let seed = self.unique_seed()?;
+        self.access.challenge = Some(seed);
+        Ok(seed)
+    }
+
+    /// A seed: a MAC under a key that no tester has, over what never comes twice (the journal's
+    /// sequence and a count) and what cannot be foreseen. It is as good as either of them.
+    fn unique_seed(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
         let count = self.access.seeds.checked_add(1);
         self.access.seeds = count.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
         let mut random = [0; 16];
@@ -184,9 +218,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             .put(&self.journal.sequence().to_le_bytes())
             .put(&self.access.seeds.to_le_bytes())
             .put(&random);
-        let seed = self.platform.keys().cmac(MacKeyId::Journal, &bytes);
-        self.access.seed = Some(seed);
-        Ok(seed)
+        Ok(self.platform.keys().cmac(MacKeyId::Journal, &bytes))
     }
 
     /// 27 02: a seed is good for one key, right or wrong.
@@ -202,8 +234,13 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         if !keys.cmac_verify(MacKeyId::Access, &message, key) {
             return Err(self.access.count_wrong(now));
         }
+        self.clear_attempts(Then::Answer(Answer::Unlocked(2)));
+        Ok(Reply::Later)
+    }
+
+    /// Access is granted: clears the count, durably, then goes on.
+    pub(crate) fn clear_attempts(&mut self, then: Then) {
         self.access.clear();
-        let then = Then::Answer(Answer::Unlocked(2));
         match self.state {
             None => self.proceed(then),
             Some(state) => {
@@ -215,7 +252,6 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 self.commit(next, then);
             }
         }
-        Ok(Reply::Later)
     }
 }
 

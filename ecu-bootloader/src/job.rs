@@ -45,6 +45,18 @@ pub(crate) enum Answer {
     Seed,
     /// Access is granted: `67 02`, or `67 01` and zeros where it was before.
     Unlocked(u8),
+    /// `69 05 ..` with a challenge.
+    #[cfg(feature = "authentication")]
+    Challenge,
+    /// `69 06 ..`: access is granted.
+    #[cfg(feature = "authentication")]
+    Authenticated,
+    /// `69 00 10`: access is locked.
+    #[cfg(feature = "authentication")]
+    DeAuthenticated,
+    /// `69 08 03`.
+    #[cfg(feature = "authentication")]
+    AuthenticationMethod,
 }
 
 /// The DIDs of a ReadDataByIdentifier request.
@@ -73,6 +85,9 @@ pub(crate) enum Work {
     Room(Then),
     /// The signature of the head in RAM.
     Signature,
+    /// The signature of a tester's proof.
+    #[cfg(feature = "authentication")]
+    Proof,
     /// The verification of the slot of the head at hand.
     Verify(Verification, Purpose),
     /// The first stored page that is not what the table says.
@@ -112,7 +127,7 @@ pub(crate) enum Then {
     StartTransfer,
     BeginCheck,
     ScanFor(Dids),
-    OpenBlock,
+    OpenBlock(Answer),
 }
 
 /// Where the machine is in its life.
@@ -376,7 +391,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Then::StartTransfer => self.start_transfer(),
             Then::BeginCheck => self.begin_check(),
             Then::ScanFor(dids) => self.scan_for(dids),
-            Then::OpenBlock => self.open_block(),
+            Then::OpenBlock(answer) => self.open_block(answer),
         }
     }
 
@@ -463,6 +478,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     pub(crate) fn step(&mut self) -> bool {
         match core::mem::replace(&mut self.work, Work::Idle) {
             Work::Signature => self.step_signature(),
+            #[cfg(feature = "authentication")]
+            Work::Proof => {
+                self.step_proof();
+                return matches!(self.work, Work::Proof);
+            }
             Work::Verify(verification, purpose) => self.step_verify(verification, purpose),
             Work::Scan { page, then } => self.step_scan(page, then),
             waiting => {

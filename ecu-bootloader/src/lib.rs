@@ -36,6 +36,8 @@ extern crate std;
 
 pub mod access;
 pub mod adapters;
+#[cfg(feature = "authentication")]
+pub mod authentication;
 pub mod boot;
 mod buffers;
 #[cfg(feature = "deliberate-bugs")]

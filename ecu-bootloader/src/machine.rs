@@ -68,7 +68,7 @@ pub struct Bootloader<P: Platform, const BLOCK: usize = 4095, const PAGE: usize 
 impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PAGE> {
     /// Reads the journal. Buffers are checked when the board is compiled: a page buffer holds a
     /// table page, a block no more than a page.
-    pub fn new(platform: P) -> Self {
+    pub fn new(mut platform: P) -> Self {
         const {
             assert!(
                 PAGE >= 4096 && PAGE <= 65536,
@@ -80,10 +80,11 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
             );
         }
         let connection = platform.board().connection;
+        let config = bus(&mut platform);
         Self {
             core: Core::new(platform),
             link: Endpoint::new(connection, [0; BLOCK], [0; RESPONSE_LEN]),
-            server: Server::new(bus(), [0; RESPONSE_LEN]),
+            server: Server::new(config, [0; RESPONSE_LEN]),
             handover: None,
             serving: false,
             mailing: false,
@@ -307,7 +308,8 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
                 // In a pause after crashes nobody waits for `50 02`.
                 if reason == BootReason::Programming && self.core.is_asked_to_program() {
                     let room = [0; RESPONSE_LEN];
-                    self.server = Server::resume(bus(), room, now, Session::PROGRAMMING, true);
+                    let config = bus(&mut self.core.platform);
+                    self.server = Server::resume(config, room, now, Session::PROGRAMMING, true);
                 }
             }
             Phase::Application if !self.mailing => {

@@ -57,8 +57,15 @@ pub trait Platform {
     fn signatures(&mut self) -> &mut Self::Signatures;
     /// Flash and keys at once.
     fn flash_and_keys(&mut self) -> (&mut Self::Flash, &mut Self::Keys);
-    /// Fills `seed` with unpredictable bytes: the seeds of SecurityAccess.
+    /// Fills `seed` with bytes as unpredictable as the board has them: they go into the seeds of
+    /// SecurityAccess, which do not repeat even if these do.
     fn random(&mut self, seed: &mut [u8]);
+    /// Verification under the keys of testers that Authentication (29) accepts; `None` where the
+    /// ECU does not offer it.
+    #[cfg(feature = "authentication")]
+    fn testers(&mut self) -> Option<&mut dyn SignatureVerifier> {
+        None
+    }
     /// Unmet programming preconditions, as the status of routine 0203 has them; 0 is none.
     fn preconditions(&mut self) -> u8 {
         0

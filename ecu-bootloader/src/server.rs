@@ -7,6 +7,8 @@ use uds::service::{SecurityLevel, ServiceId, Session};
 use uds::time::{Duration, Instant};
 
 use crate::access;
+#[cfg(feature = "authentication")]
+use crate::authentication;
 use crate::download::Reply;
 use crate::identify::{FINGERPRINT, Read};
 use crate::job::{Answer, Core, Dids};
@@ -114,6 +116,20 @@ static BUS_SERVICES: &[ServiceEntry] = &[
     .secured(SecurityLevel::ONE),
     with(ServiceId::TESTER_PRESENT, ALL, PRESENT),
     with(ServiceId::CONTROL_DTC_SETTING, NOT_DEFAULT, DTC_SETTING),
+    #[cfg(feature = "authentication")]
+    with(ServiceId::AUTHENTICATION, NOT_DEFAULT, AUTHENTICATION),
+];
+
+#[cfg(feature = "authentication")]
+const AUTHENTICATION: &[SubFunctionEntry] = &[
+    sub(0, NOT_DEFAULT, 2),
+    sub(5, NOT_DEFAULT, 19),
+    SubFunctionEntry::new(
+        6,
+        NOT_DEFAULT,
+        Length::between(authentication::PROOF_LEN.0, authentication::PROOF_LEN.1),
+    ),
+    sub(8, NOT_DEFAULT, 2),
 ];
 
 /// What comes through the mailbox. Session control only keeps the session of the application's
@@ -126,8 +142,19 @@ static MAILBOX_SERVICES: &[ServiceEntry] = &[
 ];
 
 /// The server on the bus. SecurityAccess is not the server's own: its attempts are journaled.
-pub(crate) const fn bus() -> Config {
+#[cfg(not(feature = "authentication"))]
+pub(crate) fn bus(_platform: &mut impl Platform) -> Config {
     Config::new(BUS_SERVICES)
+}
+
+/// The server on the bus. Where no tester has a key there is no Authentication, the table's last.
+#[cfg(feature = "authentication")]
+pub(crate) fn bus(platform: &mut impl Platform) -> Config {
+    let mut services = BUS_SERVICES;
+    if platform.testers().is_none() {
+        services = services.split_last().map_or(services, |(_, rest)| rest);
+    }
+    Config::new(services)
 }
 
 /// The server behind the mailbox. The application keeps S3, and passes every change of its session
@@ -190,6 +217,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             }
             ServiceId::SECURITY_ACCESS if parameter == 1 => self.request_seed(now, context)?,
             ServiceId::SECURITY_ACCESS => self.send_key(now, request)?,
+            #[cfg(feature = "authentication")]
+            ServiceId::AUTHENTICATION => self.authentication(now, request)?,
             ServiceId::WRITE_DATA_BY_IDENTIFIER => self.write_did_request(request)?,
             ServiceId::ROUTINE_CONTROL => {
                 let id = match *request {
@@ -225,6 +254,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         });
         match written {
             Ok((Answer::Unlocked(_), len)) => Outcome::Unlock(SecurityLevel::ONE, len),
+            #[cfg(feature = "authentication")]
+            Ok((Answer::Authenticated, len)) => Outcome::Unlock(SecurityLevel::ONE, len),
+            #[cfg(feature = "authentication")]
+            Ok((Answer::DeAuthenticated, len)) => Outcome::Lock(len),
             Ok((_, len)) => Outcome::Positive(len),
             Err(nrc) => Outcome::Negative(nrc),
         }
@@ -259,6 +292,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Answer::Seed => put_seed(response, &self.make_seed()?),
             Answer::Unlocked(1) => put_seed(response, &[0; access::SEED_LEN]),
             Answer::Unlocked(step) => put(response, &[step]),
+            #[cfg(feature = "authentication")]
+            Answer::Challenge
+            | Answer::Authenticated
+            | Answer::DeAuthenticated
+            | Answer::AuthenticationMethod => self.write_authentication(answer, response),
         }
     }
 

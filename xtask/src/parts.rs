@@ -69,7 +69,11 @@ impl Part {
             Self::App => app(deadline, tally),
             Self::Unit => {
                 let args = ["test", "--locked", "--workspace", "--exclude", "e2e"];
-                run(cargo(&args), deadline, tally)
+                run(cargo(&args), deadline, tally)?;
+                let args = ["test", "--locked", "--package", "ecu-bootloader"];
+                let mut optional = cargo(&args);
+                optional.args(["--features", "authentication", "--test", "machine"]);
+                run(optional, deadline, tally)
             }
             Self::E2e => e2e(deadline, tally),
             Self::Guest => hil::run_within(&[], deadline, tally),

@@ -4,12 +4,17 @@
 #![allow(unreachable_pub, clippy::cast_possible_truncation)]
 
 mod access;
+#[cfg(feature = "authentication")]
+mod authentication;
 mod budget;
+mod hostile;
+mod matrix;
 mod powercut;
 mod refusals;
 mod second_look;
 mod sessions;
 mod trials;
 mod update;
+mod work;
 
 use ::powercut::{bench, images, tester};

@@ -10,11 +10,11 @@ use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::counter::{CounterError, MonotonicCounter};
 use ecu_bootloader::flash::{FlashError, FlashOp, FlashRead};
 use ecu_bootloader::keys::SoftKeyStore;
-use ecu_bootloader::layout::{Layout, SlotId};
+use ecu_bootloader::layout::{Layout, Region, SlotId};
 use ecu_bootloader::mailbox::{Handover, Reply, Request};
 use ecu_bootloader::platform::{Board, Parts};
 use ecu_bootloader::provision::provision;
-use ecu_bootloader::state::State;
+use ecu_bootloader::state::{SlotState, State};
 use ecu_bootloader::{BootTarget, Bootloader, Event, access};
 use ecu_image::pss::{PublicKey, SoftwareVerifier};
 use ecu_image::{LogicalBlock, SecurityCounter};
@@ -26,6 +26,7 @@ use uds::time::{Instant, earliest};
 
 use crate::images::{self, Image};
 use crate::verifier::Remembering;
+use crate::work::{self, Counted};
 
 /// The flash, shared by the machine that reads it and the bench that performs operations.
 #[derive(Clone)]
@@ -103,8 +104,8 @@ pub struct Recorded {
 }
 
 type Seeds = fn(&mut [u8]);
-type Signatures = Remembering<SoftwareVerifier<Vec<PublicKey>>>;
-type Board1 = Parts<SharedNor, SoftKeyStore, SharedCounter, Signatures, Seeds>;
+type Signatures = Remembering<Counted<SoftwareVerifier<Vec<PublicKey>>>>;
+type Board1 = Parts<SharedNor, Counted<SoftKeyStore>, SharedCounter, Signatures, Seeds>;
 pub type Machine = Bootloader<Board1, 4095, 4096>;
 
 /// Power failed at the armed operation.
@@ -148,6 +149,10 @@ pub struct Bench {
     pub cuts: u32,
     observed: bool,
     remembers: bool,
+    /// Makes frames of others, eight whenever anything happens.
+    pub flood: Option<Box<dyn FnMut() -> Frame>>,
+    /// How many frames the flood has had.
+    pub flooded: usize,
     tester: Endpoint<Vec<u8>, Vec<u8>>,
     busy_until: Option<(Instant, Result<(), FlashError>)>,
     power_lost: bool,
@@ -200,9 +205,9 @@ fn machine(
     Bootloader::new(Parts {
         board,
         flash: SharedNor(Rc::clone(nor)),
-        keys: keys(),
+        keys: Counted(keys()),
         counter: counter.clone(),
-        signatures: Remembering::new(signatures, remembers),
+        signatures: Remembering::new(Counted(signatures), remembers),
         random: seeds as Seeds,
     })
 }
@@ -242,6 +247,29 @@ fn is_journal(layout: &Layout, op: &FlashOp<'_>) -> bool {
         address >= region.address && address - region.address < region.len
     };
     layout.journal().into_iter().any(within)
+}
+
+/// A machine in service changes nothing but its journal and the slot that receives under an accepted
+/// grant; never what is confirmed.
+fn check_place(layout: &Layout, state: Option<&State>, op: &FlashOp<'_>) {
+    let (FlashOp::Erase { address, .. } | FlashOp::Program { address, .. }) = *op;
+    let inside = |region: Region| (region.address..region.address + region.len).contains(&address);
+    if layout.journal().into_iter().any(inside) {
+        return;
+    }
+    let slot = [SlotId::Factory, SlotId::A, SlotId::B]
+        .into_iter()
+        .find(|id| {
+            let slot = layout.slot(*id);
+            slot.is_some_and(|slot| inside(slot.metadata) || inside(slot.payload))
+        });
+    let (slot, state) = (slot.expect("in a slot"), state.expect("provisioned"));
+    assert_ne!(slot, state.confirmed, "{op:?} of the confirmed slot");
+    assert_eq!(
+        state.slot(slot).state,
+        SlotState::Receiving,
+        "{op:?} without a grant"
+    );
 }
 
 impl Bench {
@@ -290,6 +318,8 @@ impl Bench {
             booted: None,
             reset: None,
             pending_seen: 0,
+            flood: None,
+            flooded: 0,
             tester: tester(),
             busy_until: None,
             power_lost: false,
@@ -371,6 +401,12 @@ impl Bench {
     /// Lets everything that can happen now happen once; whether anything did.
     fn turn(&mut self) -> Result<bool, PowerLost> {
         let mut moved = false;
+        if let Some(flood) = &mut self.flood {
+            for _ in 0..8 {
+                self.ecu.handle_frame(self.now, &flood());
+                self.flooded += 1;
+            }
+        }
         while let Some(frame) = self.tester.poll_transmit(self.now) {
             self.watching_counter(|bench| bench.ecu.handle_frame(bench.now, &frame));
             moved = true;
@@ -381,6 +417,7 @@ impl Bench {
             moved = true;
         }
         if self.watching_counter(|bench| bench.ecu.poll(bench.now, 1)) {
+            work::note(|work| work.slices += 1);
             self.now = self.now + Duration::from_micros(300);
             moved = true;
         }
@@ -417,6 +454,7 @@ impl Bench {
         let Some(op) = self.ecu.poll_flash() else {
             return Ok(false);
         };
+        check_place(&self.board.layout, state.as_ref(), &op);
         let journal = is_journal(&self.board.layout, &op);
         if let Some(record) = &mut self.record {
             record.push(Recorded {
@@ -491,6 +529,39 @@ impl Bench {
     pub fn request(&mut self, pdu: &[u8]) -> Response {
         self.tester.send(self.now, pdu).unwrap();
         self.response()
+    }
+
+    /// Sends a request and waits no longer than this for its response.
+    pub fn physical_within(&mut self, pdu: &[u8], time: Duration) -> Response {
+        self.tester.send(self.now, pdu).unwrap();
+        self.response_within(time)
+    }
+
+    /// Sends a request if the tester's transport is free; it may be what the ECU refuses to receive.
+    pub fn attempt(&mut self, pdu: &[u8], functional: bool, time: Duration) -> Response {
+        let sent = if functional {
+            self.tester.send_functional(self.now, pdu)
+        } else {
+            self.tester.send(self.now, pdu)
+        };
+        if sent.is_err() {
+            self.pass(Duration::from_millis(1500))?;
+            return Ok(None);
+        }
+        self.response_within(time)
+    }
+
+    /// Waits for the end of what was asked before, and forgets the answers.
+    pub fn quiet(&mut self) -> Result<(), PowerLost> {
+        self.pass(Duration::from_secs(2))?;
+        while self.tester.poll_event().is_some() {}
+        Ok(())
+    }
+
+    /// Sends a request and waits only until it has arrived.
+    pub fn send(&mut self, pdu: &[u8]) -> Result<(), PowerLost> {
+        self.tester.send(self.now, pdu).unwrap();
+        self.turn().map(drop)
     }
 
     /// Sends a functionally addressed request.

@@ -49,6 +49,23 @@ fn stranger_key() -> &'static RsaPrivateKey {
     KEY.get_or_init(|| key(2))
 }
 
+/// The key of a tester that authenticates itself (29).
+fn tester_key() -> &'static RsaPrivateKey {
+    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
+    KEY.get_or_init(|| key(3))
+}
+
+pub fn tester_public_key() -> PublicKey {
+    PublicKey::from_modulus(&tester_key().n_bytes()).unwrap()
+}
+
+/// The tester's RSA-PSS-SHA-256 signature of `message`.
+pub fn tester_proof(message: &[u8]) -> Vec<u8> {
+    let key = SigningKey::<sha2::Sha256>::new(tester_key().clone());
+    let mut rng = StdRng::seed_from_u64(4);
+    key.sign_with_rng(&mut rng, message).to_vec()
+}
+
 pub fn public_key() -> PublicKey {
     PublicKey::from_modulus(&oem_key().n_bytes()).unwrap()
 }

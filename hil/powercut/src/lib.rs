@@ -4,7 +4,8 @@
 //! [`bench`] has the machine, a modelled flash and a tester at the other end of the CAN frames;
 //! [`images`] makes keys, images and grants when a test runs; [`tester`] is the tester's part of
 //! `docs/spec/ecu-profile.md`. [`life`] is everything that happens to an ECU, [`proof`] cuts its power
-//! at every operation of that, [`check`] says what must hold, [`cli`] is the program.
+//! at every operation of that, [`check`] says what must hold, [`cli`] is the program. [`work`] counts
+//! what the machine's cryptography does.
 //!
 //! A bench is for tests: what must not happen panics there, and its data are small numbers.
 
@@ -19,3 +20,4 @@ pub mod life;
 pub mod proof;
 pub mod tester;
 mod verifier;
+pub mod work;

@@ -37,6 +37,7 @@ impl Handler for Puppet {
             4 => Outcome::Negative(Nrc::BUSY_REPEAT_REQUEST),
             5 => Outcome::Unlock(SecurityLevel::ONE, 2),
             6 => Outcome::PositiveThenReset(2),
+            7 => Outcome::Lock(2),
             len => Outcome::Positive(usize::from(len)),
         }
     }

@@ -91,6 +91,8 @@ pub enum Outcome {
     Positive(usize),
     /// As `Positive`, and the level is unlocked from here on.
     Unlock(SecurityLevel, usize),
+    /// As `Positive`, and nothing is unlocked from here on.
+    Lock(usize),
     /// As `Positive`; once it is sent, [`Event::Reset`] follows.
     PositiveThenReset(usize),
     /// Refused.
@@ -431,6 +433,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
             Outcome::Positive(len) => self.positive(&running, len, false),
             Outcome::Unlock(level, len) => {
                 self.access.unlocked = Some(level);
+                self.positive(&running, len, false);
+            }
+            Outcome::Lock(len) => {
+                self.access.lock();
                 self.positive(&running, len, false);
             }
             Outcome::PositiveThenReset(len) => self.positive(&running, len, true),
