@@ -297,12 +297,17 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         if transfer.last == Some(counter) {
             return Ok(Reply::Now(Answer::Block(counter)));
         }
+        // Clause 14.5: all announced bytes are in, or the block has more than are left.
+        if transfer.left == 0 {
+            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
+        }
         if counter != transfer.next {
             return Err(Nrc::WRONG_BLOCK_SEQUENCE_COUNTER);
         }
         let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let Some(left) = transfer.left.checked_sub(len) else {
-            return Err(Nrc::REQUEST_OUT_OF_RANGE);
+            self.end_transfer();
+            return Err(Nrc::TRANSFER_DATA_SUSPENDED);
         };
         if data.len() > usize::from(self.max_block_length()).saturating_sub(2) {
             return Err(Nrc::REQUEST_OUT_OF_RANGE);

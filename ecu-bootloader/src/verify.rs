@@ -204,11 +204,12 @@ impl Verification {
 
     fn finish(&self, head: &Head) -> Result<Verdict, Failure> {
         let header = &head.header;
-        if self.plaintext.clone().finish() != header.plaintext_digest {
+        let plaintext = self.plaintext.clone().finish();
+        if !bool::from(plaintext.0.ct_eq(&header.plaintext_digest.0)) {
             return Err(Failure::new(Reason::PlaintextDigest));
         }
         let ciphertext: [u8; 32] = self.ciphertext.clone().finalize().into();
-        if self.full && ciphertext != header.ciphertext_digest.0 {
+        if self.full && !bool::from(ciphertext.ct_eq(&header.ciphertext_digest.0)) {
             return Err(Failure::new(Reason::CiphertextDigest));
         }
         Ok(Verdict::Good {

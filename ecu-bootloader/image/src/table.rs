@@ -2,6 +2,8 @@
 //! of 128 ciphertext pages. So each page is authenticated alone, in any order, before it is
 //! decrypted.
 
+use subtle::ConstantTimeEq;
+
 use crate::crypto::sha256;
 use crate::id::Digest;
 
@@ -72,7 +74,8 @@ impl<'a> TablePage<'a> {
         index: u16,
         digests: &TableDigests,
     ) -> Option<Self> {
-        if sha256(&[bytes]) != *digests.get(index)? {
+        let right = sha256(&[bytes]).0.ct_eq(&digests.get(index)?.0);
+        if !bool::from(right) {
             return None;
         }
         Some(Self {
@@ -91,7 +94,8 @@ impl<'a> TablePage<'a> {
     /// Whether `ciphertext` is page `page` of the image.
     #[must_use]
     pub fn authentic(&self, page: u32, ciphertext: &[u8]) -> bool {
-        self.digest_of(page) == Some(sha256(&[ciphertext]))
+        let right = self.digest_of(page);
+        right.is_some_and(|right| sha256(&[ciphertext]).0.ct_eq(&right.0).into())
     }
 }
 

@@ -150,7 +150,7 @@ fn power_cycles_with_seeds_alone_take_blocks_too() {
     for _ in 0..11 {
         power_cycle(&mut bench);
         let (time, _) = seed_after_delay(&mut bench);
-        waited.push(time.as_secs_f64().round() as u64);
+        waited.push((time + Duration::from_millis(500)).as_secs());
     }
     let expected = (0..=LAST_BLOCK).chain([LAST_BLOCK]);
     let expected: Vec<_> = expected.map(|blocks| delay(blocks).as_secs()).collect();

@@ -110,7 +110,7 @@ fn only_the_last_block_counter_may_repeat() {
     check(&mut bench, &block(1, 0..1000), &[0x7F, 0x36, 0x73]);
     check(&mut bench, &[0x37], &[0x7F, 0x37, 0x24]);
     check(&mut bench, &block(3, 2000..5888), &[0x76, 3]);
-    check(&mut bench, &[0x36, 4, 0], &[0x7F, 0x36, 0x31]);
+    check(&mut bench, &[0x36, 4, 0], &[0x7F, 0x36, 0x24]);
     check(&mut bench, &[0x37], &[0x77]);
 }
 

@@ -182,7 +182,19 @@ impl Bench {
 
     /// Sends a request and waits for its end.
     pub(crate) fn request(&mut self, pdu: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let options = client::Options::default();
+        self.ask(pdu, client::Options::default())
+    }
+
+    /// Sends a request to every ECU; an empty response is silence.
+    pub(crate) fn functional(&mut self, pdu: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let options = client::Options {
+            functional: true,
+            ..client::Options::default()
+        };
+        self.ask(pdu, options)
+    }
+
+    fn ask(&mut self, pdu: &[u8], options: client::Options) -> Result<Vec<u8>, Refusal> {
         self.client.request(self.now, pdu, options).unwrap();
         let limit = self.now + Duration::from_secs(700);
         loop {

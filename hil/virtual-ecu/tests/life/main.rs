@@ -113,16 +113,61 @@ fn an_application_that_fails_its_self_test_is_given_up() {
 }
 
 #[test]
-fn programming_is_refused_while_the_vehicle_moves() {
+fn what_disturbs_a_moving_vehicle_is_refused() {
     let mut bench = started(false);
     bench.machine.set_standstill(bench.now, false);
     let refused = Err(client::Error::Negative(Nrc::CONDITIONS_NOT_CORRECT));
     bench.request(&[0x10, 3]).unwrap();
     assert_eq!(bench.request(&[0x31, 1, 2, 3]).unwrap(), [0x71, 1, 2, 3, 1]);
-    assert_eq!(bench.request(&[0x10, 2]), refused);
-    assert_eq!(bench.request(&[0x11, 1]), refused);
+    let disturbing: [&[u8]; 6] = [
+        &[0x10, 2],
+        &[0x11, 1],
+        &[0x11, 2],
+        &[0x11, 3],
+        &[0x28, 3, 1],
+        &[0x28, 0x83, 1],
+    ];
+    for request in disturbing {
+        assert_eq!(bench.request(request), refused, "{request:02X?}");
+    }
+    // What only asks is answered on the road too.
+    bench.request(&[0x22, 0xFD, 1]).unwrap();
+    bench.heartbeats.clear();
+    bench.run(Duration::from_secs(1));
+    assert!(!bench.heartbeats.is_empty(), "it goes on");
     bench.machine.set_standstill(bench.now, true);
+    bench.stage(&image(2, Behaviour::Good)).unwrap();
+    // It rolls away before the activation.
+    bench.machine.set_standstill(bench.now, false);
+    let activation = [0x31, 1, 2, 0x10];
+    assert_eq!(bench.request(&activation), refused);
+    assert_eq!(bench.status()[4], 2, "still staged");
+    bench.machine.set_standstill(bench.now, true);
+    bench.activate().unwrap();
+    bench.wait_for("2.0.0", 6);
+}
+
+#[test]
+fn what_is_said_to_all_neither_resets_nor_programs() {
+    let mut bench = started(false);
+    let all: [&[u8]; 4] = [&[0x10, 2], &[0x11, 1], &[0x11, 2], &[0x11, 3]];
+    let check = |bench: &mut Bench| {
+        for request in all {
+            let answer = bench.functional(request);
+            assert_eq!(answer, Ok(Vec::new()), "{request:02X?}");
+        }
+        bench.run(Duration::from_millis(500));
+        let reset = |event: &Event| matches!(event, Event::Reset { .. });
+        assert!(!bench.events.iter().any(reset), "{:?}", bench.events);
+    };
+    check(&mut bench);
+    bench.request(&[0x10, 3]).unwrap();
+    check(&mut bench);
     bench.enter_programming().unwrap();
+    bench.events.clear();
+    check(&mut bench);
+    // Nor does it lock.
+    bench.request(&[0x22, 0xFD, 2]).unwrap();
 }
 
 #[test]
