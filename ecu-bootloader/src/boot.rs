@@ -344,3 +344,6 @@ fn nothing_boots(mut state: State) -> State {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod model;

@@ -3,6 +3,7 @@
 //! Each step starts at power-on and leads to a goal. It looks where the ECU stands and goes on from
 //! there, as a tester does, so the same step is also what follows a power cut in it.
 
+use ecu_bootloader::access::FREE_BLOCKS;
 use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::layout::{Layout, Region, Slot, SlotId};
 use ecu_bootloader::state::{SlotState, State};
@@ -85,6 +86,17 @@ pub fn steps() -> Vec<Step> {
             "seal the first image",
             |bench, life| install(bench, &life.first[0], Sealed),
             |state, life| is(state, &life.first[0], Sealed) && state.floor.0 == 2,
+        ),
+        step("guess access keys", guess_keys, |state, _| {
+            state.access_blocks > FREE_BLOCKS
+        }),
+        step(
+            "unlock after the delay",
+            |bench, _| {
+                bench.enter_programming()?;
+                Ok(bench.unlock()?)
+            },
+            |state, _| state.access_blocks == 0,
         ),
         step(
             "begin another image and drop it",
@@ -395,6 +407,17 @@ fn try_twice(bench: &mut Bench, life: &Life) -> Done {
     // Three boots are all that a trial has: who fails in two of them needs a new grant.
     let used_up = found(bench, &life.first[0]) == SlotState::Rejected && bench.cuts == 2;
     install(bench, &life.first[usize::from(used_up)], SlotState::Healthy)
+}
+
+/// An attacker's wrong keys, until there is a delay.
+fn guess_keys(bench: &mut Bench, _life: &Life) -> Done {
+    bench.enter_programming()?;
+    while bench.ecu.state().unwrap().access_blocks <= FREE_BLOCKS {
+        // Answered, or refused: what matters is what the ECU remembers of it.
+        bench.request(&[0x27, 1])?;
+        bench.request(&[&[0x27, 2], &[0; 16][..]].concat())?;
+    }
+    Ok(())
 }
 
 fn begin_and_drop(bench: &mut Bench, life: &Life) -> Done {
