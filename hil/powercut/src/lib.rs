@@ -10,14 +10,18 @@
 //! A bench is for tests: what must not happen panics there, and its data are small numbers.
 
 #![forbid(unsafe_code)]
-#![allow(missing_docs, clippy::cast_possible_truncation)]
+#![allow(clippy::cast_possible_truncation)]
 
+// What these three offer says its name; they are for tests.
+#[allow(missing_docs)]
 pub mod bench;
 pub mod check;
 pub mod cli;
+#[allow(missing_docs)]
 pub mod images;
 pub mod life;
 pub mod proof;
+#[allow(missing_docs)]
 pub mod tester;
 mod verifier;
 pub mod work;

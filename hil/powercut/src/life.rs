@@ -219,12 +219,13 @@ impl Life {
         Self::uniform("uniform 4 KiB", Geometry::uniform_4k, (4096, 4), 4096, true)
     }
 
-    /// One update slot, on sectors half as large as a page of the image.
+    /// One update slot, on sectors half as large as a page of the image; one bank, which cannot be
+    /// read while it is being changed.
     #[must_use]
     pub fn one_slot() -> Self {
-        let geometry = Geometry::pages_2k_8;
+        let geometry = |capacity| Geometry::pages_2k_8(capacity).with_banks(capacity);
         Self::uniform(
-            "one update slot, 2 KiB pages",
+            "one update slot, one bank",
             geometry,
             (2048, 8),
             4096,
