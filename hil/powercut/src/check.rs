@@ -35,6 +35,12 @@ impl Kept {
             provisioned: state.is_some(),
         }
     }
+
+    /// Whether there is anything to lose.
+    #[must_use]
+    pub const fn provisioned(&self) -> bool {
+        self.provisioned
+    }
 }
 
 /// Whether a slot holds exactly this image, with no marginal bit in it.
