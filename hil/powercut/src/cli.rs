@@ -36,13 +36,14 @@ struct Args {
     /// Only the fixed dozen of torn variants of each operation, and a tenth of the pairs.
     #[arg(long)]
     quick: bool,
-    /// How many prefixes and how many missing bits of one operation at most, on all but the smallest
-    /// geometry, which has all.
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    tears: u32,
-    /// About how many pairs of cuts, on all but the smallest geometry, which has all.
-    #[arg(long, default_value_t = 20_000, value_name = "N")]
-    pairs: u64,
+    /// How many prefixes and how many missing bits of one operation at most; by default all on the
+    /// smallest geometry and 64 on the others.
+    #[arg(long, value_name = "N")]
+    tears: Option<u32>,
+    /// About how many pairs of cuts; by default all on the smallest geometry and 20000 on the
+    /// others.
+    #[arg(long, value_name = "N")]
+    pairs: Option<u64>,
     /// Chooses samples and the luck of marginal bits.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
@@ -79,7 +80,8 @@ impl Args {
     fn plan(&self, index: usize) -> Plan {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let smallest = index == 0;
-        let tears = if smallest { u32::MAX } else { self.tears };
+        let tears = self.tears.unwrap_or(if smallest { u32::MAX } else { 64 });
+        let sample = self.pairs.unwrap_or(20_000);
         Plan {
             torn: if self.quick || self.bug.is_some() {
                 Torn::Fixed
@@ -91,9 +93,9 @@ impl Args {
             },
             pairs: match self.bug {
                 Some(_) => Pairs::None,
-                None if self.quick => Pairs::Sample(self.pairs / 10),
-                None if smallest => Pairs::All,
-                None => Pairs::Sample(self.pairs),
+                None if self.quick => Pairs::Sample(sample / 10),
+                None if smallest && self.pairs.is_none() => Pairs::All,
+                None => Pairs::Sample(sample),
             },
             seed: self.seed,
             threads: self.threads.unwrap_or(threads),

@@ -105,6 +105,14 @@ const fn inside(tear: Tear, marginal: Marginal) -> When {
     When::Inside { tear, marginal }
 }
 
+/// Which bits may be marginal after a tear; of one missing bit half is the same as one.
+const fn marginals(tear: Tear) -> &'static [Marginal] {
+    match tear {
+        Tear::MissingBit { .. } => &[Marginal::None, Marginal::One],
+        _ => &Marginal::ALL,
+    }
+}
+
 /// The fixed dozen of torn variants.
 const FIXED: [When; 12] = [
     inside(Tear::Prefix { words: 0 }, Marginal::One),
@@ -357,14 +365,14 @@ impl Worker<'_> {
         };
         let extent = extent.expect("it was performed");
         if gone {
-            let count = extent.tears().count() * Marginal::ALL.len();
-            self.tally.unread += (count as u64).saturating_sub(FIXED.len() as u64);
+            let all = extent.tears().map(|tear| marginals(tear).len() as u64);
+            self.tally.unread += all.sum::<u64>().saturating_sub(FIXED.len() as u64);
             return;
         }
         let seed = mix(&[self.plan.seed, step as u64, index as u64]);
         for (number, tear) in extent.tears_within(prefixes, bits, seed).enumerate() {
-            for marginal in Marginal::ALL {
-                self.single(step, index, inside(tear, marginal), 100 + number as u64);
+            for marginal in marginals(tear) {
+                self.single(step, index, inside(tear, *marginal), 100 + number as u64);
             }
         }
     }
