@@ -1,6 +1,7 @@
 //! What must not be installed: each is 0x72 on the wire, the reason is in FD02, and nothing of the
 //! slot was erased.
 
+use ecu_bootloader::layout::SlotId;
 use ecu_bootloader::reason::Reason;
 use ecu_image::{Slot, SlotSet};
 
@@ -176,7 +177,7 @@ fn a_tampered_page_is_never_programmed() {
     assert_eq!(bench.last_failure(), Reason::Page as u16);
     let progress = bench.progress().unwrap();
     assert_eq!((progress.state, progress.durable), (2, 1));
-    let slot = ecu_bootloader::layout::SlotId::A;
+    let slot = SlotId::A;
     assert!(
         bench.slot_bytes(slot, 8192)[4096..]
             .iter()
@@ -207,6 +208,36 @@ fn erases_are_bounded() {
     bench.routine(0xFF00).unwrap();
 }
 
+/// Resets, other sessions and the same grant again do not renew the erases of a grant.
+#[test]
+fn erases_are_bounded_over_resets() {
+    let mut bench = ready();
+    let image = recipe(2).make();
+    bench.send_metadata(&image).unwrap();
+    for left in (0..8).rev() {
+        bench.routine(0xFF00).unwrap();
+        assert_eq!(bench.progress().unwrap().erases_left, left);
+        bench.power_cycle().unwrap();
+        bench.enter_programming().unwrap();
+        bench.unlock().unwrap();
+        if left % 2 == 0 {
+            bench.send_metadata(&image).unwrap();
+        }
+    }
+    let before = bench.nor.borrow().erases().to_vec();
+    assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
+    assert_eq!(bench.last_failure(), Reason::ErasesUsedUp as u16);
+    // A dropped image does not either.
+    bench.routine(0x0213).unwrap();
+    bench.send_metadata(&image).unwrap();
+    assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
+    let (slot, sector) = (Setup::new(true).layout.slot(SlotId::A).unwrap(), 4096);
+    let payload = (slot.payload.address / sector) as usize;
+    let sectors = payload..payload + (slot.payload.len / sector) as usize;
+    let after = bench.nor.borrow().erases().to_vec();
+    assert_eq!(before[sectors.clone()], after[sectors]);
+}
+
 #[test]
 fn a_download_while_an_image_waits_for_its_seal() {
     let mut bench = fresh();
@@ -229,7 +260,7 @@ fn what_rots_in_flash_is_not_staged() {
     bench.routine(0xFF00).unwrap();
     bench.send_pages(&image, 0).unwrap();
     let setup = Setup::new(true);
-    let slot = ecu_bootloader::layout::SlotId::A;
+    let slot = SlotId::A;
     let place = setup.layout.slot(slot).unwrap().payload.address;
     // A whole sector is lost: the chip's own rules allow no smaller change.
     bench.nor.borrow_mut().erase(place).unwrap();
