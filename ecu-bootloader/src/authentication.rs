@@ -11,7 +11,7 @@
 //! images are signed with.
 
 use ecu_image::pss::Progress;
-use ecu_image::{ImageDigest, KeyId, Signature};
+use ecu_image::{KeyId, Signature};
 use sha2::{Digest as _, Sha256};
 use uds::nrc::Nrc;
 use uds::service::{
@@ -83,13 +83,13 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         for (to, from) in serial.iter_mut().zip(text.as_str().bytes()) {
             *to = from;
         }
-        let digest = ImageDigest(message_digest(&serial, &challenge, client));
+        let digest = message_digest(&serial, &challenge, client);
         // It counts as wrong until it is right.
         self.access.count_wrong(now);
         let failed = Nrc::OWNERSHIP_VERIFICATION_FAILED;
         let testers = self.platform.testers().ok_or(failed)?;
         testers
-            .begin(key_id, &digest, &signature)
+            .begin_pinned(key_id, &digest, signature.as_bytes())
             .map_err(|_| failed)?;
         self.work = Work::Proof;
         Ok(Reply::Later)

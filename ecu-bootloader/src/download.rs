@@ -17,17 +17,22 @@ use crate::erase::count_erase;
 use crate::head::{self, HEAD_LEN, Head, page_address, table_address};
 use crate::job::{Answer, Core, Then, Work};
 use crate::keys::KeyStore;
+use crate::keyset::{Use, begin_signature};
 use crate::layout::{METADATA_HEAD, SlotId};
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{Frontier, Progress, SlotState, State};
 use crate::transition;
-use crate::verify::{begin_signature, is_authentic, recheck_page};
-use ecu_image::pss::{Progress as SignatureProgress, SignatureVerifier};
+use crate::verify::{is_authentic, recheck_page};
+use ecu_image::pss::Progress as SignatureProgress;
+use ecu_image::signature::SignatureVerifier;
 use uds::nrc::Nrc;
 
 /// The virtual address of the metadata download.
 pub const METADATA_ADDRESS: u32 = 0xF000_0000;
+
+/// The virtual address of a key-set download.
+pub const KEY_SET_ADDRESS: u32 = 0xF100_0000;
 
 /// A transfer under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,7 @@ enum Kind {
     Payload {
         page: u32,
     },
+    KeySet,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +117,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let len = u32::from_be_bytes([l0, l1, l2, l3]);
         match (format, address) {
             (0, METADATA_ADDRESS) => self.metadata_download(len),
+            (0, KEY_SET_ADDRESS) => self.key_set_download(len),
             (1, _) if address < METADATA_ADDRESS => self.payload_download(address, len),
             _ => Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED),
         }
@@ -125,11 +132,28 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         if table_len.is_none() || self.state.is_none() {
             return Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED);
         }
-        self.transfer = Some(Transfer {
-            kind: Kind::Metadata {
+        self.start_in_ram(
+            Kind::Metadata {
                 part: Part::Head,
                 kept: false,
             },
+            len,
+        );
+        Ok(Reply::Later)
+    }
+
+    fn key_set_download(&mut self, len: u32) -> Replied {
+        if len == 0 || usize_of(len) > self.max_key_set() || self.state.is_none() {
+            return Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED);
+        }
+        self.start_in_ram(Kind::KeySet, len);
+        Ok(Reply::Later)
+    }
+
+    /// Starts a transfer that is gathered in a page buffer before anything is written.
+    fn start_in_ram(&mut self, kind: Kind, len: u32) {
+        self.transfer = Some(Transfer {
+            kind,
             next: 1,
             last: None,
             left: len,
@@ -138,7 +162,6 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         });
         self.buffers.fill = 0;
         self.drain(Then::Answer(Answer::Download));
-        Ok(Reply::Later)
     }
 
     fn payload_download(&mut self, offset: u32, len: u32) -> Replied {
@@ -327,6 +350,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         match transfer.kind {
             Kind::Metadata { part, kept } => self.metadata_block(part, kept, data, answer),
             Kind::Payload { page } => self.payload_block(page, data, answer),
+            Kind::KeySet => {
+                self.buffers.append(data, PAGE);
+                Ok(Reply::Now(answer))
+            }
         }
     }
 
@@ -399,6 +426,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             let counter = head.header.security_counter.get();
             return Err(Failure::with(Reason::HeaderCounter, counter));
         }
+        let highest = floor.get().saturating_add(board.max_counter_jump);
+        if head.header.security_counter.get() > highest {
+            let counter = head.header.security_counter.get();
+            return Err(Failure::with(Reason::HeaderJump, counter));
+        }
         let takes_over = factory_takes_over(&self.evidence, floor);
         head.slot = match resumed {
             Some(slot) => slot,
@@ -414,7 +446,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 kept,
             });
         } else {
-            begin_signature(&mut self.platform, &head)?;
+            // Nothing is queued at the beginning of a transfer: the other buffer is free.
+            let scratch = self.buffers.data_mut(self.buffers.filling.other());
+            let platform = &mut self.platform;
+            begin_signature(platform, state.key_set, &head, Use::Install, scratch)?;
             self.work = Work::Signature;
         }
         self.head = Some(head);
@@ -552,6 +587,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
         match transfer.kind {
             Kind::Metadata { .. } => self.drain(Then::MetadataStored),
+            Kind::KeySet => return self.key_set_complete(),
             Kind::Payload { .. } => {
                 self.drain(Then::Answer(Answer::Exit));
                 self.end_transfer();

@@ -3,7 +3,7 @@
 
 use crate::flash::FlashError;
 use crate::job::{Answer, Core, Then, Work};
-use crate::layout::{Region, SlotId};
+use crate::layout::{KeySetArea, Region, SlotId};
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::server::ERASE;
@@ -62,6 +62,18 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         self.work = Work::Erase(then);
         #[cfg(feature = "deliberate-bugs")]
         self.skip_blank();
+        self.erased_all();
+    }
+
+    /// Erases an area for the key set in RAM; never the area of the one in use.
+    pub(crate) fn erase_key_set(&mut self, area: KeySetArea) {
+        let used = self.state.and_then(|state| state.key_set);
+        if self.state.is_none() || used.is_some_and(|used| used.area == area) {
+            return self.fail(Then::ProgramKeySet, Failure::new(Reason::KeySetUnreadable));
+        }
+        let region = self.platform.board().layout.key_set(area);
+        self.eraser = Some(Eraser::new(region, 0, region.len));
+        self.work = Work::Erase(Then::ProgramKeySet);
         self.erased_all();
     }
 

@@ -7,7 +7,7 @@
 
 use ecu_image::crypto::sha256;
 use ecu_image::hardened::difference;
-use ecu_image::pss::SignatureVerifier;
+use ecu_image::signature::SignatureVerifier;
 use ecu_image::{GRANT_LEN, GRANT_MACED_LEN, HEADER_LEN, ImageDigest, SIGNED_LEN};
 
 use crate::boot::BootReason;
@@ -98,10 +98,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let block = board.logical_block.get().to_le_bytes();
         let block = difference(&block, field(header, at::BLOCK));
         ledger.take(Step::Hardware, hardware | block);
-        ledger.take(
-            Step::Signature,
-            self.platform.signatures().difference(&digest),
-        );
+        // The factory image is authentic by its digest, which provisioning pinned.
+        let pinned = difference(digest.as_bytes(), state.factory_digest.as_bytes());
+        let pinned = pinned | u32::from(slot.number());
+        let signed = self.platform.signatures().difference(&digest);
+        ledger.take(Step::Signature, signed.min(pinned));
         let measured = self.measured.as_ref().map_or(&[][..], |it| it.as_bytes());
         let found = difference(measured, field(header, at::PLAINTEXT));
         ledger.take(Step::Payload, found);

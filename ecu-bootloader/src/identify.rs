@@ -14,6 +14,8 @@ pub const PROGRESS: u16 = 0xFD00;
 pub const BOOT_STATUS: u16 = 0xFD01;
 /// FD02.
 pub const LAST_FAILURE: u16 = 0xFD02;
+/// FD03.
+pub const KEY_SET: u16 = 0xFD03;
 /// The boot reason in FD01 while nothing is decided yet; the others are [`BootReason`]'s.
 ///
 /// [`BootReason`]: crate::boot::BootReason
@@ -135,6 +137,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             PROGRESS => self.write_progress(out),
             BOOT_STATUS => self.write_status(out),
             LAST_FAILURE => out.put(&self.failure.encode()),
+            KEY_SET => {
+                let used = self.state.and_then(|state| state.key_set);
+                out.put_u32(used.map_or(0, |used| used.version.get()));
+                out.put(&used.map_or([0; 32], |used| used.digest.0));
+            }
             // The application's own; what the ECU is, it asks of the boot services.
             0xF186 | 0xF195 if self.in_application() => return false,
             0xF180 => out.put(board.boot_software.as_bytes()),

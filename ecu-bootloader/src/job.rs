@@ -13,6 +13,7 @@ use crate::erase::Eraser;
 use crate::flash::{FlashError, FlashOp};
 use crate::head::{self, Head};
 use crate::journal::{Journal, Written};
+use crate::keyset::{Signatures, Use};
 use crate::layout::SlotId;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
@@ -88,6 +89,8 @@ pub(crate) enum Work {
     /// The signature of a tester's proof.
     #[cfg(feature = "authentication")]
     Proof,
+    /// The signatures of the key set in RAM.
+    KeySet(Signatures),
     /// The verification of the slot of the head at hand.
     Verify(Verification, Purpose),
     /// The first stored page that is not what the table says.
@@ -128,6 +131,8 @@ pub(crate) enum Then {
     BeginCheck,
     ScanFor(Dids),
     OpenBlock(Answer),
+    ProgramKeySet,
+    UseKeySet,
 }
 
 /// Where the machine is in its life.
@@ -352,13 +357,23 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             .state
             .map_or(ImageDigest::ZERO, |state| state.digest(slot));
         match self.load(slot, digest) {
-            Ok(()) => self.work = Work::Verify(Verification::new(false), Purpose::Boot),
+            Ok(()) => self.work = self.verification(false, Purpose::Boot),
             Err(failure) => {
                 self.failure = failure;
                 self.evidence.set(slot, Verdict::Bad);
                 self.decide();
             }
         }
+    }
+
+    /// The verification of the slot of the head at hand, from its start.
+    pub(crate) fn verification(&self, full: bool, purpose: Purpose) -> Work {
+        let signature = match purpose {
+            Purpose::Boot => Use::Boot,
+            Purpose::Check | Purpose::Dependencies => Use::Install,
+        };
+        let key_set = self.state.and_then(|state| state.key_set);
+        Work::Verify(Verification::new(full, signature, key_set), purpose)
     }
 
     /// Loads a slot's head, which must be the image `digest`.
@@ -392,6 +407,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Then::BeginCheck => self.begin_check(),
             Then::ScanFor(dids) => self.scan_for(dids),
             Then::OpenBlock(answer) => self.open_block(answer),
+            Then::ProgramKeySet => self.program_key_set(),
+            Then::UseKeySet => self.use_key_set(),
         }
     }
 
@@ -483,6 +500,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 self.step_proof();
                 return matches!(self.work, Work::Proof);
             }
+            Work::KeySet(check) => self.step_key_set(check),
             Work::Verify(verification, purpose) => self.step_verify(verification, purpose),
             Work::Scan { page, then } => self.step_scan(page, then),
             waiting => {
@@ -492,7 +510,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
         matches!(
             self.work,
-            Work::Signature | Work::Verify(..) | Work::Scan { .. }
+            Work::Signature | Work::KeySet(_) | Work::Verify(..) | Work::Scan { .. }
         )
     }
 

@@ -9,6 +9,8 @@ use core::fmt;
 pub const METADATA_HEAD: u32 = 2048;
 /// Bytes of one page-table page.
 pub const TABLE_PAGE: u32 = 4096;
+/// Bytes that each key-set area has at least: the longest key set.
+pub const KEY_SET_AREA: u32 = 4096;
 
 /// A slot. The numbers are those of FD00 and FD01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +38,36 @@ impl SlotId {
             1 => Some(Self::A),
             2 => Some(Self::B),
             _ => None,
+        }
+    }
+}
+
+/// One of the two areas of key sets. The numbers are those of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeySetArea {
+    /// Written at provisioning.
+    First = 1,
+    /// Written by the first update.
+    Second = 2,
+}
+
+impl KeySetArea {
+    /// The area of this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::First),
+            2 => Some(Self::Second),
+            _ => None,
+        }
+    }
+
+    /// The area that the next update writes.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
         }
     }
 }
@@ -113,6 +145,7 @@ impl Slot {
 pub struct Layout {
     program: u32,
     journal: [Region; 2],
+    key_sets: [Region; 2],
     factory: Slot,
     a: Slot,
     b: Option<Slot>,
@@ -127,6 +160,8 @@ pub enum LayoutError {
     Region,
     /// A journal half is not one sector, or holds fewer than four records.
     Journal,
+    /// A key-set area does not hold [`KEY_SET_AREA`] bytes.
+    KeySet,
     /// A metadata area does not hold the head and one table page.
     Metadata,
     /// Two regions overlap.
@@ -139,6 +174,7 @@ impl fmt::Display for LayoutError {
             Self::ProgramUnit => "the program unit is not a power of two between 1 and 256 bytes",
             Self::Region => "a region is empty or does not consist of whole sectors",
             Self::Journal => "a journal half is not one sector of at least four records",
+            Self::KeySet => "a key-set area is smaller than 4096 bytes",
             Self::Metadata => "a metadata area is too small for a header and one table page",
             Self::Overlap => "two regions overlap",
         })
@@ -156,6 +192,7 @@ impl Layout {
     pub const fn new(
         program: u32,
         journal: [Region; 2],
+        key_sets: [Region; 2],
         factory: Slot,
         a: Slot,
         b: Option<Slot>,
@@ -169,9 +206,12 @@ impl Layout {
             None => a,
         };
         let [first, second] = journal;
+        let [first_keys, second_keys] = key_sets;
         let regions = [
             first,
             second,
+            first_keys,
+            second_keys,
             factory.metadata,
             factory.payload,
             a.metadata,
@@ -179,7 +219,7 @@ impl Layout {
             last.metadata,
             last.payload,
         ];
-        let used = if b.is_some() { 8 } else { 6 };
+        let used = if b.is_some() { 10 } else { 8 };
         if let Err(error) = check_regions(&regions, used, program) {
             return Err(error);
         }
@@ -191,12 +231,16 @@ impl Layout {
         {
             return Err(LayoutError::Journal);
         }
+        if first_keys.len < KEY_SET_AREA || second_keys.len < KEY_SET_AREA {
+            return Err(LayoutError::KeySet);
+        }
         if factory.table_pages() == 0 || a.table_pages() == 0 || last.table_pages() == 0 {
             return Err(LayoutError::Metadata);
         }
         Ok(Self {
             program,
             journal,
+            key_sets,
             factory,
             a,
             b,
@@ -215,6 +259,16 @@ impl Layout {
         self.journal
     }
 
+    /// An area for key sets.
+    #[must_use]
+    pub const fn key_set(&self, area: KeySetArea) -> Region {
+        let [first, second] = self.key_sets;
+        match area {
+            KeySetArea::First => first,
+            KeySetArea::Second => second,
+        }
+    }
+
     /// A slot; `None` for B where the ECU has one update slot.
     #[must_use]
     pub const fn slot(&self, id: SlotId) -> Option<Slot> {
@@ -231,7 +285,7 @@ impl Layout {
         self.b.is_some()
     }
 
-    /// A map of equal slots from `base` on, everything packed: journal, then factory, A and B with
+    /// A map of equal slots from `base` on, everything packed: journal, key sets, then factory, A and B with
     /// `payload` bytes each. For boards with one uniform flash, and for tests.
     ///
     /// # Errors
@@ -250,16 +304,17 @@ impl Layout {
         let head = METADATA_HEAD.saturating_add(table_pages.saturating_mul(TABLE_PAGE));
         let metadata = head.next_multiple_of(sector);
         let payload = payload.next_multiple_of(sector);
+        let keys = KEY_SET_AREA.next_multiple_of(sector);
         let mut at = base;
-        let [j0, j1, fm, fp, am, ap, bm, bp] = {
+        let [j0, j1, k0, k1, fm, fp, am, ap, bm, bp] = {
             let lens = [
-                sector, sector, metadata, payload, metadata, payload, metadata, payload,
+                sector, sector, keys, keys, metadata, payload, metadata, payload, metadata, payload,
             ];
             let mut out = [Region {
                 address: 0,
                 len: sector,
                 sector,
-            }; 8];
+            }; 10];
             // `const` code has no iterators; the arrays have the same fixed length.
             let mut rest: &[u32] = &lens;
             let mut slots: &mut [Region] = &mut out;
@@ -284,6 +339,7 @@ impl Layout {
         Self::new(
             program,
             [j0, j1],
+            [k0, k1],
             Slot {
                 metadata: fm,
                 payload: fp,
@@ -348,6 +404,10 @@ mod tests {
         [region(0, 4096), region(4096, 4096)]
     }
 
+    fn key_sets() -> [Region; 2] {
+        [region(0x8_0000, 4096), region(0x8_1000, 4096)]
+    }
+
     #[test]
     fn a_packed_map_is_sound_at_compile_time() {
         const MAP: Layout = match Layout::uniform(0x0800_0000, 4096, 8, 1, 65536, true) {
@@ -357,13 +417,14 @@ mod tests {
         assert_eq!(MAP.slot(SlotId::B).unwrap().table_pages(), 1);
         assert_eq!(
             MAP.slot(SlotId::Factory).unwrap().metadata.address,
-            0x0800_2000
+            0x0800_4000
         );
     }
 
     #[test]
     fn overlap_and_misalignment_are_refused() {
-        let check = |journal, b| Layout::new(8, journal, slot(0x2000), slot(0x20000), b);
+        let check =
+            |journal, b| Layout::new(8, journal, key_sets(), slot(0x2000), slot(0x20000), b);
         assert!(check(journal(), Some(slot(0x40000))).is_ok());
         assert!(check(journal(), None).is_ok());
         assert_eq!(
@@ -383,9 +444,18 @@ mod tests {
             Err(LayoutError::Journal)
         );
         assert_eq!(
-            Layout::new(3, journal(), slot(0x2000), slot(0x20000), None),
+            Layout::new(3, journal(), key_sets(), slot(0x2000), slot(0x20000), None),
             Err(LayoutError::ProgramUnit)
         );
+        let keys = |areas| Layout::new(8, journal(), areas, slot(0x2000), slot(0x20000), None);
+        let [first, second] = key_sets();
+        assert_eq!(keys([first, first]), Err(LayoutError::Overlap));
+        let small = Region {
+            len: 2048,
+            sector: 2048,
+            ..second
+        };
+        assert_eq!(keys([first, small]), Err(LayoutError::KeySet));
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub mod identify;
 mod job;
 pub mod journal;
 pub mod keys;
+mod keyset;
 pub mod layout;
 mod ledger;
 mod machine;

@@ -1,12 +1,15 @@
 //! What a board brings: flash, keys, counter, signatures, randomness, and what it is.
 
-use ecu_image::pss::SignatureVerifier;
+use ecu_image::signature::SignatureVerifier;
 use ecu_image::{EcuSerial, HardwareId, LogicalBlock};
 
 use crate::counter::MonotonicCounter;
 use crate::flash::FlashRead;
 use crate::keys::KeyStore;
 use crate::layout::Layout;
+
+/// The usual [`Board::max_counter_jump`].
+pub const COUNTER_JUMP: u32 = 256;
 
 /// What a board is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub struct Board {
     pub max_block_length: u16,
     /// Whether RSA-2048 signatures are accepted. Only where a policy says so, as in tests.
     pub allow_rsa_2048: bool,
+    /// How far above the floor an image's security counter may be, usually [`COUNTER_JUMP`]. A
+    /// counter raised to its end would refuse every later image, so whoever has stolen an image
+    /// key must not get there by one image.
+    pub max_counter_jump: u32,
     /// The CAN connection to the tester, seen from this ECU.
     pub connection: uds::isotp::Config,
 }
@@ -42,7 +49,7 @@ pub trait Platform {
     type Keys: KeyStore;
     /// The counter behind the floor.
     type Counter: MonotonicCounter;
-    /// Verification under the image keys.
+    /// Verification under image keys and under the pinned roots.
     type Signatures: SignatureVerifier;
 
     /// What the board is.
@@ -60,7 +67,7 @@ pub trait Platform {
     /// Fills `seed` with bytes as unpredictable as the board has them: they go into the seeds of
     /// SecurityAccess, which do not repeat even if these do.
     fn random(&mut self, seed: &mut [u8]);
-    /// Verification under the keys of testers that Authentication (29) accepts; `None` where the
+    /// Verification under the pinned keys of testers that Authentication (29) accepts; `None` where the
     /// ECU does not offer it.
     #[cfg(feature = "authentication")]
     fn testers(&mut self) -> Option<&mut dyn SignatureVerifier> {

@@ -1,26 +1,28 @@
-//! Provisioning, once, in the factory: the factory slot and the first journal record.
+//! Provisioning, once, in the factory: the factory slot, the first key set and the first journal
+//! record.
 //!
 //! Not part of the running bootloader: it takes the packed image whole and a function that performs
-//! flash operations. The image's digest is pinned in the journal.
+//! flash operations. The digests of image and key set are pinned in the journal.
 
 use core::fmt;
 
+use ecu_image::keyset::KeySet;
 use ecu_image::{Header, SequenceNumber, TABLE_PAGE_LEN, TablePage};
 
 use crate::flash::{FlashError, FlashOp};
 use crate::head::{HEAD_LEN, Head, examine, fits, page_address, table_address};
 use crate::journal;
 use crate::keys::KeyStore;
-use crate::layout::{METADATA_HEAD, Region, SlotId};
+use crate::layout::{KeySetArea, METADATA_HEAD, Region, SlotId};
 use crate::platform::Board;
 use crate::reason::{Failure, Reason};
-use crate::state::State;
+use crate::state::{KeySetRecord, State};
 use ecu_image::SecurityCounter;
 
 /// Why an ECU was not provisioned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProvisionError {
-    /// Image or grant are not for this ECU, or not intact.
+    /// Image, grant or key set are not for this ECU, or not intact.
     Image(Failure),
     /// The flash refused.
     Flash(FlashError),
@@ -29,7 +31,9 @@ pub enum ProvisionError {
 impl fmt::Display for ProvisionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Image(failure) => write!(f, "image or grant refused: {:?}", failure.reason),
+            Self::Image(failure) => {
+                write!(f, "image, grant or key set refused: {:?}", failure.reason)
+            }
             Self::Flash(error) => error.fmt(f),
         }
     }
@@ -49,28 +53,43 @@ impl From<Failure> for ProvisionError {
     }
 }
 
-/// Writes the factory slot from a packed image and its grant, then the first journal record with
-/// `floor`. `scratch` holds a page and at least [`METADATA_HEAD`] bytes. The signature is verified
-/// at every boot, not here.
+/// What the production line writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The packed factory image.
+    pub image: &'a [u8],
+    /// Its grant.
+    pub grant: &'a [u8],
+    /// The first key set.
+    pub key_set: &'a [u8],
+    /// The first floor.
+    pub floor: SecurityCounter,
+}
+
+/// Writes factory slot and key set, then the first journal record. `scratch` holds a page, the key
+/// set and at least [`METADATA_HEAD`] bytes. Signatures are the production line's to verify: what it
+/// writes is pinned.
 ///
 /// # Errors
 /// The image is not for this ECU or damaged, or the flash refuses. It may be repeated.
 pub fn provision(
     board: &Board,
     keys: &mut impl KeyStore,
-    image: &[u8],
-    grant: &[u8],
-    floor: SecurityCounter,
+    parts: &Parts<'_>,
     scratch: &mut [u8],
     mut perform: impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
 ) -> Result<(), ProvisionError> {
+    let Parts { image, grant, .. } = *parts;
+    let key_set = examine_key_set(board, parts.key_set, scratch.len())?;
     let head = stage_head(board, keys, image, grant, scratch)?;
     let place = board
         .layout
         .slot(SlotId::Factory)
         .ok_or(Failure::new(Reason::HeaderSlot))?;
     let [first, second] = board.layout.journal();
-    for region in [first, second, place.metadata, place.payload] {
+    let [used, free] =
+        [KeySetArea::First, KeySetArea::Second].map(|area| board.layout.key_set(area));
+    for region in [first, second, used, free, place.metadata, place.payload] {
         erase(region, &mut perform)?;
     }
     let bytes = scratch
@@ -81,10 +100,46 @@ pub fn provision(
         bytes,
     })?;
     write_image(board, keys, &head, image, scratch, &mut perform)?;
-    let mut state = State::provisioned(head.digest, floor);
+    perform(FlashOp::Program {
+        address: used.address,
+        bytes: padded(key_set.signed_bytes(), board, scratch)?,
+    })?;
+    let mut state = State::provisioned(head.digest, parts.floor);
+    state.key_set = Some(KeySetRecord {
+        area: KeySetArea::First,
+        version: key_set.version,
+        digest: key_set.digest(),
+    });
     state.grant_sequence = SequenceNumber(head.sequence.get());
     journal::initialise(&board.layout, &state, keys, &mut perform)?;
     Ok(())
+}
+
+fn examine_key_set<'a>(board: &Board, bytes: &'a [u8], room: usize) -> Result<KeySet<'a>, Failure> {
+    let set = KeySet::parse(bytes)
+        .map_err(|error| Failure::with(Reason::KeySetMalformed, error.offset))?;
+    if set.hardware_id.is_some_and(|id| id != board.hardware_id) {
+        return Err(Failure::new(Reason::KeySetHardware));
+    }
+    // Before anything is written.
+    let unit = usize_of(board.layout.program_unit());
+    match set.signed_bytes().len().checked_next_multiple_of(unit) {
+        Some(len) if len <= room => Ok(set),
+        _ => Err(Failure::with(Reason::KeySetMalformed, set.len())),
+    }
+}
+
+/// The bytes in whole program units, in `scratch`.
+fn padded<'s>(bytes: &[u8], board: &Board, scratch: &'s mut [u8]) -> Result<&'s [u8], Failure> {
+    let bad = Failure::with(Reason::KeySetMalformed, bytes.len());
+    let unit = usize_of(board.layout.program_unit());
+    let len = bytes.len().checked_next_multiple_of(unit).ok_or(bad)?;
+    let out = scratch.get_mut(..len).ok_or(bad)?;
+    out.fill(0);
+    for (to, from) in out.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    Ok(out)
 }
 
 /// Grant and header, examined, in `scratch`.

@@ -20,7 +20,7 @@ pub enum Reason {
     GrantKey = 0x0106,
     /// The header is malformed; detail: offset of the field.
     HeaderMalformed = 0x0201,
-    /// No accepted key has the header's key id, or policy refuses its size.
+    /// The key set has no such key for the header's algorithm, or policy refuses its size.
     HeaderKey = 0x0202,
     /// The signature is wrong.
     HeaderSignature = 0x0203,
@@ -36,6 +36,10 @@ pub enum Reason {
     HeaderSize = 0x0208,
     /// The length of the metadata download is not that of grant, header and table.
     MetadataLength = 0x0209,
+    /// The security counter is further above the floor than the board allows; detail: the counter.
+    HeaderJump = 0x020A,
+    /// The key set has revoked the key that signed the image.
+    HeaderKeyRevoked = 0x020B,
     /// A table page has not the digest that the header names; detail: its index.
     TablePage = 0x0301,
     /// A page has not the digest that the table names; detail: its number.
@@ -62,6 +66,19 @@ pub enum Reason {
     Counter = 0x0503,
     /// The journal has no authentic record: the ECU is not provisioned.
     NotProvisioned = 0x0504,
+    /// The key set in use, or the one just written, cannot be read with the digest it should have.
+    KeySetUnreadable = 0x0601,
+    /// The received key set is malformed; detail: offset of the field.
+    KeySetMalformed = 0x0602,
+    /// The received key set is for other hardware.
+    KeySetHardware = 0x0603,
+    /// The received key set is not newer than the one in use; detail: its version.
+    KeySetVersion = 0x0604,
+    /// A signature of the received key set is wrong, or fewer than two of the roots have signed;
+    /// detail: how many were right.
+    KeySetSignatures = 0x0605,
+    /// The received key set lacks the key of an image that must stay bootable; detail: its slot.
+    KeySetOrphan = 0x0606,
 }
 
 /// A reason with its detail.

@@ -15,7 +15,6 @@ use crate::reason::{Failure, Reason};
 use crate::server::{ACTIVATE, CHECK, DEPENDENCIES, ERASE, HEALTHY, PRECONDITIONS, REVERT, SEAL};
 use crate::state::SlotState;
 use crate::transition;
-use crate::verify::Verification;
 use uds::nrc::Nrc;
 use uds::server::Context;
 use uds::service::Session;
@@ -92,7 +91,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 Some(_) => {}
             }
         }
-        self.work = Work::Verify(Verification::new(true), Purpose::Check);
+        self.work = self.verification(true, Purpose::Check);
     }
 
     /// 31 FF01: the staged image fits hardware, slot and floor. Verified in this power cycle it is
@@ -108,7 +107,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
         match self.evidence.get(slot) {
             Some(Verdict::Good { .. }) => self.dependencies_of_verified(slot),
-            _ => self.work = Work::Verify(Verification::new(false), Purpose::Dependencies),
+            _ => self.work = self.verification(false, Purpose::Dependencies),
         }
         Ok(Reply::Later)
     }
@@ -161,6 +160,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let state = self.state.ok_or(not_now)?;
         let slot = self.running.map_or(state.confirmed, |running| running.slot);
         let next = transition::seal(&state, slot).map_err(|_| not_now)?;
+        let next = transition::retire(&next, &self.standings());
         #[cfg(feature = "deliberate-bugs")]
         if crate::bugs::has(crate::bugs::Bug::CounterFirst) {
             let _ = self.platform.counter().raise_to(next.floor);

@@ -12,10 +12,10 @@
 //!
 //! `confirmed` is the slot that boots when nothing is on trial; it is never erased.
 
-use ecu_image::{ImageDigest, SecurityCounter, SequenceNumber};
+use ecu_image::{Digest, ImageDigest, KeySetVersion, SecurityCounter, SequenceNumber};
 
 use crate::bytes::{Reader, Writer};
-use crate::layout::SlotId;
+use crate::layout::{KeySetArea, SlotId};
 
 /// Bytes of an encoded state.
 pub const STATE_LEN: usize = 224;
@@ -137,6 +137,17 @@ pub enum Origin {
     FellBack = 1,
 }
 
+/// The key set in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySetRecord {
+    /// Where it lies.
+    pub area: KeySetArea,
+    /// Its version; older or equal ones are refused.
+    pub version: KeySetVersion,
+    /// SHA-256 of its signed part: what lies there is believed only with this digest.
+    pub digest: Digest,
+}
+
 /// Everything the ECU remembers over a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
@@ -170,6 +181,8 @@ pub struct State {
     pub factory_digest: ImageDigest,
     /// F15A: date and tester of the last programming.
     pub fingerprint: [u8; 10],
+    /// The key set in use; `None` where none was provisioned.
+    pub key_set: Option<KeySetRecord>,
     /// Blocks of SecurityAccess attempts reserved since the last right key (see [`crate::access`]).
     pub access_blocks: u8,
 }
@@ -194,6 +207,7 @@ impl State {
             b: SlotRecord::EMPTY,
             factory_digest,
             fingerprint: [0; 10],
+            key_set: None,
             access_blocks: 0,
         }
     }
@@ -277,10 +291,8 @@ impl State {
                 .put(&slot.counter.0.to_le_bytes())
                 .put(&slot.digest.0);
         }
-        w.put(&self.factory_digest.0)
-            .put(&self.fingerprint)
-            .put(&[0; 37])
-            .u8(self.access_blocks);
+        w.put(&self.factory_digest.0).put(&self.fingerprint);
+        w.put(&encode_key_set(self.key_set)).u8(self.access_blocks);
         bytes
     }
 
@@ -325,14 +337,35 @@ impl State {
             b: decode_slot(&mut r)?,
             factory_digest: ImageDigest(r.array()?),
             fingerprint: r.array()?,
-            access_blocks: {
-                r.zero(37)?;
-                r.u8()?
-            },
+            key_set: decode_key_set(&mut r)?,
+            access_blocks: r.u8()?,
         };
         r.zero(r.0.len())?;
         Some(state)
     }
+}
+
+fn encode_key_set(key_set: Option<KeySetRecord>) -> [u8; 37] {
+    let mut bytes = [0; 37];
+    if let Some(set) = key_set {
+        Writer::new(&mut bytes)
+            .u8(set.area as u8)
+            .put(&set.version.0.to_le_bytes())
+            .put(&set.digest.0);
+    }
+    bytes
+}
+
+fn decode_key_set(r: &mut Reader<'_>) -> Option<Option<KeySetRecord>> {
+    let number = r.u8()?;
+    if number == 0 {
+        return r.zero(36).map(|()| None);
+    }
+    Some(Some(KeySetRecord {
+        area: KeySetArea::from_number(number)?,
+        version: KeySetVersion(r.u32_le()?),
+        digest: Digest(r.array()?),
+    }))
 }
 
 fn decode_slot(r: &mut Reader<'_>) -> Option<SlotRecord> {
@@ -368,6 +401,7 @@ pub(crate) mod tests {
             a in slot_record(),
             b in slot_record(),
             fingerprint: [u8; 10],
+            key_set in prop::option::of((any::<bool>(), any::<u32>(), any::<[u8; 32]>())),
             access_blocks: u8,
         ) -> State {
             let (confirmed, previous, fell_back, [attempts_left, crashes, erases_left], progress) = numbers;
@@ -387,6 +421,11 @@ pub(crate) mod tests {
                 b,
                 factory_digest: ImageDigest(digests[1]),
                 fingerprint,
+                key_set: key_set.map(|(first, version, digest)| KeySetRecord {
+                    area: if first { KeySetArea::First } else { KeySetArea::Second },
+                    version: KeySetVersion(version),
+                    digest: Digest(digest),
+                }),
                 access_blocks,
             }
         }

@@ -7,12 +7,98 @@ use crate::boot::reject;
 use crate::layout::SlotId;
 use crate::reason::{Failure, Reason};
 use crate::state::{
-    ERASES_PER_GRANT, Origin, Progress, SlotRecord, SlotState, State, TRIAL_ATTEMPTS,
+    ERASES_PER_GRANT, KeySetRecord, Origin, Progress, SlotRecord, SlotState, State, TRIAL_ATTEMPTS,
 };
 
 /// The slot may not change in this way now: 0x22.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotNow;
+
+/// How an image's key stands in a key set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It still signs.
+    Active,
+    /// It does not sign any more.
+    Revoked,
+    /// The set does not have it.
+    Absent,
+}
+
+/// The standings of the images in both update slots; `None` where a slot holds no readable header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standings {
+    /// Of the image in A.
+    pub a: Option<Standing>,
+    /// Of the image in B.
+    pub b: Option<Standing>,
+}
+
+impl Standings {
+    const fn get(&self, slot: SlotId) -> Option<Standing> {
+        match slot {
+            SlotId::Factory => None,
+            SlotId::A => self.a,
+            SlotId::B => self.b,
+        }
+    }
+
+    fn is_barred(&self, slot: SlotId) -> bool {
+        matches!(self.get(slot), Some(Standing::Revoked | Standing::Absent))
+    }
+}
+
+/// The slot whose image a key set with these standings would orphan: the confirmed one, or before a
+/// seal the one that a revert returns to. The factory image needs no key, its digest is pinned.
+#[must_use]
+pub fn orphan(state: &State, standings: &Standings) -> Option<SlotId> {
+    let unsealed = state.slot(state.confirmed).state == SlotState::Healthy;
+    [Some(state.confirmed), state.previous.filter(|_| unsealed)]
+        .into_iter()
+        .flatten()
+        .find(|slot| standings.get(*slot) == Some(Standing::Absent))
+}
+
+/// A new key set is in use. What is being installed under a key that no longer signs is dropped, a
+/// trial of it ends; what is confirmed boots on, see [`retire`].
+#[must_use]
+pub fn use_key_set(state: &State, record: KeySetRecord, standings: &Standings) -> State {
+    let mut next = *state;
+    next.key_set = Some(record);
+    for slot in [SlotId::A, SlotId::B] {
+        if !standings.is_barred(slot) {
+            continue;
+        }
+        next = match next.slot(slot).state {
+            SlotState::Trial => reject(next, slot),
+            SlotState::Staged | SlotState::Receiving => {
+                next.progress = Progress::None;
+                next.frontier = None;
+                next.with_slot(slot, SlotRecord::EMPTY)
+            }
+            _ => next,
+        };
+    }
+    retire(&next, standings)
+}
+
+/// Once the confirmed image is sealed under a key that signs, an image under one that does not is
+/// rejected: it does not boot any more, not as a fallback either.
+#[must_use]
+pub fn retire(state: &State, standings: &Standings) -> State {
+    let sealed = state.slot(state.confirmed).state == SlotState::Sealed;
+    let mut next = *state;
+    if !sealed || standings.get(state.confirmed) != Some(Standing::Active) {
+        return next;
+    }
+    for slot in [SlotId::A, SlotId::B] {
+        if slot != state.confirmed && standings.is_barred(slot) && next.slot(slot).state.boots() {
+            next = next.with_slot_state(slot, SlotState::Rejected);
+            next.previous = next.previous.filter(|previous| *previous != slot);
+        }
+    }
+    next
+}
 
 /// The slot that a download of an image linked for `slots` goes to.
 ///

@@ -5,7 +5,8 @@
 //! ciphertext: so what is staged is exactly what was signed, fill of the last page included.
 
 use ecu_image::crypto::SaltedHash;
-use ecu_image::pss::{Progress, SignatureVerifier};
+use ecu_image::pss::Progress;
+use ecu_image::signature::SignatureVerifier;
 use ecu_image::{Digest, ENTRIES_PER_TABLE_PAGE, Salt, TABLE_PAGE_LEN, TablePage};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
@@ -14,8 +15,11 @@ use crate::boot::Verdict;
 use crate::flash::FlashRead;
 use crate::head::{Head, page_address, table_address};
 use crate::keys::KeyStore;
+use crate::keyset::{Use, begin_signature};
+use crate::layout::SlotId;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
+use crate::state::KeySetRecord;
 
 /// One authenticated table page of the image at hand.
 #[derive(Debug)]
@@ -113,6 +117,8 @@ const POISON: u8 = 0xA5;
 #[derive(Debug)]
 pub(crate) struct Verification {
     full: bool,
+    purpose: Use,
+    key_set: Option<KeySetRecord>,
     stage: Stage,
     plaintext: SaltedHash,
     ciphertext: Sha256,
@@ -126,10 +132,12 @@ enum Stage {
 }
 
 impl Verification {
-    /// Starts; `full` compares every page with the table too.
-    pub(crate) fn new(full: bool) -> Self {
+    /// Starts, with the key set in use; `full` compares every page with the table too.
+    pub(crate) fn new(full: bool, purpose: Use, key_set: Option<KeySetRecord>) -> Self {
         Self {
             full,
+            purpose,
+            key_set,
             stage: Stage::Start,
             plaintext: SaltedHash::new(&Salt([0; 16])),
             ciphertext: Sha256::new(),
@@ -147,9 +155,14 @@ impl Verification {
     ) -> Result<Option<Verdict>, Failure> {
         match self.stage {
             Stage::Start => {
-                begin_signature(platform, head)?;
                 self.plaintext = SaltedHash::new(&head.salt);
-                self.stage = Stage::Signature;
+                // The factory image is authentic by its digest, which provisioning pinned and which
+                // the head was compared with: it boots whatever happened to its key.
+                self.stage = Stage::Page(0);
+                if head.slot != SlotId::Factory {
+                    begin_signature(platform, self.key_set, head, self.purpose, buffer)?;
+                    self.stage = Stage::Signature;
+                }
                 Ok(None)
             }
             Stage::Signature => {
@@ -218,13 +231,4 @@ impl Verification {
             limp_home: header.flags.limp_home,
         })
     }
-}
-
-/// Starts the verification of a head's signature.
-pub(crate) fn begin_signature<P: Platform>(platform: &mut P, head: &Head) -> Result<(), Failure> {
-    let header = &head.header;
-    platform
-        .signatures()
-        .begin(header.key_id, &head.digest, &header.signature)
-        .map_err(|_| Failure::new(Reason::HeaderKey))
 }

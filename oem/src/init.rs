@@ -8,10 +8,13 @@ use campaign::{
     meta::{Header, RoleKeys, RoleName, Root},
 };
 
+use ecu_image::keyset::THRESHOLD;
+
 use crate::{
     error::Error,
     files::{self, Access},
     keys::{RSA_BITS, SigningKey},
+    keyset,
     repo::{KeyName, Repo, State},
     tls,
 };
@@ -45,13 +48,25 @@ impl Default for InitOptions {
 pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Error> {
     let repo = Repo::create(dir)?;
     let certificates = tls::generate(&options.hosts)?;
+    let roots = generate::<{ keyset::ROOTS }>(options.rsa_bits)?;
+    for (number, root) in (1..).zip(&roots) {
+        root.store(&keyset::root_path(&repo, number))?;
+    }
+    let keys = generate(options.rsa_bits)?;
+    for (name, key) in KeyName::ALL.into_iter().zip(&keys) {
+        key.store(&repo.key_path(name))?;
+    }
     let [
         image_root,
         image_targets,
         director_root,
         director_targets,
-        _,
-    ] = generate_keys(&repo, options.rsa_bits)?;
+        image_key,
+    ] = keys;
+    let public: Result<_, _> = roots.iter().map(SigningKey::image_key).collect();
+    keyset::store_roots(&repo, public?)?;
+    let signers: Vec<_> = roots.iter().take(THRESHOLD).collect();
+    keyset::store(&repo, &keyset::first(&image_key.image_key()?, &signers)?)?;
     for (name, text, access) in [
         ("ca.pem", &certificates.ca, Access::Public),
         ("ca.key", &certificates.ca_key, Access::Secret),
@@ -73,27 +88,20 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
 /// The director's root, which each vehicle gets a copy of.
 pub(crate) const DIRECTOR_ROOT: &str = "keys/director-root.json";
 
-/// Generates all keys at the same time; a key of 3072 bits takes a second or more.
-fn generate_keys(repo: &Repo, bits: usize) -> Result<[SigningKey; 5], Error> {
-    let keys = thread::scope(|scope| {
-        KeyName::ALL
-            .map(|_| scope.spawn(|| SigningKey::generate(bits)))
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| {
-                    let reason = String::from("its thread ended");
-                    let what = "key generation";
-                    Err(Error::Crypto { what, reason })
-                })
-            })
-    });
-    for (name, key) in KeyName::ALL.into_iter().zip(&keys) {
-        match key {
-            Ok(key) => key.store(&repo.key_path(name))?,
-            Err(_) => break,
-        }
-    }
-    let [a, b, c, d, e] = keys;
-    Ok([a?, b?, c?, d?, e?])
+/// Generates keys at the same time; one of 3072 bits takes a second or more.
+fn generate<const N: usize>(bits: usize) -> Result<[SigningKey; N], Error> {
+    let failed = |reason: &str| Error::Crypto {
+        what: "key generation",
+        reason: reason.into(),
+    };
+    let keys: Vec<_> = thread::scope(|scope| {
+        let threads = [(); N].map(|()| scope.spawn(|| SigningKey::generate(bits)));
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| failed("its thread ended"))?)
+            .collect::<Result<_, _>>()
+    })?;
+    keys.try_into().map_err(|_| failed("a key is missing"))
 }
 
 fn root_document(root: &SigningKey, targets: &SigningKey, now: UnixTime) -> Result<Vec<u8>, Error> {

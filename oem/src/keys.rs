@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use campaign::meta::{Envelope, Key};
-use ecu_image::{KeyId, SignatureLen, provision::ImageKey, pss::key_id};
+use ecu_image::{Algorithm, KeyId, SignatureLen, provision::ImageKey, pss::key_id};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use rsa::{
     RsaPrivateKey,
@@ -135,9 +135,11 @@ impl SigningKey {
     ///
     /// [`Error::Crypto`] for a modulus of a length that images do not have.
     pub fn signature_len(&self) -> Result<SignatureLen, Error> {
-        SignatureLen::from_bytes(self.private.size()).ok_or_else(|| Error::Crypto {
-            what: "image signature",
-            reason: format!("no image has signatures of {} bytes", self.private.size()),
+        SignatureLen::new(Algorithm::RsaPssSha256, self.private.size()).ok_or_else(|| {
+            Error::Crypto {
+                what: "image signature",
+                reason: format!("no image has signatures of {} bytes", self.private.size()),
+            }
         })
     }
 

@@ -22,6 +22,7 @@ pub mod image;
 pub mod init;
 pub mod inspect;
 pub mod keys;
+pub mod keyset;
 pub mod pack;
 pub mod release;
 pub mod repo;

@@ -23,7 +23,8 @@ use crate::{
     files::{self, Access},
     init::publish_director_root,
     keys::random,
-    repo::{EcuRecord, KeyName, Repo, VehicleRecord},
+    keyset,
+    repo::{EcuRecord, Repo, VehicleRecord},
 };
 
 /// The description of a vehicle: what `--spec` names.
@@ -90,7 +91,7 @@ pub fn add(repo: &Repo, spec: &Path, out: &Path) -> Result<VehicleRecord, Error>
 
 fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, Error> {
     check_heartbeats(&spec, path)?;
-    let image_key = repo.key(KeyName::Image)?.image_key()?;
+    let (root_keys, key_set) = (keyset::roots(repo)?, keyset::current(repo)?);
     let mut ecus = Vec::new();
     let mut records = BTreeMap::new();
     for ecu in spec.ecus {
@@ -112,7 +113,8 @@ fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, 
             grant_key: MacKey::new(random()?),
             journal_key: MacKey::new(random()?),
             access_key: MacKey::new(access_key),
-            image_keys: vec![image_key.clone()],
+            root_keys: root_keys.clone(),
+            key_set: key_set.clone(),
             floor: ecu.floor,
         };
         let last_sequence = SequenceNumber(0);

@@ -35,6 +35,10 @@ pub enum Problem {
     NotZero,
     /// Not a valid identifier.
     Text(TextError),
+    /// Not above the identity before it: entries ascend, and none is there twice.
+    Order,
+    /// Not the identity of the key that follows.
+    Identity,
 }
 
 impl fmt::Display for ParseError {
@@ -58,6 +62,8 @@ impl fmt::Display for Problem {
             }
             Self::NotZero => f.write_str("reserved bytes are not zero"),
             Self::Text(error) => error.fmt(f),
+            Self::Order => f.write_str("not above the one before"),
+            Self::Identity => f.write_str("not the identity of its key"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The logic of the fuzz targets, so that unit tests can replay the corpus.
 
+use crate::keyset::{KeySet, MAX_KEYS, MAX_ROOTS};
 use crate::provision::EcuProvisioning;
 use crate::verify::{Policy, verify_image};
 use crate::{GRANT_LEN, Grant, HEADER_LEN, Header, SignatureLen};
@@ -22,6 +23,23 @@ pub fn install_grant(data: &[u8]) {
     if let Ok(grant) = Grant::parse(bytes) {
         assert_eq!(grant.encode(), *bytes);
     }
+}
+
+/// Any bytes are a key set whose parts make up its length and which is found again in larger
+/// storage, or an error.
+pub fn key_set(data: &[u8]) {
+    let Ok(set) = KeySet::parse(data) else {
+        return;
+    };
+    assert_eq!(set.len(), data.len());
+    assert!(data.starts_with(set.signed_bytes()));
+    assert!((1..=MAX_KEYS).contains(&set.keys().count()));
+    assert!(set.signatures().count() <= MAX_ROOTS);
+    assert!(set.keys().all(|entry| set.key(entry.id) == Some(entry)));
+    let stored = [data, &[0xFF; 16]].concat();
+    assert_eq!(KeySet::parse_prefix(&stored), Ok(set));
+    let signed = KeySet::parse_signed(&stored).map(|stored| stored.signed_bytes());
+    assert_eq!(signed, Ok(set.signed_bytes()));
 }
 
 /// Any bytes are an image that decrypts to its length, or an error. Signatures are taken for right:
@@ -69,6 +87,11 @@ mod tests {
     #[test]
     fn the_corpus_of_grants_is_harmless() {
         replay("install_grant", super::install_grant);
+    }
+
+    #[test]
+    fn the_corpus_of_key_sets_is_harmless() {
+        replay("key_set", super::key_set);
     }
 
     #[test]

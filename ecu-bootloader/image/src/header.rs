@@ -18,7 +18,6 @@ pub const SIGNED_LEN: usize = 1024;
 
 const MAGIC: [u8; 4] = *b"CNPI";
 const FORMAT_VERSION: u16 = 1;
-const RSA_PSS_SHA256: u16 = 1;
 const LIMP_HOME: u16 = 1;
 
 /// How long an image is and how it is cut into pages.
@@ -132,11 +131,36 @@ pub struct HeaderFlags {
     pub limp_home: bool,
 }
 
-/// Length of an RSA signature, which is that of the key's modulus.
+/// How an image is signed; the numbers are those of headers and key sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// RSASSA-PSS with SHA-256, MGF1-SHA-256 and a salt of 32 bytes.
+    RsaPssSha256 = 1,
+    /// ECDSA over P-256 with SHA-256; the feature `ecdsa-p256` verifies it.
+    EcdsaP256Sha256 = 2,
+}
+
+impl Algorithm {
+    pub(crate) const fn code(self) -> u16 {
+        self as u16
+    }
+
+    pub(crate) const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            1 => Some(Self::RsaPssSha256),
+            2 => Some(Self::EcdsaP256Sha256),
+            _ => None,
+        }
+    }
+}
+
+/// Length of a signature. It is also that of the public key: the modulus, or both coordinates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SignatureLen {
     /// RSA-2048: only where a policy says so.
     Rsa2048,
+    /// ECDSA over P-256, as strong as RSA-3072.
+    P256,
     /// RSA-3072.
     Rsa3072,
     /// RSA-4096.
@@ -144,14 +168,31 @@ pub enum SignatureLen {
 }
 
 impl SignatureLen {
-    /// The length of a modulus in bytes as a signature length, or `None` for other sizes.
+    /// The length in bytes of a signature or public key of `algorithm`, or `None` for other sizes.
     #[must_use]
-    pub const fn from_bytes(bytes: usize) -> Option<Self> {
-        match bytes {
-            256 => Some(Self::Rsa2048),
-            384 => Some(Self::Rsa3072),
-            512 => Some(Self::Rsa4096),
+    pub const fn new(algorithm: Algorithm, bytes: usize) -> Option<Self> {
+        match (algorithm, bytes) {
+            (Algorithm::RsaPssSha256, 256) => Some(Self::Rsa2048),
+            (Algorithm::RsaPssSha256, 384) => Some(Self::Rsa3072),
+            (Algorithm::RsaPssSha256, 512) => Some(Self::Rsa4096),
+            (Algorithm::EcdsaP256Sha256, 64) => Some(Self::P256),
             _ => None,
+        }
+    }
+
+    const fn of_signature(bytes: usize) -> Option<Self> {
+        match bytes {
+            64 => Some(Self::P256),
+            _ => Self::new(Algorithm::RsaPssSha256, bytes),
+        }
+    }
+
+    /// What makes signatures of this length.
+    #[must_use]
+    pub const fn algorithm(self) -> Algorithm {
+        match self {
+            Self::P256 => Algorithm::EcdsaP256Sha256,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => Algorithm::RsaPssSha256,
         }
     }
 
@@ -159,6 +200,7 @@ impl SignatureLen {
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
+            Self::P256 => 64,
             Self::Rsa2048 => 256,
             Self::Rsa3072 => 384,
             Self::Rsa4096 => 512,
@@ -167,6 +209,7 @@ impl SignatureLen {
 
     const fn field(self) -> u16 {
         match self {
+            Self::P256 => 64,
             Self::Rsa2048 => 256,
             Self::Rsa3072 => 384,
             Self::Rsa4096 => 512,
@@ -174,7 +217,7 @@ impl SignatureLen {
     }
 }
 
-/// An RSA-PSS signature, big-endian, of 256, 384 or 512 bytes.
+/// A signature: RSA-PSS, big-endian, of 256, 384 or 512 bytes, or the `r ‖ s` of ECDSA.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
     bytes: [u8; 512],
@@ -185,7 +228,7 @@ impl Signature {
     /// A signature, or `None` where its length is that of no accepted key.
     #[must_use]
     pub fn new(signature: &[u8]) -> Option<Self> {
-        let len = SignatureLen::from_bytes(signature.len())?;
+        let len = SignatureLen::of_signature(signature.len())?;
         let mut bytes = [0; 512];
         put(&mut bytes, 0, signature);
         Some(Self { bytes, len })
@@ -241,7 +284,7 @@ pub struct Header {
     /// SHA-256 of all ciphertext pages.
     pub ciphertext_digest: Digest,
     pub(crate) table_digests: TableDigests,
-    /// RSA-PSS-SHA-256 over the signed bytes.
+    /// Over the signed bytes.
     pub signature: Signature,
 }
 
@@ -325,7 +368,7 @@ impl Header {
         put(b, 72, &self.layout.page_size.get().to_le_bytes());
         put(b, 76, &self.layout.page_count.to_le_bytes());
         put(b, 82, &self.cipher.code().to_le_bytes());
-        put(b, 84, &RSA_PSS_SHA256.to_le_bytes());
+        put(b, 84, &self.signature.len.algorithm().code().to_le_bytes());
         put(b, 86, &u16::from(self.flags.limp_home).to_le_bytes());
         put(b, 88, self.key_id.as_bytes());
         put(b, 96, self.iv_seed.as_bytes());
@@ -402,7 +445,6 @@ fn parse_frame(r: Reader<'_>) -> Result<(), ParseError> {
     unknown("format_version", 4, r.u16(4), FORMAT_VERSION)?;
     unknown("header_len", 6, r.u16(6), 1536)?;
     unknown("payload_kind", 80, r.u16(80), 0)?;
-    unknown("signature_algorithm", 84, r.u16(84), RSA_PSS_SHA256)?;
     r.zero("base_digest", 112, 32)?;
     r.zero("reserved", 212, 300)
 }
@@ -461,9 +503,16 @@ fn parse_table_digests(r: Reader<'_>, layout: Layout) -> Result<TableDigests, Pa
 }
 
 fn parse_signature(r: Reader<'_>) -> Result<Signature, ParseError> {
+    let algorithm = some(
+        Algorithm::from_code(r.u16(84)),
+        "signature_algorithm",
+        84,
+        Problem::Unknown(r.u16(84).into()),
+    )?;
     let len = usize::from(r.u16(210));
     let signature = some(
-        Signature::new(r.slice(SIGNED_LEN, len)),
+        Signature::new(r.slice(SIGNED_LEN, len))
+            .filter(|signature| signature.len.algorithm() == algorithm),
         "signature_len",
         210,
         Problem::Unknown(r.u16(210).into()),

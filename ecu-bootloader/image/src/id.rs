@@ -188,7 +188,8 @@ byte_id! {
 }
 
 byte_id! {
-    /// The identity of a public key: the first 8 bytes of SHA-256 of its big-endian modulus.
+    /// The identity of a public key: the first 8 bytes of SHA-256 of its big-endian modulus, or of
+    /// the two coordinates of its point.
     KeyId, 8, "16 hexadecimal digits"
 }
 
@@ -285,6 +286,11 @@ counter! {
 counter! {
     /// Sequence of the install grants of one ECU, strictly increasing.
     SequenceNumber, u64
+}
+
+counter! {
+    /// Version of the key sets of one ECU, strictly increasing from 1.
+    KeySetVersion, u32
 }
 
 counter! {

@@ -33,6 +33,7 @@ mod grant;
 pub mod hardened;
 mod header;
 mod id;
+pub mod keyset;
 mod montgomery;
 #[cfg(feature = "alloc")]
 pub mod pack;
@@ -41,6 +42,7 @@ pub mod provision;
 pub mod pss;
 #[cfg(feature = "alloc")]
 mod serde_text;
+pub mod signature;
 mod table;
 #[cfg(all(test, feature = "alloc"))]
 mod testing;
@@ -51,12 +53,12 @@ mod wire;
 pub use error::{ParseError, Problem};
 pub use grant::{GRANT_LEN, GRANT_MACED_LEN, Grant, GrantFlags, WrappedKey};
 pub use header::{
-    Cipher, HEADER_LEN, Header, HeaderFlags, Layout, PayloadKind, SIGNED_LEN, Signature,
+    Algorithm, Cipher, HEADER_LEN, Header, HeaderFlags, Layout, PayloadKind, SIGNED_LEN, Signature,
     SignatureLen,
 };
 pub use id::{
-    Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, LogicalBlock,
-    PageSize, Salt, SecurityCounter, SequenceNumber, Slot, SlotSet, TextError,
+    Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, KeySetVersion,
+    LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, Slot, SlotSet, TextError,
 };
 pub use table::{
     ENTRIES_PER_TABLE_PAGE, MAX_PAGES, MAX_TABLE_PAGES, TABLE_PAGE_LEN, TableDigests, TablePage,

@@ -101,7 +101,7 @@ impl<E: fmt::Display> fmt::Display for PackError<E> {
 impl<E: fmt::Debug + fmt::Display> core::error::Error for PackError<E> {}
 
 /// Packs an image: header, page table, ciphertext pages. `sign` gets the 1024 signed bytes and
-/// returns the RSA-PSS-SHA-256 signature over them.
+/// returns the signature over them.
 ///
 /// # Errors
 /// The payload does not fit the format, or the signer fails.

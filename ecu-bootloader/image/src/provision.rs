@@ -13,9 +13,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::crypto::{MacKey, WrapKey};
+use crate::error::ParseError;
 use crate::id::{EcuSerial, HardwareId, KeyId, SecurityCounter, TextError};
+use crate::keyset::{KeySet, MAX_ROOTS, THRESHOLD};
 use crate::pss::{PUBLIC_EXPONENT, PublicKey};
 use crate::serde_text::as_text;
+use crate::signature::Pinned;
 
 /// What one ECU is given before its first update.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +56,10 @@ pub struct EcuProvisioning {
     /// SecurityAccess.
     #[serde(with = "secret")]
     pub access_key: MacKey,
-    /// Keys whose image signatures it accepts.
-    pub image_keys: Vec<ImageKey>,
+    /// The offline roots that are pinned in it.
+    pub root_keys: RootKeys,
+    /// Its first key set, signed by at least two of the roots.
+    pub key_set: KeySetBytes,
     /// Its first floor.
     pub floor: SecurityCounter,
 }
@@ -210,7 +215,107 @@ impl FromStr for CanIdText {
 
 as_text!(Name, Vin, CanIdText);
 
-/// A public key for image signatures. Its id, size and exponent have been checked.
+/// The roots of an ECU: two to four different keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<ImageKey>", into = "Vec<ImageKey>")]
+pub struct RootKeys(Vec<ImageKey>);
+
+/// Not two to four different roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadRoots;
+
+impl fmt::Display for BadRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an ECU has {THRESHOLD} to {MAX_ROOTS} different roots")
+    }
+}
+
+impl core::error::Error for BadRoots {}
+
+impl TryFrom<Vec<ImageKey>> for RootKeys {
+    type Error = BadRoots;
+
+    fn try_from(keys: Vec<ImageKey>) -> Result<Self, BadRoots> {
+        let mut ids: Vec<_> = keys.iter().map(|key| key.key.id()).collect();
+        ids.sort();
+        ids.dedup();
+        if ids.len() != keys.len() || !(THRESHOLD..=MAX_ROOTS).contains(&keys.len()) {
+            return Err(BadRoots);
+        }
+        Ok(Self(keys))
+    }
+}
+
+impl From<RootKeys> for Vec<ImageKey> {
+    fn from(roots: RootKeys) -> Self {
+        roots.0
+    }
+}
+
+impl RootKeys {
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &[ImageKey] {
+        &self.0
+    }
+}
+
+impl Pinned for RootKeys {
+    fn modulus(&self, root: KeyId) -> Option<&[u8]> {
+        let key = self.0.iter().find(|key| key.key.id() == root)?;
+        Some(key.modulus())
+    }
+}
+
+/// The bytes of a well-formed key set, as hexadecimal digits. Who signed it is not checked here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "KeySetText", into = "KeySetText")]
+pub struct KeySetBytes(Vec<u8>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct KeySetText(#[serde(with = "hex::serde")] Vec<u8>);
+
+impl TryFrom<Vec<u8>> for KeySetBytes {
+    type Error = ParseError;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, ParseError> {
+        KeySet::parse(&bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<KeySetText> for KeySetBytes {
+    type Error = ParseError;
+
+    fn try_from(text: KeySetText) -> Result<Self, ParseError> {
+        text.0.try_into()
+    }
+}
+
+impl From<KeySetBytes> for KeySetText {
+    fn from(set: KeySetBytes) -> Self {
+        Self(set.0)
+    }
+}
+
+impl KeySetBytes {
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What they say.
+    ///
+    /// # Errors
+    /// None: they were parsed before.
+    pub fn parsed(&self) -> Result<KeySet<'_>, ParseError> {
+        KeySet::parse(&self.0)
+    }
+}
+
+/// An RSA public key: of images, or a root. Its id, size and exponent have been checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "ImageKeyText", into = "ImageKeyText")]
 pub struct ImageKey {
@@ -355,9 +460,33 @@ mod secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::Algorithm;
+    use crate::id::KeySetVersion;
+    use crate::keyset::{KeySetContent, KeyStatus, NewKey};
     use crate::testing::Pair;
     use rsa::traits::PublicKeyParts as _;
     use serde_json::{Value, json};
+
+    fn key(modulus: &[u8]) -> Value {
+        json!({
+            "key_id": crate::pss::key_id(modulus),
+            "modulus": hex::encode(modulus),
+            "exponent": 65537,
+        })
+    }
+
+    fn key_set() -> Vec<u8> {
+        let content = KeySetContent {
+            hardware_id: None,
+            version: KeySetVersion(1),
+            keys: vec![NewKey {
+                algorithm: Algorithm::RsaPssSha256,
+                status: KeyStatus::Active,
+                bytes: vec![0xE1; 256],
+            }],
+        };
+        content.build().unwrap()
+    }
 
     fn ecu() -> Value {
         let modulus = Pair::short().private.n_bytes();
@@ -376,11 +505,8 @@ mod tests {
             "grant_key": "101112131415161718191a1b1c1d1e1f",
             "journal_key": "202122232425262728292a2b2c2d2e2f",
             "access_key": "303132333435363738393a3b3c3d3e3f",
-            "image_keys": [{
-                "key_id": crate::pss::key_id(&modulus),
-                "modulus": hex::encode(modulus),
-                "exponent": 65537,
-            }],
+            "root_keys": [key(&modulus), key(&[0xFF; 256])],
+            "key_set": hex::encode(key_set()),
             "floor": 4,
         })
     }
@@ -398,7 +524,13 @@ mod tests {
         let parsed: EcuProvisioning = serde_json::from_value(ecu()).unwrap();
         assert!(!parsed.request_id.is_extended() && parsed.functional_id.is_extended());
         assert_eq!(parsed.functional_id.raw(), 0x18DB_33F1);
-        assert_eq!(parsed.image_keys[0].public_key(), &Pair::short().public);
+        let roots = parsed.root_keys.keys();
+        assert_eq!(roots[0].public_key(), &Pair::short().public);
+        assert_eq!(
+            parsed.root_keys.modulus(roots[1].public_key().id()),
+            Some(&[0xFF; 256][..])
+        );
+        assert_eq!(parsed.key_set.as_bytes(), key_set());
         assert_eq!(serde_json::to_value(&parsed).unwrap(), ecu());
     }
 
@@ -438,20 +570,24 @@ mod tests {
             ("/request_id", json!(2016), "expected a string"),
             ("/floor", json!(-1), "expected u32"),
             (
-                "/image_keys/0/exponent",
+                "/root_keys/0/exponent",
                 json!(3),
                 "exponent is 3, not 65537",
             ),
             (
-                "/image_keys/0/key_id",
+                "/root_keys/0/key_id",
                 json!("0000000000000000"),
                 "key_id is not that of the modulus",
             ),
+            ("/root_keys/0/modulus", json!("00ff"), "modulus has 2 bytes"),
             (
-                "/image_keys/0/modulus",
-                json!("00ff"),
-                "modulus has 2 bytes",
+                "/root_keys",
+                json!([key(&[0xFF; 256])]),
+                "2 to 4 different roots",
             ),
+            ("/root_keys/0", key(&[0xFF; 256]), "2 to 4 different roots"),
+            ("/key_set", json!("00"), "value 1 is out of range"),
+            ("/key_set", json!("0"), "Odd number of digits"),
         ];
         for (pointer, value, expected) in cases {
             let error = refused(pointer, value);

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::hardened::difference;
-use crate::header::{Signature, SignatureLen};
+use crate::header::{Algorithm, Signature, SignatureLen};
 use crate::id::{ImageDigest, KeyId};
 use crate::montgomery::{Modulus, Number, number_from_be, number_to_be, unit};
 
@@ -61,7 +61,8 @@ impl PublicKey {
     /// # Errors
     /// Another length, an even modulus or one with its top bit clear.
     pub fn from_modulus(modulus: &[u8]) -> Result<Self, KeyError> {
-        let len = SignatureLen::from_bytes(modulus.len()).ok_or(KeyError::Length(modulus.len()))?;
+        let len = SignatureLen::new(Algorithm::RsaPssSha256, modulus.len())
+            .ok_or(KeyError::Length(modulus.len()))?;
         Ok(Self {
             modulus: Modulus::from_be_bytes(modulus).ok_or(KeyError::Modulus)?,
             len,
@@ -108,87 +109,6 @@ pub enum Progress {
     Invalid = 0xC396_5A3C,
 }
 
-/// No key has the identity that the header names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownKey;
-
-impl fmt::Display for UnknownKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no key has this identity")
-    }
-}
-
-impl core::error::Error for UnknownKey {}
-
-/// Something that verifies image signatures in slices: this module's software, or a peripheral.
-pub trait SignatureVerifier {
-    /// Starts to verify `signature` over the signed bytes whose SHA-256 is `digest`. One
-    /// verification runs at a time; a new one replaces it.
-    ///
-    /// # Errors
-    /// There is no key `key_id`.
-    fn begin(
-        &mut self,
-        key_id: KeyId,
-        digest: &ImageDigest,
-        signature: &Signature,
-    ) -> Result<(), UnknownKey>;
-
-    /// Works for at most `budget` steps. Without a `begin`, [`Progress::Invalid`].
-    fn step(&mut self, budget: u32) -> Progress;
-
-    /// A second look at what the last verification found: zero where it proved a signature over the
-    /// bytes whose SHA-256 is `digest`. It must not rest on the answer that [`step`](Self::step)
-    /// gave, nor on the instructions that compared there.
-    fn difference(&mut self, digest: &ImageDigest) -> u32;
-}
-
-/// A [`SignatureVerifier`] in software over a set of keys.
-#[derive(Debug)]
-pub struct SoftwareVerifier<K> {
-    keys: K,
-    running: Option<Verifier>,
-}
-
-impl<K: AsRef<[PublicKey]>> SoftwareVerifier<K> {
-    /// Over `keys`.
-    pub const fn new(keys: K) -> Self {
-        Self {
-            keys,
-            running: None,
-        }
-    }
-}
-
-impl<K: AsRef<[PublicKey]>> SignatureVerifier for SoftwareVerifier<K> {
-    fn begin(
-        &mut self,
-        key_id: KeyId,
-        digest: &ImageDigest,
-        signature: &Signature,
-    ) -> Result<(), UnknownKey> {
-        self.running = None;
-        let mut keys = self.keys.as_ref().iter();
-        let key = keys.find(|key| key.id == key_id).ok_or(UnknownKey)?;
-        self.running = Some(Verifier::new(key, digest, signature));
-        Ok(())
-    }
-
-    fn step(&mut self, budget: u32) -> Progress {
-        match &mut self.running {
-            Some(verifier) => verifier.step(budget),
-            None => Progress::Invalid,
-        }
-    }
-
-    fn difference(&mut self, digest: &ImageDigest) -> u32 {
-        match &self.running {
-            Some(verifier) => verifier.difference(digest),
-            None => u32::MAX,
-        }
-    }
-}
-
 /// Where a verification stands. `base` and `power` are the verifier's registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -217,7 +137,7 @@ pub struct Verifier {
     signature: Number,
     base: Number,
     power: Number,
-    digest: ImageDigest,
+    digest: [u8; 32],
     /// Length and value of the signature fit the modulus (RFC 8017, 5.2.2 step 1).
     fits: bool,
     stage: Stage,
@@ -233,12 +153,29 @@ impl Verifier {
     /// Starts to verify `signature` under `key` over the bytes whose SHA-256 is `digest`.
     #[must_use]
     pub fn new(key: &PublicKey, digest: &ImageDigest, signature: &Signature) -> Self {
-        let number = number_from_be(signature.as_bytes()).unwrap_or([0; 128]);
-        let fits = signature.len() == key.len && key.modulus.exceeds(&number);
+        Self::over(key.modulus.clone(), digest.as_bytes(), signature.as_bytes())
+    }
+
+    /// Starts to verify big-endian `signature` under the key of this big-endian modulus over the
+    /// bytes whose SHA-256 is `digest`. Nothing but the verifier itself holds the key.
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_modulus`].
+    pub fn under(modulus: &[u8], digest: &[u8; 32], signature: &[u8]) -> Result<Self, KeyError> {
+        SignatureLen::new(Algorithm::RsaPssSha256, modulus.len())
+            .ok_or(KeyError::Length(modulus.len()))?;
+        let modulus = Modulus::from_be_bytes(modulus).ok_or(KeyError::Modulus)?;
+        Ok(Self::over(modulus, digest, signature))
+    }
+
+    fn over(modulus: Modulus, digest: &[u8; 32], signature: &[u8]) -> Self {
+        let number = number_from_be(signature).unwrap_or([0; 128]);
+        let whole = signature.len() == modulus.len().saturating_mul(4);
+        let fits = whole && modulus.exceeds(&number);
         Self {
-            modulus: key.modulus.clone(),
             // Arithmetic is defined below the modulus; the answer is no in any case.
-            signature: if fits { number } else { key.modulus.one() },
+            signature: if fits { number } else { modulus.one() },
+            modulus,
             base: [0; 128],
             power: [0; 128],
             digest: *digest,
@@ -346,7 +283,7 @@ impl Verifier {
 
 /// EMSA-PSS-VERIFY (RFC 8017, 9.1.2) with emBits = 8 len - 1. It looks at everything before it
 /// answers.
-fn encoding_is_right(encoded: &mut [u8], digest: &ImageDigest) -> bool {
+fn encoding_is_right(encoded: &mut [u8], digest: &[u8; 32]) -> bool {
     let Some((trailer, rest)) = encoded.split_last_mut() else {
         return false;
     };
@@ -365,7 +302,7 @@ fn encoding_is_right(encoded: &mut [u8], digest: &ImageDigest) -> bool {
         return false;
     };
     let padded = (zeros.iter().fold(0, |any, byte| any | byte) == 0) & (*one == 1);
-    let expected = crate::crypto::sha256(&[&[0; 8], digest.as_bytes(), salt]);
+    let expected = crate::crypto::sha256(&[&[0; 8], digest, salt]);
     let hashed: bool = expected.0.ct_eq(hash).into();
     (*trailer == 0xBC) & top_is_clear & padded & hashed
 }

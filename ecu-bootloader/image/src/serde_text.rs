@@ -9,8 +9,8 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use crate::id::{
-    Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, LogicalBlock, Salt,
-    SecurityCounter, SequenceNumber,
+    Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, KeySetVersion,
+    LogicalBlock, Salt, SecurityCounter, SequenceNumber,
 };
 
 struct TextVisitor<T>(PhantomData<T>);
@@ -86,4 +86,4 @@ macro_rules! as_number {
     )+};
 }
 
-as_number!(SecurityCounter, SequenceNumber, LogicalBlock);
+as_number!(SecurityCounter, SequenceNumber, KeySetVersion, LogicalBlock);

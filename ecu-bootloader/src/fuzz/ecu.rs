@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use ecu_image::keyset::KeyStatus;
 use ecu_image::{LogicalBlock, SecurityCounter};
 use uds::can::{CanId, Frame};
 use uds::isotp::{self, Endpoint};
@@ -12,15 +13,15 @@ use uds::service::SecurityLevel;
 use uds::time::{Duration, Instant, earliest};
 
 use super::flash::{End, LAYOUT, Ram, touches};
-use super::images::{HARDWARE, Image, SERIAL, Signatures, mac_key, wrap_key};
+use super::images::{HARDWARE, Image, SERIAL, Signatures, key_set, mac_key, wrap_key};
 use crate::boot::{BootReason, ResetCause};
 use crate::counter::JournaledCounter;
 use crate::flash::FlashError;
 use crate::keys::SoftKeyStore;
 use crate::layout::SlotId;
 use crate::mailbox::{Handover, Reply, Request};
-use crate::platform::{Board, Parts};
-use crate::provision::provision;
+use crate::platform::{Board, COUNTER_JUMP, Parts};
+use crate::provision::{self, provision};
 use crate::{BootTarget, Bootloader, Event, access};
 
 type Platform = Parts<Ram, SoftKeyStore, JournaledCounter, Signatures, fn(&mut [u8])>;
@@ -54,9 +55,12 @@ impl Factory {
         provision(
             &board(),
             &mut keys(),
-            &factory.packed,
-            &factory.grant,
-            SecurityCounter(1),
+            &provision::Parts {
+                image: &factory.packed,
+                grant: &factory.grant,
+                key_set: &key_set(1, KeyStatus::Active),
+                floor: SecurityCounter(1),
+            },
             &mut [0; 4096],
             |op| flash.perform(op, End::Done),
         )
@@ -106,6 +110,7 @@ pub(super) fn board() -> Board {
         logical_block: LogicalBlock::APPLICATION,
         max_block_length: 4095,
         allow_rsa_2048: false,
+        max_counter_jump: COUNTER_JUMP,
         connection,
     }
 }

@@ -11,7 +11,7 @@ use crate::layout::{Layout, Region, SlotId};
 pub(super) const PROGRAM_UNIT: u32 = 8;
 const SECTOR: u32 = 2048;
 
-/// Two journal sectors and three slots of two pages of 2 KiB, from address 0.
+/// Two journal sectors, two key-set areas and three slots of two pages of 2 KiB, from address 0.
 pub(super) const LAYOUT: Layout = match Layout::uniform(0, SECTOR, PROGRAM_UNIT, 1, 4096, true) {
     Ok(layout) => layout,
     Err(_) => panic!(),

@@ -2,20 +2,24 @@
 //! is the digest itself, so that no time goes into RSA: what the targets attack is the order of
 //! things, not the arithmetic.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+use ecu_image::keyset::{KeySetContent, KeyStatus, NewKey, add_signature};
 use ecu_image::pack::{GrantRequest, PackRequest, build};
-use ecu_image::pss::{Progress, SignatureVerifier, UnknownKey};
+use ecu_image::pss::{Progress, key_id};
+use ecu_image::signature::{PublicKeyRef, SignatureVerifier, UnusableKey};
 use ecu_image::{
-    Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion, IvSeed, KeyId,
-    LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, Signature, SignatureLen,
-    SlotSet,
+    Algorithm, Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion,
+    IvSeed, KeyId, KeySetVersion, LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber,
+    SignatureLen, SlotSet,
 };
 
 pub(super) const HARDWARE: &str = "FUZZ-1";
 pub(super) const SERIAL: &str = "SN-1";
-const KEY: KeyId = KeyId([7; 8]);
+const KEY: [u8; 384] = [7; 384];
+const ROOTS: [KeyId; 2] = [KeyId([1; 8]), KeyId([2; 8])];
 const PAGE: usize = 2048;
 const METADATA: usize = HEADER_LEN + 4096;
 
@@ -34,25 +38,67 @@ pub(super) struct Signatures {
     answer: Option<Progress>,
 }
 
-impl SignatureVerifier for Signatures {
-    fn begin(
+impl Signatures {
+    fn answer(
         &mut self,
-        key_id: KeyId,
-        digest: &ImageDigest,
-        signature: &Signature,
-    ) -> Result<(), UnknownKey> {
-        let signed = signature.as_bytes().first_chunk().copied();
-        self.signed = signed.map(ImageDigest).filter(|_| key_id == KEY);
-        self.answer = Some(if self.signed == Some(*digest) {
+        known: bool,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        let signed = signature.first_chunk().copied();
+        self.signed = signed.map(ImageDigest).filter(|_| known);
+        self.answer = Some(if self.signed == Some(ImageDigest(*digest)) {
             Progress::Valid
         } else {
             Progress::Invalid
         });
-        if key_id == KEY {
-            Ok(())
-        } else {
-            Err(UnknownKey)
-        }
+        if known { Ok(()) } else { Err(UnusableKey) }
+    }
+}
+
+/// The signature of these bytes.
+fn sign(signed: &[u8]) -> Vec<u8> {
+    let mut signature = ecu_image::crypto::sha256(&[signed]).0.to_vec();
+    signature.resize(384, 0);
+    signature
+}
+
+/// A key set with the only image key, signed by both roots.
+pub(super) fn key_set(version: u32, status: KeyStatus) -> Vec<u8> {
+    let content = KeySetContent {
+        hardware_id: None,
+        version: KeySetVersion(version),
+        keys: vec![NewKey {
+            algorithm: Algorithm::RsaPssSha256,
+            status,
+            bytes: KEY.to_vec(),
+        }],
+    };
+    let unsigned = content.build().unwrap();
+    // The signatures follow the signed part and its four bytes of count.
+    let signature = sign(&unsigned[..unsigned.len() - 4]);
+    ROOTS.iter().fold(unsigned, |set, root| {
+        add_signature(&set, *root, &signature).unwrap()
+    })
+}
+
+impl SignatureVerifier for Signatures {
+    fn begin(
+        &mut self,
+        key: PublicKeyRef<'_>,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        self.answer(key.bytes == KEY, digest, signature)
+    }
+
+    fn begin_pinned(
+        &mut self,
+        root: KeyId,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        self.answer(ROOTS.contains(&root), digest, signature)
     }
 
     fn step(&mut self, _budget: u32) -> Progress {
@@ -93,19 +139,17 @@ impl Image {
             load_address: 0,
             page_size: PageSize::new(PAGE as u32).unwrap(),
             flags: HeaderFlags { limp_home: true },
-            key_id: KEY,
+            key_id: key_id(&KEY),
             signature_len: SignatureLen::Rsa3072,
             content_key: &content_key,
             salt,
             iv_seed: IvSeed([number; 16]),
             plaintext: &plaintext,
         };
-        let sign = |signed: &[u8]| {
-            let mut signature = ecu_image::crypto::sha256(&[signed]).0.to_vec();
-            signature.resize(384, 0);
-            Ok::<_, core::convert::Infallible>(signature)
-        };
-        let packed = build(&request, sign).unwrap();
+        let packed = build(&request, |signed| {
+            Ok::<_, core::convert::Infallible>(sign(signed))
+        })
+        .unwrap();
         let digest = Header::digest_of(packed.first_chunk().unwrap());
         let grant = GrantRequest {
             ecu_serial: SERIAL.parse().unwrap(),

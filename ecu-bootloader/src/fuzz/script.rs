@@ -1,11 +1,13 @@
 //! Scripts against a whole ECU: requests and raw frames with time between them, steps of a right
 //! tester that the fuzzer may spoil, messages of the application, power cuts, flash that refuses.
 
+use ecu_image::keyset::KeyStatus;
 use uds::can::{CanId, Format, Frame, fd_length};
 use uds::time::Duration;
 
 use super::ecu::{Ecu, Factory, Fault};
 use super::flash::{End, LAYOUT};
+use super::images::key_set;
 use crate::boot::ResetCause;
 use crate::bytes::Reader;
 use crate::layout::SlotId;
@@ -116,6 +118,7 @@ fn step(ecu: &mut Ecu<'_>, op: u8, script: &mut Reader<'_>) {
         3 => pass(ecu, script),
         4 => ecu.send(known(script.u8().unwrap_or(0)), op & 0x40 != 0),
         5 => ecu.unlock(if op & 0x40 != 0 { op } else { 0 }),
+        6 if op & 0x40 != 0 => send_key_set(ecu, script),
         6 => metadata(ecu, script),
         7 => pages(ecu, script),
         8 => ecu.enter_programming(),
@@ -168,6 +171,22 @@ fn metadata(ecu: &mut Ecu<'_>, script: &mut Reader<'_>) {
     Damage::read(script).apply(&mut bytes);
     let len = (bytes.len() as u32).to_be_bytes();
     ecu.request(&[&[0x34, 0, 0x44, 0xF0, 0, 0, 0], &len[..]].concat());
+    blocks(ecu, &bytes, 4093, usize::MAX);
+    ecu.request(&[0x37]);
+}
+
+/// A key set of version 1 to 127, which revokes the only key or not, perhaps spoiled.
+fn send_key_set(ecu: &mut Ecu<'_>, script: &mut Reader<'_>) {
+    let choice = script.u8().unwrap_or(2);
+    let status = if choice & 0x80 == 0 {
+        KeyStatus::Active
+    } else {
+        KeyStatus::Revoked
+    };
+    let mut bytes = key_set(u32::from(choice & 0x7F).max(1), status);
+    Damage::read(script).apply(&mut bytes);
+    let len = (bytes.len() as u32).to_be_bytes();
+    ecu.request(&[&[0x34, 0, 0x44, 0xF1, 0, 0, 0], &len[..]].concat());
     blocks(ecu, &bytes, 4093, usize::MAX);
     ecu.request(&[0x37]);
 }

@@ -13,16 +13,16 @@ use ecu_bootloader::mailbox::Handover;
 use ecu_bootloader::platform::{Board, Parts, Platform};
 use ecu_bootloader::provision::provision;
 use ecu_bootloader::{Bootloader, Event};
-use ecu_image::SecurityCounter;
-use ecu_image::pss::{PublicKey, SignatureVerifier, SoftwareVerifier};
+use ecu_image::pss::key_id;
+use ecu_image::signature::{SignatureVerifier, SoftwareVerifier};
 use nor::Nor;
 use uds::isotp::{self, Endpoint};
 use uds::time::{Instant, earliest};
 
-use crate::bench::{Setup, SharedNor, board, key_of, keys, perform};
+use crate::bench::{Setup, SharedNor, board, key_of, keys, parts, perform};
 use crate::images::{self, SERIAL, recipe};
 
-type Verifier = SoftwareVerifier<Vec<PublicKey>>;
+type Verifier = SoftwareVerifier<Vec<Vec<u8>>>;
 type Inner = Parts<SharedNor, SoftKeyStore, JournaledCounter, Verifier, fn(&mut [u8])>;
 
 /// A board whose testers have keys.
@@ -85,15 +85,13 @@ impl Ecu {
         provision(
             &board,
             &mut keys(),
-            &factory.packed,
-            &factory.grant,
-            SecurityCounter(1),
+            &parts(&factory, 1),
             &mut [0; 4096],
             |op| perform(&mut nor, op).map(drop).map_err(|_| FlashError),
         )
         .unwrap();
         let nor = Rc::new(RefCell::new(nor));
-        let (machine, tester) = parts(board, &nor);
+        let (machine, tester) = start(board, &nor);
         let mut ecu = Self {
             nor,
             board,
@@ -191,7 +189,7 @@ impl Ecu {
     }
 }
 
-fn parts(
+fn start(
     board: Board,
     nor: &Rc<RefCell<Nor>>,
 ) -> (Bootloader<WithTesters>, Endpoint<Vec<u8>, Vec<u8>>) {
@@ -200,10 +198,10 @@ fn parts(
         flash: SharedNor(Rc::clone(nor)),
         keys: keys(),
         counter: JournaledCounter,
-        signatures: SoftwareVerifier::new(vec![images::public_key()]),
+        signatures: SoftwareVerifier::new(images::roots()),
         random: (|seed: &mut [u8]| seed.fill(0)) as fn(&mut [u8]),
     };
-    let testers = SoftwareVerifier::new(vec![images::tester_public_key()]);
+    let testers = SoftwareVerifier::new(vec![images::tester_modulus()]);
     let connection = isotp::Config::fd(board.connection.rx_id, board.connection.tx_id);
     (
         Bootloader::new(WithTesters(inner, testers)),
@@ -220,7 +218,7 @@ fn proof(serial: &str, challenge: &[u8], client: &[u8]) -> Vec<u8> {
     let mut padded = [0; 32];
     padded[..serial.len()].copy_from_slice(serial.as_bytes());
     let message = [b"CNAU", &padded[..], challenge, client].concat();
-    let id = images::tester_public_key().id().0;
+    let id = key_id(&images::tester_modulus()).0;
     [
         &[0x29, 6][..],
         &ALGORITHM,

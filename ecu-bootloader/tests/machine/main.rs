@@ -8,6 +8,7 @@ mod access;
 mod authentication;
 mod budget;
 mod hostile;
+mod keysets;
 mod matrix;
 mod powercut;
 mod refusals;

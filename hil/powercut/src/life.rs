@@ -246,12 +246,13 @@ impl Life {
         let layout = Layout::new(
             4,
             [region(0, 16), region(16, 16)],
+            [region(512, 128), region(640, 128)],
             slot(region(64, 64), region(128, 128)),
             slot(region(32, 16), region(256, 128)),
             Some(slot(region(48, 16), region(384, 128))),
         );
         let setup = Setup {
-            geometry: Geometry::mixed(512 * K),
+            geometry: Geometry::mixed(768 * K),
             layout: layout.unwrap(),
         };
         Self::new("mixed sectors", setup, 1024)

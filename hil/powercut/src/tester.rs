@@ -143,6 +143,20 @@ impl Bench {
         self.ask(&[0x37]).map(drop)
     }
 
+    pub fn send_key_set(&mut self, set: &[u8]) -> Done {
+        let block = self.request_download(0, 0xF100_0000, set.len())? - 2;
+        for (counter, data) in (1u8..).zip(set.chunks(block)) {
+            self.block(counter, data)?;
+        }
+        self.ask(&[0x37]).map(drop)
+    }
+
+    /// FD03: version and digest of the key set in use.
+    pub fn key_set(&mut self) -> (u32, [u8; 32]) {
+        let response = self.ask(&[0x22, 0xFD, 3]).unwrap();
+        (u32_at(&response, 3), response[7..].try_into().unwrap())
+    }
+
     pub fn send_pages(&mut self, image: &Image, from: usize) -> Done {
         let block = self.request_download(1, from as u32, image.pages().len() - from)? - 2;
         let mut counter = 1u8;

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use ecu_image::pss::{Progress, SignatureVerifier, UnknownKey};
-use ecu_image::{ImageDigest, KeyId, Signature};
+use ecu_image::pss::Progress;
+use ecu_image::signature::{PublicKeyRef, SignatureVerifier, UnusableKey};
+use ecu_image::{ImageDigest, KeyId};
 use sha2::{Digest as _, Sha256};
 
 /// What was asked: the SHA-256 of everything that the answer depends on.
@@ -55,18 +56,32 @@ impl<V> Remembering<V> {
             question: [0; 32],
         }
     }
+
+    fn ask(&mut self, key: &[u8], digest: &[u8; 32], signature: &[u8]) {
+        let hash = Sha256::new().chain_update(key).chain_update(digest);
+        self.question = hash.chain_update(signature).finalize().into();
+    }
 }
 
 impl<V: SignatureVerifier> SignatureVerifier for Remembering<V> {
     fn begin(
         &mut self,
-        key_id: KeyId,
-        digest: &ImageDigest,
-        signature: &Signature,
-    ) -> Result<(), UnknownKey> {
-        let hash = Sha256::new().chain_update(key_id.0).chain_update(digest.0);
-        self.question = hash.chain_update(signature.as_bytes()).finalize().into();
-        self.inner.begin(key_id, digest, signature)
+        key: PublicKeyRef<'_>,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        self.ask(key.bytes, digest, signature);
+        self.inner.begin(key, digest, signature)
+    }
+
+    fn begin_pinned(
+        &mut self,
+        root: KeyId,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        self.ask(root.as_bytes(), digest, signature);
+        self.inner.begin_pinned(root, digest, signature)
     }
 
     fn step(&mut self, budget: u32) -> Progress {

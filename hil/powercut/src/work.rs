@@ -4,8 +4,9 @@
 use std::cell::Cell;
 
 use ecu_bootloader::keys::{KeyError, KeyStore, MacKeyId};
-use ecu_image::pss::{Progress, SignatureVerifier, UnknownKey};
-use ecu_image::{ImageDigest, KeyId, Salt, Signature, WrappedKey};
+use ecu_image::pss::Progress;
+use ecu_image::signature::{PublicKeyRef, SignatureVerifier, UnusableKey};
+use ecu_image::{ImageDigest, KeyId, Salt, WrappedKey};
 
 /// What was done since [`take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,12 +84,22 @@ impl<K: KeyStore> KeyStore for Counted<K> {
 impl<V: SignatureVerifier> SignatureVerifier for Counted<V> {
     fn begin(
         &mut self,
-        key_id: KeyId,
-        digest: &ImageDigest,
-        signature: &Signature,
-    ) -> Result<(), UnknownKey> {
+        key: PublicKeyRef<'_>,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
         note(|work| work.signatures.0 += 1);
-        self.0.begin(key_id, digest, signature)
+        self.0.begin(key, digest, signature)
+    }
+
+    fn begin_pinned(
+        &mut self,
+        key: KeyId,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), UnusableKey> {
+        note(|work| work.signatures.0 += 1);
+        self.0.begin_pinned(key, digest, signature)
     }
 
     fn step(&mut self, budget: u32) -> Progress {

@@ -2,7 +2,8 @@
 
 use ecu_bootloader::keys::SoftKeyStore;
 use ecu_bootloader::platform::{Board, Platform};
-use ecu_image::pss::{PublicKey, SoftwareVerifier};
+use ecu_image::provision::RootKeys;
+use ecu_image::signature::SoftwareVerifier;
 
 use crate::chip::{Chip, Otp, SharedFlash};
 use crate::hardware::{BadLayout, Hardware};
@@ -17,7 +18,7 @@ pub struct VirtualBoard {
     flash: SharedFlash,
     keys: SoftKeyStore,
     counter: Otp,
-    signatures: SoftwareVerifier<Vec<PublicKey>>,
+    signatures: SoftwareVerifier<RootKeys>,
     pub(crate) standstill: bool,
 }
 
@@ -43,7 +44,7 @@ impl Platform for VirtualBoard {
     type Flash = SharedFlash;
     type Keys = SoftKeyStore;
     type Counter = Otp;
-    type Signatures = SoftwareVerifier<Vec<PublicKey>>;
+    type Signatures = SoftwareVerifier<RootKeys>;
 
     fn board(&self) -> &Board {
         &self.board
@@ -61,7 +62,7 @@ impl Platform for VirtualBoard {
         &mut self.counter
     }
 
-    fn signatures(&mut self) -> &mut SoftwareVerifier<Vec<PublicKey>> {
+    fn signatures(&mut self) -> &mut SoftwareVerifier<RootKeys> {
         &mut self.signatures
     }
 

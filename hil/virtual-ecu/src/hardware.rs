@@ -3,11 +3,11 @@
 use std::fmt;
 
 use ecu_bootloader::keys::SoftKeyStore;
-use ecu_bootloader::layout::Layout;
-use ecu_bootloader::platform::Board;
+use ecu_bootloader::layout::{KEY_SET_AREA, Layout};
+use ecu_bootloader::platform::{Board, COUNTER_JUMP};
 use ecu_image::LogicalBlock;
-use ecu_image::provision::{CanIdText, EcuProvisioning};
-use ecu_image::pss::{PublicKey, SoftwareVerifier};
+use ecu_image::provision::{CanIdText, EcuProvisioning, RootKeys};
+use ecu_image::signature::SoftwareVerifier;
 use nor::Geometry;
 use uds::can::CanId;
 use uds::isotp;
@@ -113,7 +113,8 @@ impl Hardware {
     pub fn geometry(&self) -> Geometry {
         let sector = self.chip.sector();
         let metadata = (2048 + TABLE_PAGES * 4096).next_multiple_of(sector);
-        let capacity = 2 * sector + 3 * (metadata + PAYLOAD);
+        let keys = KEY_SET_AREA.next_multiple_of(sector);
+        let capacity = 2 * sector + 2 * keys + 3 * (metadata + PAYLOAD);
         match self.chip {
             ChipModel::Serial4k => Geometry::uniform_4k(capacity),
             ChipModel::Pages2k8 => Geometry::pages_2k_8(capacity),
@@ -141,6 +142,7 @@ impl Hardware {
             logical_block: LogicalBlock::APPLICATION,
             max_block_length: 4095,
             allow_rsa_2048: self.allow_rsa_2048,
+            max_counter_jump: COUNTER_JUMP,
             connection: self.connection(),
         })
     }
@@ -188,11 +190,10 @@ impl Hardware {
         )
     }
 
-    /// Verification under the image keys.
+    /// Verification under image keys and the pinned roots.
     #[must_use]
-    pub fn signatures(&self) -> SoftwareVerifier<Vec<PublicKey>> {
-        let keys = self.provisioning.image_keys.iter();
-        SoftwareVerifier::new(keys.map(|key| key.public_key().clone()).collect())
+    pub fn signatures(&self) -> SoftwareVerifier<RootKeys> {
+        SoftwareVerifier::new(self.provisioning.root_keys.clone())
     }
 }
 

@@ -1,12 +1,13 @@
-//! The production line: writes the factory image, its metadata and the first journal record.
+//! The production line: writes the factory image, its metadata, the first key set and the first
+//! journal record.
 
 use std::fmt;
 
 use ecu_bootloader::flash::{FlashError, FlashOp};
 use ecu_bootloader::provision as boot;
-use ecu_image::pss::{Progress, SignatureVerifier};
+use ecu_image::keyset::{KeySet, KeyStatus, NotAuthentic};
 use ecu_image::verify::{Policy, VerifyError, verify_image};
-use ecu_image::{ImageDigest, SignatureLen};
+use ecu_image::{ImageDigest, ParseError, SignatureLen};
 
 use crate::chip::Chip;
 use crate::hardware::{BadLayout, Hardware};
@@ -17,7 +18,11 @@ const LARGEST_PAGE: usize = 4096;
 /// Why an ECU cannot be provisioned.
 #[derive(Debug)]
 pub enum ProvisionError {
-    /// The factory image is not authentic under the ECU's image keys.
+    /// The key set is none.
+    MalformedKeySet(ParseError),
+    /// The roots have not signed the key set.
+    KeySet(NotAuthentic),
+    /// The factory image is not authentic under an active key of the key set.
     Image(VerifyError),
     /// Image or grant are not for this ECU, or the flash refused.
     Refused(boot::ProvisionError),
@@ -28,6 +33,8 @@ pub enum ProvisionError {
 impl fmt::Display for ProvisionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::MalformedKeySet(error) => write!(f, "key set: {error}"),
+            Self::KeySet(error) => write!(f, "key set: {error}"),
             Self::Image(error) => write!(f, "factory image: {error}"),
             Self::Refused(error) => error.fmt(f),
             Self::Layout(error) => error.fmt(f),
@@ -43,7 +50,7 @@ impl From<BadLayout> for ProvisionError {
     }
 }
 
-/// Writes a blank or used chip: factory slot and journal. Update slots are left as they are; the new
+/// Writes a blank or used chip: factory slot, key set and journal. Update slots are left as they are; the new
 /// journal does not know them.
 ///
 /// # Errors
@@ -54,14 +61,23 @@ pub fn provision(
     image: &[u8],
     grant: &[u8],
 ) -> Result<ImageDigest, ProvisionError> {
-    let digest = authentic(hardware, image)?;
+    let provisioning = &hardware.provisioning;
+    let key_set = provisioning.key_set.parsed();
+    let key_set = key_set.map_err(ProvisionError::MalformedKeySet)?;
+    key_set
+        .authenticate(&provisioning.root_keys)
+        .map_err(ProvisionError::KeySet)?;
+    let digest = authentic(hardware, &key_set, image)?;
     let board = hardware.board()?;
     boot::provision(
         &board,
         &mut hardware.keys(),
-        image,
-        grant,
-        hardware.provisioning.floor,
+        &boot::Parts {
+            image,
+            grant,
+            key_set: provisioning.key_set.as_bytes(),
+            floor: provisioning.floor,
+        },
         &mut [0; LARGEST_PAGE],
         |op| perform(chip, &op),
     )
@@ -69,18 +85,22 @@ pub fn provision(
     Ok(digest)
 }
 
-fn authentic(hardware: &Hardware, image: &[u8]) -> Result<ImageDigest, ProvisionError> {
+fn authentic(
+    hardware: &Hardware,
+    key_set: &KeySet<'_>,
+    image: &[u8],
+) -> Result<ImageDigest, ProvisionError> {
     let shortest_signature = if hardware.allow_rsa_2048 {
         SignatureLen::Rsa2048
     } else {
         SignatureLen::Rsa3072
     };
     let policy = Policy { shortest_signature };
-    let mut verifier = hardware.signatures();
     let verified = verify_image(image, &policy, |key, signed, signature| {
-        let digest = ImageDigest(ecu_image::crypto::sha256(&[signed]).0);
-        verifier.begin(key, &digest, signature).is_ok()
-            && verifier.step(u32::MAX) == Progress::Valid
+        let digest = ecu_image::crypto::sha256(&[signed]);
+        let active = |status| status == KeyStatus::Active;
+        let entry = key_set.key(key).filter(|entry| active(entry.status));
+        entry.is_some_and(|entry| entry.key.verifies(&digest.0, signature.as_bytes()))
     });
     verified
         .map(|image| image.digest)

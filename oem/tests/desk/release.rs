@@ -78,7 +78,15 @@ fn a_release_is_believed_by_its_vehicle_and_its_ecus() {
         assert_eq!(image.sha256, target.sha256);
         assert_eq!((image.secrets.content_key, image.secrets.salt), (key, salt));
         assert_eq!(image.digest, target.image_digest);
-        assert_eq!(ecu.image_keys, campaign.image_keys);
+        let set = ecu.key_set.parsed().unwrap();
+        set.authenticate(&ecu.root_keys).unwrap();
+        let active: Vec<_> = set.keys().map(|entry| entry.key.bytes).collect();
+        let released: Vec<_> = campaign
+            .image_keys
+            .iter()
+            .map(|key| key.modulus())
+            .collect();
+        assert_eq!(active, released);
     }
 }
 

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+use ecu_image::keyset::{KeySet, KeySetContent, KeyStatus, NewKey, add_signature};
 use ecu_image::pack::{GrantRequest, PackRequest, build};
 use ecu_image::provision::{CanIdText, EcuProvisioning, ImageKey};
+use ecu_image::pss::key_id;
 use ecu_image::{
-    GRANT_LEN, Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion,
-    IvSeed, LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, SignatureLen, SlotSet,
+    Algorithm, GRANT_LEN, Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest,
+    ImageVersion, IvSeed, KeySetVersion, LogicalBlock, PageSize, Salt, SecurityCounter,
+    SequenceNumber, SignatureLen, SlotSet,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -51,6 +54,27 @@ fn image_key() -> ImageKey {
     ImageKey::new(&private_key().n_bytes()).expect("an accepted modulus")
 }
 
+/// The ECU roots.
+fn roots() -> &'static [RsaPrivateKey] {
+    static KEYS: OnceLock<Vec<RsaPrivateKey>> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        (11..13)
+            .map(|seed| RsaPrivateKey::new(&mut StdRng::seed_from_u64(seed), 2048))
+            .collect::<Result<_, _>>()
+            .expect("keys of 2048 bits")
+    })
+}
+
+fn root_keys() -> Vec<ImageKey> {
+    let key = |root: &RsaPrivateKey| ImageKey::new(&root.n_bytes()).expect("an accepted modulus");
+    roots().iter().map(key).collect()
+}
+
+fn sign(rng: &mut StdRng, key: &RsaPrivateKey, message: &[u8]) -> Vec<u8> {
+    let signer = SigningKey::<sha2::Sha256>::new(key.clone());
+    signer.sign_with_rng(rng, message).to_vec()
+}
+
 impl Oem {
     /// An OEM whose random numbers come from `seed`.
     #[must_use]
@@ -82,9 +106,29 @@ impl Oem {
             grant_key: MacKey::new(self.random()),
             journal_key: MacKey::new(self.random()),
             access_key: MacKey::new(self.random()),
-            image_keys: vec![image_key()],
+            root_keys: root_keys().try_into().expect("two roots"),
+            key_set: self.key_set().try_into().expect("a key set"),
             floor: SecurityCounter(1),
         }
+    }
+
+    /// The first key set: the image key, signed by both roots.
+    fn key_set(&mut self) -> Vec<u8> {
+        let content = KeySetContent {
+            hardware_id: None,
+            version: KeySetVersion(1),
+            keys: vec![NewKey {
+                algorithm: Algorithm::RsaPssSha256,
+                status: KeyStatus::Active,
+                bytes: private_key().n_bytes().to_vec(),
+            }],
+        };
+        let unsigned = content.build().expect("a key set");
+        roots().iter().fold(unsigned, |set, root| {
+            let parsed = KeySet::parse(&set).expect("a key set");
+            let signature = sign(&mut self.rng, root, parsed.signed_bytes());
+            add_signature(&set, key_id(&root.n_bytes()), &signature).expect("a key set")
+        })
     }
 
     /// An application of `size` bytes that behaves as told.
@@ -124,9 +168,8 @@ impl Oem {
             iv_seed: IvSeed(self.random()),
             plaintext: &plaintext,
         };
-        let signer = SigningKey::<sha2::Sha256>::new(private_key().clone());
         let image = build(&request, |signed| {
-            Ok::<_, std::convert::Infallible>(signer.sign_with_rng(&mut self.rng, signed).to_vec())
+            Ok::<_, std::convert::Infallible>(sign(&mut self.rng, private_key(), signed))
         })
         .expect("an image");
         let digest = header(&image).digest();

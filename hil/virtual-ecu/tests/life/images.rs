@@ -3,11 +3,14 @@
 use std::sync::OnceLock;
 
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+use ecu_image::keyset::{KeySet, KeySetContent, KeyStatus, NewKey, add_signature};
 use ecu_image::pack::{GrantRequest, PackRequest, build};
 use ecu_image::provision::{CanIdText, EcuProvisioning, ImageKey};
+use ecu_image::pss::key_id;
 use ecu_image::{
-    Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion, IvSeed,
-    LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, SignatureLen, SlotSet,
+    Algorithm, Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion,
+    IvSeed, KeySetVersion, LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber,
+    SignatureLen, SlotSet,
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -29,6 +32,36 @@ fn image_key() -> ImageKey {
     ImageKey::new(&key().n_bytes()).unwrap()
 }
 
+/// The ECU roots.
+fn roots() -> &'static [RsaPrivateKey] {
+    static KEYS: OnceLock<Vec<RsaPrivateKey>> = OnceLock::new();
+    let key = |seed| RsaPrivateKey::new(&mut StdRng::seed_from_u64(seed), 2048).unwrap();
+    KEYS.get_or_init(|| (11..13).map(key).collect())
+}
+
+fn sign(key: &RsaPrivateKey, message: &[u8]) -> Vec<u8> {
+    let signer = SigningKey::<sha2::Sha256>::new(key.clone());
+    let mut rng = StdRng::seed_from_u64(3);
+    signer.sign_with_rng(&mut rng, message).to_vec()
+}
+
+/// The first key set: the image key, signed by both roots.
+fn key_set() -> Vec<u8> {
+    let content = KeySetContent {
+        hardware_id: None,
+        version: KeySetVersion(1),
+        keys: vec![NewKey {
+            algorithm: Algorithm::RsaPssSha256,
+            status: KeyStatus::Active,
+            bytes: key().n_bytes().to_vec(),
+        }],
+    };
+    roots().iter().fold(content.build().unwrap(), |set, root| {
+        let signature = sign(root, KeySet::parse(&set).unwrap().signed_bytes());
+        add_signature(&set, key_id(&root.n_bytes()), &signature).unwrap()
+    })
+}
+
 pub(crate) fn hardware(fd: bool) -> Hardware {
     let id = |raw| CanIdText::standard(raw).unwrap();
     let mut hardware = Hardware::new(EcuProvisioning {
@@ -46,7 +79,13 @@ pub(crate) fn hardware(fd: bool) -> Hardware {
         grant_key: MacKey::new([2; 16]),
         journal_key: MacKey::new([3; 16]),
         access_key: MacKey::new(ACCESS_KEY),
-        image_keys: vec![image_key()],
+        root_keys: roots()
+            .iter()
+            .map(|root| ImageKey::new(&root.n_bytes()).unwrap())
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap(),
+        key_set: key_set().try_into().unwrap(),
         floor: SecurityCounter(1),
     });
     hardware.allow_rsa_2048 = true;
@@ -103,11 +142,7 @@ pub(crate) fn image_of(number: u16, plaintext: &[u8]) -> Image {
         iv_seed: IvSeed([9; 16]),
         plaintext,
     };
-    let sign = |message: &[u8]| {
-        let signer = SigningKey::<sha2::Sha256>::new(key().clone());
-        let mut rng = StdRng::seed_from_u64(3);
-        Ok::<_, std::convert::Infallible>(signer.sign_with_rng(&mut rng, message).to_vec())
-    };
+    let sign = |message: &[u8]| Ok::<_, std::convert::Infallible>(sign(key(), message));
     let packed = build(&request, sign).unwrap();
     let header = packed.first_chunk::<HEADER_LEN>().unwrap();
     let digest = Header::digest_of(header);
