@@ -16,6 +16,7 @@ use crate::flash::FlashRead;
 use crate::head::{HEAD_LEN, metadata_address};
 use crate::job::Core;
 use crate::keys::{KeyStore, MacKeyId};
+use crate::keyset;
 use crate::layout::{METADATA_HEAD, SlotId};
 use crate::ledger::{Ledger, Step};
 use crate::platform::Platform;
@@ -103,6 +104,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let pinned = pinned | u32::from(slot.number());
         let signed = self.platform.signatures().difference(&digest);
         ledger.take(Step::Signature, signed.min(pinned));
+        let scratch = self.buffers.data_mut(self.buffers.filling);
+        let flash = self.platform.flash();
+        let keys = keyset::difference(flash, &board.layout, state.key_set, scratch);
+        ledger.take(Step::KeySet, keys.min(pinned));
         let measured = self.measured.as_ref().map_or(&[][..], |it| it.as_bytes());
         let found = difference(measured, field(header, at::PLAINTEXT));
         ledger.take(Step::Payload, found);

@@ -9,6 +9,8 @@
 //! area, version and digest, so a power cut leaves the set before or the new one. What lies in an
 //! area is believed only with the digest of the record.
 
+use ecu_image::crypto::sha256;
+use ecu_image::hardened;
 use ecu_image::keyset::{KEY_SET_MAX, KeySet, KeyStatus, THRESHOLD};
 use ecu_image::pss::Progress as SignatureProgress;
 use ecu_image::signature::SignatureVerifier;
@@ -21,7 +23,7 @@ use crate::job::{Answer, Core, Then, Work};
 use crate::layout::{KeySetArea, Layout, SlotId};
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
-use crate::state::KeySetRecord;
+use crate::state::{KeySetRecord, SlotState};
 use crate::transition::{self, Standing, Standings};
 use uds::nrc::Nrc;
 
@@ -55,6 +57,31 @@ pub(crate) fn read<'s>(
         return Err(unreadable);
     }
     Ok(set)
+}
+
+/// The second look before a boot: zero where the area of `record` has its digest.
+pub(crate) fn difference(
+    flash: &mut impl FlashRead,
+    layout: &Layout,
+    record: Option<KeySetRecord>,
+    scratch: &mut [u8],
+) -> u32 {
+    let mut digest_again = || {
+        let address = layout.key_set(record?.area).address;
+        let start = scratch.first_chunk_mut()?;
+        start.fill(0);
+        flash.read(address, start).ok()?;
+        let len = KeySet::signed_len(start)?;
+        let signed = scratch.get_mut(..len)?;
+        flash.read(address, signed).ok()?;
+        Some(sha256(&[signed]))
+    };
+    match (digest_again(), record) {
+        (Some(found), Some(record)) => {
+            hardened::difference(found.as_bytes(), record.digest.as_bytes())
+        }
+        _ => u32::MAX,
+    }
 }
 
 /// Starts the verification of a head's signature under its key in the key set of `record`.
@@ -247,6 +274,9 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         for slot in [SlotId::A, SlotId::B] {
             if next.slot(slot) != state.slot(slot) {
                 self.evidence.clear(slot);
+            }
+            if next.slot(slot) != state.slot(slot) && state.slot(slot).state == SlotState::Receiving
+            {
                 self.durable = None;
                 self.frontier = None;
             }

@@ -25,6 +25,8 @@ pub(crate) enum Step {
     Hardware = 0x9B05_688C,
     /// The signature is over this header.
     Signature = 0x1F83_D9AB,
+    /// The key set that the signature was verified with is the journal's.
+    KeySet = 0xE9B5_DBA5,
     /// The plaintext in the slot has the digest in the header.
     Payload = 0x5BE0_CD19,
     /// The security counter is not below the journal's floor, or the image is excepted.
@@ -33,7 +35,7 @@ pub(crate) enum Step {
     Counter = 0x629A_292A,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step::Journal,
     Step::Slot,
     Step::Grant,
@@ -41,6 +43,7 @@ const STEPS: [Step; 10] = [
     Step::Image,
     Step::Hardware,
     Step::Signature,
+    Step::KeySet,
     Step::Payload,
     Step::Floor,
     Step::Counter,

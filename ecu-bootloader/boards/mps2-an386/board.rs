@@ -86,6 +86,8 @@ board_stop:
 unsafe extern "C" {
     /// What a host writes before the start.
     static mut PROVISION: [u8; provision::LEN];
+    /// The pinned roots, which a host writes before the start.
+    static ROOTS: provision::Roots;
     /// How the start ended: a word of [`report`], the misuses of the flash.
     static mut REPORT: [u32; 2];
     static stack_bottom: u32;
@@ -115,7 +117,8 @@ extern "C" fn board_main() {
     // SAFETY: the memory of `FLASH`, which is used through this alone.
     let flash = unsafe { RamFlash::new(FLASH_BASE, FLASH_LEN) };
     let parts = if provision.is_there() {
-        Parts::new(LAYOUT, flash, &provision)
+        // SAFETY: the host writes the roots before the start, and nobody after it.
+        Parts::new(LAYOUT, flash, &provision, unsafe { &ROOTS })
     } else {
         None
     };

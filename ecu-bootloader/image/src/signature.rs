@@ -94,6 +94,12 @@ impl<K: AsRef<[u8]>, const N: usize> Pinned for [K; N] {
     }
 }
 
+impl<R: Pinned + ?Sized> Pinned for &R {
+    fn modulus(&self, root: KeyId) -> Option<&[u8]> {
+        (**self).modulus(root)
+    }
+}
+
 #[cfg(feature = "alloc")]
 impl<K: AsRef<[u8]>> Pinned for alloc::vec::Vec<K> {
     fn modulus(&self, key: KeyId) -> Option<&[u8]> {

@@ -1,16 +1,20 @@
-//! The OpenSSL command line alone verifies and decrypts a packed image, by exactly the shell lines
-//! of `docs/spec/image.md`: an independent reader of the format.
+//! The OpenSSL command line alone verifies and decrypts a packed image, and verifies a key set, by
+//! exactly the shell lines of `docs/spec/image.md` and `keyset.md`: an independent reader of the
+//! formats.
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+use ecu_image::keyset::{KeySet, KeySetContent, KeyStatus, NewKey, add_signature};
 use ecu_image::pack::{GrantRequest, PackRequest, build};
+use ecu_image::pss::key_id;
 use ecu_image::{
-    Grant, GrantFlags, Header, HeaderFlags, ImageVersion, IvSeed, LogicalBlock, PageSize, Salt,
-    SecurityCounter, SequenceNumber, SignatureLen, SlotSet,
+    Algorithm, Grant, GrantFlags, Header, HeaderFlags, ImageVersion, IvSeed, KeySetVersion,
+    LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, SignatureLen, SlotSet,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -34,9 +38,17 @@ fn private_key() -> &'static RsaPrivateKey {
     KEY.get_or_init(|| RsaPrivateKey::new(&mut StdRng::seed_from_u64(1), 3072).unwrap())
 }
 
-/// The only block of shell lines in the specification.
-fn recipe() -> String {
-    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec/image.md");
+fn sign(message: &[u8]) -> Vec<u8> {
+    let signer = SigningKey::<Sha256>::new(private_key().clone());
+    let mut rng = StdRng::seed_from_u64(2);
+    signer.sign_with_rng(&mut rng, message).to_vec()
+}
+
+/// The only block of shell lines in a specification.
+fn recipe(spec: &str) -> String {
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs/spec")
+        .join(spec);
     let spec = fs::read_to_string(spec).unwrap();
     let (_, block) = spec.split_once("```sh\n").expect("a block of shell lines");
     let (block, rest) = block.split_once("```").expect("its end");
@@ -64,7 +76,7 @@ impl Files {
             load_address: 0,
             page_size: PageSize::new(page_size).unwrap(),
             flags: HeaderFlags::default(),
-            key_id: ecu_image::pss::key_id(&key.n_bytes()),
+            key_id: key_id(&key.n_bytes()),
             signature_len: SignatureLen::Rsa3072,
             content_key,
             salt,
@@ -72,14 +84,7 @@ impl Files {
             iv_seed: IvSeed([0xFF; 16]),
             plaintext,
         };
-        let image = build(&request, |signed| {
-            let mut rng = StdRng::seed_from_u64(2);
-            let signer = SigningKey::<Sha256>::new(key.clone());
-            signer
-                .try_sign_with_rng(&mut rng, signed)
-                .map(|signature| signature.to_vec())
-        })
-        .unwrap();
+        let image = build(&request, |signed| Ok::<_, Infallible>(sign(signed))).unwrap();
         let grant = Grant::issue(
             &GrantRequest {
                 ecu_serial: "ECU-0001".parse().unwrap(),
@@ -122,7 +127,7 @@ impl Files {
     fn run(&self) -> Output {
         Command::new("sh")
             .arg("-c")
-            .arg(recipe())
+            .arg(recipe("image.md"))
             .env("WRAP_KEY", WRAP_KEY)
             .env("GRANT_KEY", GRANT_KEY)
             .current_dir(self.0.path())
@@ -169,4 +174,53 @@ fn openssl_alone_sees_every_alteration() {
         let said = String::from_utf8_lossy(&said);
         assert!(said.contains(expected), "{name} {offset}: {said}");
     }
+}
+
+/// OpenSSL's answer on a key set for the root in `root.pem`, by the lines of its specification.
+fn verify_key_set(set: &[u8]) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let public = private_key().to_public_key();
+    let public = public.to_public_key_pem(LineEnding::LF).unwrap();
+    fs::write(folder.path().join("root.pem"), public).unwrap();
+    fs::write(folder.path().join("key-set.bin"), set).unwrap();
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(recipe("keyset.md"))
+        .current_dir(folder.path())
+        .output()
+        .expect("a POSIX shell");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output.status.success(), said)
+}
+
+#[test]
+fn openssl_alone_verifies_a_signature_of_a_key_set() {
+    let key = |status, bytes: &[u8]| NewKey {
+        algorithm: Algorithm::RsaPssSha256,
+        status,
+        bytes: bytes.to_vec(),
+    };
+    let content = KeySetContent {
+        hardware_id: None,
+        version: KeySetVersion(3),
+        keys: vec![
+            key(KeyStatus::Active, &[0x81; 384]),
+            key(KeyStatus::Revoked, &[0x83; 512]),
+        ],
+    };
+    let unsigned = content.build().unwrap();
+    let (right, said) = verify_key_set(&unsigned);
+    assert!(!right && said.contains("has not signed"), "{said}");
+    // Other roots have signed before and behind it.
+    let root = key_id(&private_key().n_bytes());
+    let signed = KeySet::parse(&unsigned).unwrap().signed_bytes();
+    let set = add_signature(&unsigned, root, &sign(signed)).unwrap();
+    let set = add_signature(&set, ecu_image::KeyId([0; 8]), &[1; 256]).unwrap();
+    let set = add_signature(&set, ecu_image::KeyId([0xFF; 8]), &[1; 512]).unwrap();
+    assert_eq!(verify_key_set(&set), (true, "Verified OK\n".into()));
+    let mut altered = set;
+    altered[40] ^= 1;
+    let (right, said) = verify_key_set(&altered);
+    assert!(!right && said.contains("Verification failure"), "{said}");
 }

@@ -105,7 +105,7 @@ impl Ecu {
 
     /// A reset into the programming session.
     fn reset(&mut self) {
-        (self.machine, self.tester) = parts(self.board, &self.nor);
+        (self.machine, self.tester) = start(self.board, &self.nor);
         let connection = self.board.connection;
         let handover = Handover {
             request_id: connection.rx_id,

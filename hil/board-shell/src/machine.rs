@@ -5,14 +5,14 @@ use ecu_bootloader::counter::{CounterError, MonotonicCounter};
 use ecu_bootloader::flash::FlashRead;
 use ecu_bootloader::keys::SoftKeyStore;
 use ecu_bootloader::layout::{Layout, LayoutError};
-use ecu_bootloader::platform::{Board, Platform};
-use ecu_image::pss::{PublicKey, SoftwareVerifier};
+use ecu_bootloader::platform::{Board, COUNTER_JUMP, Platform};
+use ecu_image::signature::SoftwareVerifier;
 use ecu_image::{EcuSerial, HardwareId, LogicalBlock, SecurityCounter};
 use uds::can::CanId;
 use uds::isotp;
 
 use crate::flash::{PROGRAM, SECTOR};
-use crate::provision::{COUNTER, Provision, SEEDS};
+use crate::provision::{COUNTER, Provision, Roots, SEEDS};
 
 /// Bytes of a payload area.
 pub const PAYLOAD: u32 = 256 * 1024;
@@ -32,7 +32,7 @@ pub const FUNCTIONAL: u16 = 0x7DF;
 /// The bootloader in its default profile.
 pub type Machine<F> = Bootloader<Parts<F>>;
 
-/// The flash map from `base` on: journal, factory, A and B, one table page each.
+/// The flash map from `base` on: journal, key sets, factory, A and B, one table page each.
 ///
 /// # Errors
 /// None for a `base` on a sector.
@@ -41,7 +41,7 @@ pub const fn layout(base: u32) -> Result<Layout, LayoutError> {
 }
 
 /// Bytes of the flash.
-pub const FLASH_LEN: usize = 2 * 4096 + 3 * (8192 + 256 * 1024);
+pub const FLASH_LEN: usize = 4 * 4096 + 3 * (8192 + 256 * 1024);
 
 /// What the board is; `None` where one of the constants above is none of its kind.
 #[must_use]
@@ -59,6 +59,7 @@ pub fn board(layout: Layout) -> Option<Board> {
         logical_block: LogicalBlock::APPLICATION,
         max_block_length: 4095,
         allow_rsa_2048: false,
+        max_counter_jump: COUNTER_JUMP,
         connection,
     })
 }
@@ -85,20 +86,25 @@ pub struct Parts<F> {
     flash: F,
     keys: SoftKeyStore,
     counter: Counter,
-    signatures: SoftwareVerifier<[PublicKey; 1]>,
+    signatures: SoftwareVerifier<&'static Roots>,
     seeds: u32,
 }
 
 impl<F> Parts<F> {
-    /// The parts as provisioned; `None` where a host wrote no image key.
+    /// The parts as provisioned.
     #[inline]
-    pub fn new(layout: Layout, flash: F, provision: &Provision<'_>) -> Option<Self> {
+    pub fn new(
+        layout: Layout,
+        flash: F,
+        provision: &Provision<'_>,
+        roots: &'static Roots,
+    ) -> Option<Self> {
         Some(Self {
             board: board(layout)?,
             flash,
             keys: provision.keys(),
             counter: Counter(provision.word(COUNTER)),
-            signatures: SoftwareVerifier::new([provision.image_key()?]),
+            signatures: SoftwareVerifier::new(roots),
             seeds: provision.word(SEEDS) | 1,
         })
     }
@@ -114,7 +120,7 @@ impl<F: FlashRead> Platform for Parts<F> {
     type Flash = F;
     type Keys = SoftKeyStore;
     type Counter = Counter;
-    type Signatures = SoftwareVerifier<[PublicKey; 1]>;
+    type Signatures = SoftwareVerifier<&'static Roots>;
 
     fn board(&self) -> &Board {
         &self.board

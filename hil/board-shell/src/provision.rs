@@ -7,33 +7,32 @@
 //! | 8 | 4 | reset cause: 0 power on, 1 software, 2 watchdog, 3 crash |
 //! | 12 | 4 | the monotonic counter, as in one-time-programmable memory |
 //! | 16 | 4 × 16 | wrap, grant, journal and access key |
-//! | 80 | 4 | bytes of the modulus |
-//! | 84 | 512 | modulus of the image key, big-endian |
-//! | 596 | 16 | the handover in retained RAM, or anything else |
-//! | 612 | 4 | state of the seeds' generator |
-//! | 616 | 8 | the time at the start in µs |
+//! | 80 | 16 | the handover in retained RAM, or anything else |
+//! | 96 | 4 | state of the seeds' generator |
+//! | 100 | 8 | the time at the start in µs |
+//! | 108 | 20 | anything |
+//! | 128 | 2 × 384 | the pinned roots: RSA-3072 moduli, big-endian |
 
 use ecu_bootloader::boot::ResetCause;
 use ecu_bootloader::keys::SoftKeyStore;
 use ecu_bootloader::mailbox::{HANDOVER_LEN, Handover};
 use ecu_image::crypto::{MacKey, WrapKey};
-use ecu_image::pss::PublicKey;
 use uds::time::Instant;
 
-/// Bytes of the block.
-pub const LEN: usize = 624;
+/// Bytes of the block before the roots.
+pub const LEN: usize = 128;
+/// The pinned roots, as big-endian moduli.
+pub type Roots = [[u8; 384]; 2];
 const MAGIC: [u8; 4] = *b"CNBP";
 const MODE: usize = 4;
 const CAUSE: usize = 8;
 /// Offset of the monotonic counter.
 pub const COUNTER: usize = 12;
 const KEYS: usize = 16;
-const MODULUS_LEN: usize = 80;
-const MODULUS: usize = 84;
-const HANDOVER: usize = 596;
+const HANDOVER: usize = 80;
 /// Offset of the state of the seeds' generator.
-pub const SEEDS: usize = 612;
-const NOW: usize = 616;
+pub const SEEDS: usize = 96;
+const NOW: usize = 100;
 
 /// The block in memory.
 #[derive(Debug)]
@@ -94,17 +93,6 @@ impl Provision<'_> {
             MacKey::new(self.key(2)),
             MacKey::new(self.key(3)),
         )
-    }
-
-    /// The image key; `None` where the block has none.
-    #[must_use]
-    pub fn image_key(&self) -> Option<PublicKey> {
-        let len = usize::try_from(self.word(MODULUS_LEN)).ok()?;
-        let end = MODULUS.checked_add(len)?;
-        if end > HANDOVER {
-            return None;
-        }
-        PublicKey::from_modulus(self.0.get(MODULUS..end)?).ok()
     }
 
     /// What the application left for the bootloader.

@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow};
 use board_shell::machine::{FLASH_LEN, board, layout};
 use ecu_bootloader::flash::{FlashError, FlashOp};
 use ecu_bootloader::layout::Layout;
+use ecu_bootloader::provision::Parts;
 use ecu_image::SecurityCounter;
 
 use crate::images::Image;
@@ -20,7 +21,7 @@ pub fn map() -> Result<Layout> {
     Ok(layout(BASE)?)
 }
 
-/// The flash with a factory image and a first journal record.
+/// The flash with a factory image, a key set and a first journal record.
 ///
 /// # Errors
 /// The image is not for this board.
@@ -30,9 +31,12 @@ pub fn provisioned(keys: &Keys, factory: &Image, floor: u32) -> Result<Vec<u8>> 
     ecu_bootloader::provision::provision(
         &board,
         &mut keys.store(),
-        &factory.packed,
-        &factory.grant,
-        SecurityCounter(floor),
+        &Parts {
+            image: &factory.packed,
+            grant: &factory.grant,
+            key_set: &keys.key_set()?,
+            floor: SecurityCounter(floor),
+        },
         &mut [0; 4096],
         |op| perform(&mut flash, op).ok_or(FlashError),
     )?;

@@ -3,7 +3,9 @@
 use board_shell::provision;
 use ecu_bootloader::keys::SoftKeyStore;
 use ecu_image::crypto::{MacKey, WrapKey};
-use ecu_image::pss::PublicKey;
+use ecu_image::keyset::{BuildError, KeySet, KeySetContent, KeyStatus, NewKey, add_signature};
+use ecu_image::pss::{PublicKey, key_id};
+use ecu_image::{Algorithm, KeySetVersion};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rsa::RsaPrivateKey;
@@ -20,15 +22,16 @@ pub enum Mode {
     Shell,
 }
 
-/// The keys of an ECU and the OEM's signing key.
+/// The keys of an ECU, the OEM's signing key and the two roots.
 #[derive(Debug, Clone)]
 pub struct Keys {
     signing: RsaPrivateKey,
+    roots: [RsaPrivateKey; 2],
     symmetric: [[u8; 16]; 4],
 }
 
 impl Keys {
-    /// Keys from a seed, with an RSA key of `bits`.
+    /// Keys from a seed, with an image key of `bits`; roots have 3072.
     ///
     /// # Errors
     /// `bits` is no size of an RSA key.
@@ -38,6 +41,10 @@ impl Keys {
         symmetric.iter_mut().for_each(|key| random.fill_bytes(key));
         Ok(Self {
             signing: RsaPrivateKey::new(&mut random, bits)?,
+            roots: [
+                RsaPrivateKey::new(&mut random, 3072)?,
+                RsaPrivateKey::new(&mut random, 3072)?,
+            ],
             symmetric,
         })
     }
@@ -89,25 +96,50 @@ impl Keys {
     /// An RSA-PSS signature over `message`.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let key = SigningKey::<sha2::Sha256>::new(self.signing.clone());
-        let mut random = StdRng::seed_from_u64(message.len() as u64);
-        key.sign_with_rng(&mut random, message).to_vec()
+        sign(&self.signing, message)
+    }
+
+    /// The first key set: the image key, signed by both roots.
+    ///
+    /// # Errors
+    /// None.
+    pub fn key_set(&self) -> Result<Vec<u8>, BuildError> {
+        let content = KeySetContent {
+            hardware_id: None,
+            version: KeySetVersion(1),
+            keys: vec![NewKey {
+                algorithm: Algorithm::RsaPssSha256,
+                status: KeyStatus::Active,
+                bytes: self.modulus().into(),
+            }],
+        };
+        self.roots.iter().try_fold(content.build()?, |set, root| {
+            let parsed = KeySet::parse(&set).map_err(BuildError::Malformed)?;
+            let signature = sign(root, parsed.signed_bytes());
+            add_signature(&set, key_id(&root.n_bytes()), &signature)
+        })
     }
 
     /// The block that the board finds in its memory; see [`board_shell::provision`].
     #[must_use]
     pub fn provision(&self, mode: Mode, cause: u8, counter: u32) -> Vec<u8> {
-        let modulus = self.modulus();
         let mode = u32::from(mode == Mode::Shell);
         let mut block = b"CNBP".to_vec();
         for word in [mode, cause.into(), counter] {
             block.extend(word.to_le_bytes());
         }
         block.extend(self.symmetric.concat());
-        block.extend(u32::try_from(modulus.len()).unwrap_or(0).to_le_bytes());
-        block.extend(&modulus);
         block.resize(provision::LEN, 0);
         block[provision::SEEDS..][..4].copy_from_slice(&0x1234_5678_u32.to_le_bytes());
+        for root in &self.roots {
+            block.extend(root.n_bytes());
+        }
         block
     }
+}
+
+fn sign(key: &RsaPrivateKey, message: &[u8]) -> Vec<u8> {
+    let key = SigningKey::<sha2::Sha256>::new(key.clone());
+    let mut random = StdRng::seed_from_u64(message.len() as u64);
+    key.sign_with_rng(&mut random, message).to_vec()
 }
