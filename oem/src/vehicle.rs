@@ -83,6 +83,7 @@ pub fn add(repo: &Repo, spec: &Path, out: &Path) -> Result<VehicleRecord, Error>
     if repo.has_vehicle(vin) {
         return Err(Error::VehicleExists(vin.clone()));
     }
+    check_serials(repo, &record, spec)?;
     publish_director_root(repo, vin)?;
     repo.store_vehicle(&record)?;
     export(repo, vin, out)?;
@@ -143,6 +144,26 @@ fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, 
         vehicle,
         ecus: records,
     })
+}
+
+/// A serial is one ECU's in the whole fleet: a grant names nothing else.
+fn check_serials(repo: &Repo, record: &VehicleRecord, path: &Path) -> Result<(), Error> {
+    for vin in repo.vins()? {
+        let other = repo.vehicle(&vin)?;
+        for ecu in record.vehicle.ecus() {
+            let serial = &ecu.serial;
+            if other
+                .vehicle
+                .ecus()
+                .iter()
+                .any(|other| other.serial == *serial)
+            {
+                let reason = format!("ECU {}: serial {serial} is of vehicle {vin}", ecu.name);
+                return Err(Error::input(path, reason));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Heartbeats share no identifier with anything else on their bus.

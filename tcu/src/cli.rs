@@ -90,7 +90,7 @@ enum Command {
         #[arg(long)]
         url: String,
         /// Seconds between two polls; up to a quarter is added at random.
-        #[arg(long, value_name = "S", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "S", default_value_t = 3600, value_parser = seconds)]
         interval: u64,
     },
     /// What became of the last campaign.
@@ -102,6 +102,15 @@ enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// Seconds, at least one.
+fn seconds(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 second".into()),
+        Ok(seconds) => Ok(seconds),
+        Err(error) => Err(format!("seconds: {error}")),
+    }
 }
 
 /// Parses the arguments, does what they say, and returns the exit code.
@@ -219,7 +228,7 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
 
 impl Cli {
     fn context(&self, stop: watch::Receiver<bool>) -> Result<Context, Error> {
-        let bytes = std::fs::read(&self.config).map_err(Error::file(&self.config))?;
+        let bytes = std::fs::read(&self.config).map_err(Error::configuration(&self.config))?;
         let vehicle = Vehicle::from_json(&bytes).map_err(|source| Error::Vehicle {
             path: self.config.clone(),
             source,

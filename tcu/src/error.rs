@@ -67,6 +67,14 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A configuration file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// `vehicle.json` is not valid.
     #[error("{path}: {source}", path = path.display())]
     Vehicle {
@@ -164,11 +172,20 @@ impl Error {
         move |source| Self::File { path, source }
     }
 
+    /// Names the configuration file that cannot be read.
+    pub fn configuration(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Configuration { path, source }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Vehicle { .. } | Self::Trust { .. } => Exit::Usage,
+            Self::Usage(_)
+            | Self::Configuration { .. }
+            | Self::Vehicle { .. }
+            | Self::Trust { .. } => Exit::Usage,
             Self::Fetch(error) => error.exit(),
             Self::Metadata(_) | Self::Image { .. } | Self::Mismatch { .. } => Exit::Rejected,
             Self::Silent { .. } | Self::NotReady { .. } => Exit::Unreachable,

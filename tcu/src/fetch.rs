@@ -64,6 +64,14 @@ pub enum FetchError {
     /// An image has not the hash of the metadata.
     #[error("{0}: not the file that the metadata names (wrong hash)")]
     Hash(String),
+    /// A file that is no bundle.
+    #[error("{path}: not a bundle: {what}", path = path.display())]
+    NoBundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The bundle or the cache cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {
@@ -81,7 +89,9 @@ impl FetchError {
         match self {
             Self::NoSource(_) | Self::Ca { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::Status { .. } => Exit::Unreachable,
-            Self::TooLong { .. } | Self::Missing(_) | Self::Hash(_) => Exit::Rejected,
+            Self::TooLong { .. } | Self::Missing(_) | Self::Hash(_) | Self::NoBundle { .. } => {
+                Exit::Rejected
+            }
             Self::File { .. } => Exit::Io,
         }
     }

@@ -66,8 +66,12 @@ impl State {
     /// [`Error::Trust`], [`Error::File`].
     pub fn trust(&self, root: &Path) -> Result<Trust, Error> {
         let stored = self.trust_path();
-        let path = if stored.exists() { &stored } else { root };
-        let bytes = std::fs::read(path).map_err(Error::file(path))?;
+        let pinned = !stored.exists();
+        let path = if pinned { root } else { &stored };
+        let bytes = std::fs::read(path).map_err(|error| match pinned {
+            true => Error::configuration(path)(error),
+            false => Error::file(path)(error),
+        })?;
         Trust::from_json(&bytes).map_err(|error| Error::Trust {
             path: path.to_owned(),
             what: error.to_string(),

@@ -240,3 +240,85 @@ fn check_grant(target: &EcuTarget, found: &Outcome) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
+    use ecu_image::pack::GrantRequest;
+    use ecu_image::{GrantFlags, Salt, SecurityCounter, SequenceNumber};
+
+    use super::*;
+    use crate::profile::{BootPhase, BootReason, BootStatus};
+
+    const IMAGE: ImageDigest = ImageDigest([2; 32]);
+
+    /// A target with grant 5 and counter 3.
+    fn target(downgrade: bool) -> EcuTarget {
+        let grant = Grant::issue(
+            &GrantRequest {
+                ecu_serial: "SN-1".parse().unwrap(),
+                image_digest: IMAGE,
+                sequence: SequenceNumber(5),
+                flags: GrantFlags { downgrade },
+                content_key: &ContentKey::Aes128([1; 16]),
+                salt: Salt([1; 16]),
+            },
+            &WrapKey::new([1; 16]),
+            &MacKey::new([2; 16]),
+        );
+        EcuTarget {
+            ecu: "door".parse().unwrap(),
+            serial: "SN-1".parse().unwrap(),
+            hardware_id: "hw-a".parse().unwrap(),
+            path: "door".parse().unwrap(),
+            length: 1,
+            sha256: ecu_image::Digest([0; 32]),
+            image_digest: IMAGE,
+            version: "1.0.0".parse().unwrap(),
+            security_counter: SecurityCounter(3),
+            grant: grant.encode().to_vec(),
+            grant_sequence: SequenceNumber(5),
+        }
+    }
+
+    /// An ECU that has seen grant `last`, with this in its other slot.
+    fn found(last: u64, floor: u32, other: (ImageDigest, SlotState)) -> Outcome {
+        Outcome {
+            status: BootStatus {
+                phase: BootPhase::Application,
+                reason: BootReason::Normal,
+                running: (ImageDigest([1; 32]), SlotState::Sealed),
+                other,
+                floor,
+                grant_sequence: last,
+            },
+            version: None,
+            serial: None,
+            hardware: None,
+        }
+    }
+
+    const NOTHING: (ImageDigest, SlotState) = (ImageDigest::ZERO, SlotState::Empty);
+
+    #[test]
+    fn a_grant_may_come_again_while_its_image_was_not_tried() {
+        let check = |last, other| check_grant(&target(false), &found(last, 0, other));
+        assert_eq!(check(4, NOTHING), Ok(()));
+        assert_eq!(check(5, NOTHING), Ok(()), "equal, the digest is in no slot");
+        assert_eq!(check(5, (IMAGE, SlotState::Staged)), Ok(()));
+        let other = (ImageDigest([9; 32]), SlotState::Rejected);
+        assert_eq!(check(5, other), Ok(()), "another image was rejected");
+        for (last, other) in [(6, NOTHING), (5, (IMAGE, SlotState::Rejected))] {
+            let spent = check(last, other).unwrap_err();
+            assert!(spent.contains("grant 5 is spent"), "{spent}");
+        }
+    }
+
+    #[test]
+    fn below_the_floor_only_with_an_exception() {
+        let check = |downgrade, floor| check_grant(&target(downgrade), &found(4, floor, NOTHING));
+        assert_eq!(check(false, 3), Ok(()));
+        assert!(check(false, 4).unwrap_err().contains("below the floor 4"));
+        assert_eq!(check(true, 4), Ok(()));
+    }
+}

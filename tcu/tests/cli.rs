@@ -47,7 +47,7 @@ fn wrong_arguments_are_usage() {
     check(
         &["run", "--url", "https://x", "--interval", "0"],
         2,
-        "interval",
+        "at least 1 second",
     );
     check(&["--parallel", "0", "status"], 2, "parallel");
     check(&["--transport", "pigeon", "status"], 2, "pigeon");
@@ -82,7 +82,7 @@ fn a_broken_vehicle_is_usage_and_says_where() {
     );
     check(
         &["--config", "/nowhere.json", "inventory"],
-        7,
+        2,
         "/nowhere.json",
     );
 }
@@ -95,6 +95,15 @@ fn a_bus_that_is_not_there_is_io_and_says_which() {
 #[test]
 fn a_bundle_that_is_not_there_is_io() {
     check(&["verify", "missing.tar"], 7, "missing.tar");
+}
+
+#[test]
+fn a_root_that_is_not_there_is_usage() {
+    check(
+        &["--root", "/nowhere.json", "verify", "https://localhost:1"],
+        2,
+        "/nowhere.json",
+    );
 }
 
 #[test]

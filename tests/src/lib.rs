@@ -5,22 +5,36 @@
 
 pub mod virtual_vehicle;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rig::bench::Options;
+use rig::bench::{Bench, Options};
 use rig::programs::Programs;
 use rig::report::Report;
 use rig::scenario;
 
-/// Plays the scenario `name` with built programs and returns its report, which must be `ok`.
-///
 /// Benches take turns: each has eleven processes, and a late one is judged by its deadlines.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls `job` with a bench of built programs, on which six ECUs run their factory firmware.
+///
+/// # Panics
+/// When the bench fails.
+pub fn on_bench(job: impl FnOnce(&mut Bench) -> anyhow::Result<()>) {
+    let _turn = turn();
+    let bench = Bench::start(programs(), Options::default());
+    let done = bench.and_then(|mut bench| job(&mut bench));
+    done.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Plays the scenario `name` with built programs and returns its report, which must be `ok`.
 ///
 /// # Panics
 /// When the bench fails or the vehicle does not end as the scenario demands.
 pub fn play(name: &str) -> Report {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let scenario = scenario::find(name).unwrap_or_else(|error| panic!("{error}"));
     let report = scenario::play(scenario, programs(), Options::default())
         .unwrap_or_else(|error| panic!("{name}: {error:#}"));

@@ -122,6 +122,16 @@ impl Backend {
         self.oem(&args)
     }
 
+    /// Writes all that the bench's vehicle needs into one file; returns its path.
+    ///
+    /// # Errors
+    /// When `oem bundle` fails.
+    pub fn bundle(&self) -> Result<PathBuf> {
+        let bundle = self.work.join("campaign.tar");
+        self.oem(&["bundle", "--vin", VIN, "--out", text(&bundle)?])?;
+        Ok(bundle)
+    }
+
     /// The folder with the repository's files.
     #[must_use]
     pub fn repo(&self) -> &Path {

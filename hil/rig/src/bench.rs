@@ -224,10 +224,23 @@ impl Bench {
     /// When the TCU does not end in time or its report cannot be read. A refused or reverted
     /// campaign is not an error.
     pub fn install(&mut self) -> Result<ExitStatus> {
-        self.before = self.versions();
         let url = self.serve()?;
+        self.install_from(&url)
+    }
+
+    /// As [`install`](Self::install), without a server: from one file that the OEM writes.
+    ///
+    /// # Errors
+    /// As there, and when the OEM does not write it.
+    pub fn install_bundle(&mut self) -> Result<ExitStatus> {
+        let bundle = self.backend.bundle()?;
+        self.install_from(&bundle.to_string_lossy())
+    }
+
+    fn install_from(&mut self, source: &str) -> Result<ExitStatus> {
+        self.before = self.versions();
         self.say("the TCU installs it");
-        let mut run = self.tcu.install(&url)?;
+        let mut run = self.tcu.install(source)?;
         let deadline = std::time::Instant::now() + self.limit(Duration::from_secs(300));
         let mut display = Display::new(self.options.quiet);
         let status = loop {
@@ -244,6 +257,48 @@ impl Bench {
         self.restore_power()?;
         self.outcome = Some(run.report()?);
         Ok(status)
+    }
+
+    /// Runs the TCU as a daemon that polls each second. When it has polled for nothing `release` is
+    /// called; when it has installed what that released it is told to end.
+    ///
+    /// # Errors
+    /// When releasing fails, or the TCU ends by itself or reports no campaign in time.
+    pub fn poll_until_installed(
+        &mut self,
+        release: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<ExitStatus> {
+        self.before = self.versions();
+        let url = self.serve()?;
+        let mut run = self.tcu.run(&url, 1)?;
+        let mut display = Display::new(self.options.quiet);
+        let ended = run.poll(Duration::from_secs(3), &mut display)?;
+        anyhow::ensure!(
+            ended.is_none() && !run.has_reported(),
+            "nothing is released\n{}",
+            run.tail()
+        );
+        release(self)?;
+        let deadline = std::time::Instant::now() + self.limit(Duration::from_secs(300));
+        while !run.has_reported() {
+            let ended = run.poll(Duration::from_millis(50), &mut display)?;
+            anyhow::ensure!(
+                ended.is_none() && std::time::Instant::now() < deadline,
+                "the TCU did not install it\n{}",
+                run.tail()
+            );
+        }
+        let status = run.stop(self.limit(Duration::from_secs(30)))?;
+        self.outcome = Some(run.report()?);
+        Ok(status)
+    }
+
+    /// Runs a command of the TCU that ends by itself; its exit status and what it says, JSON.
+    ///
+    /// # Errors
+    /// When it says nothing, or does not end in time.
+    pub fn ask_tcu(&self, arguments: &[&str]) -> Result<(ExitStatus, serde_json::Value)> {
+        self.tcu.ask(arguments)
     }
 
     /// Starts the TCU and kills it when a third of one ECU's image is in.

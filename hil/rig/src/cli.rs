@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::bench::{Links, Options};
 use crate::programs::Programs;
-use crate::scenario;
+use crate::scenario::{self, Scenario};
 
 /// Plays the main job, or a fault or attack, on a vehicle of six ECU processes and two CAN buses.
 #[derive(Debug, Parser)]
@@ -64,7 +64,14 @@ struct Args {
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    match play(&args) {
+    let plan = match plan(&args) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("rig: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    match play(&args, plan) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -74,17 +81,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn play(args: &Args) -> Result<bool> {
+/// What is to be played, and on which bench.
+fn plan(args: &Args) -> Result<(Vec<Scenario>, Options)> {
+    let scenarios = match args.scenario.as_str() {
+        "all" => scenario::ALL.to_vec(),
+        name => vec![scenario::find(name)?],
+    };
+    Ok((scenarios, options(args)?))
+}
+
+fn play(args: &Args, (scenarios, options): (Vec<Scenario>, Options)) -> Result<bool> {
     if args.list {
         for scenario in scenario::ALL {
             println!("{:18} {}", scenario.name, scenario.about);
         }
         return Ok(true);
     }
-    let scenarios = match args.scenario.as_str() {
-        "all" => scenario::ALL.to_vec(),
-        name => vec![scenario::find(name)?],
-    };
     let programs = match (&args.bin_dir, &args.app) {
         (Some(bin_dir), Some(app)) => Programs::at(bin_dir, app)?,
         _ => {
@@ -95,7 +107,7 @@ fn play(args: &Args) -> Result<bool> {
     let mut all_ok = true;
     let mut lines = String::new();
     for scenario in scenarios {
-        let report = scenario::play(scenario, &programs, options(args)?)?;
+        let report = scenario::play(scenario, &programs, options.clone())?;
         println!(
             "\n{}: campaign {} {}",
             scenario.name, report.campaign.id, report.campaign.state

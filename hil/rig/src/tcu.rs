@@ -74,13 +74,39 @@ impl Tcu {
     /// # Errors
     /// When the program cannot be started.
     pub fn install(&self, source: &str) -> Result<Run> {
+        self.start(&["install", source])
+    }
+
+    /// Starts `tcu run`, which polls `url` each `interval` seconds until it is told to stop.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn run(&self, url: &str, interval: u32) -> Result<Run> {
+        let interval = interval.to_string();
+        self.start(&["run", "--url", url, "--interval", &interval])
+    }
+
+    /// Runs a command that ends by itself; its exit status and the last line of its output, JSON.
+    ///
+    /// # Errors
+    /// When it does not end within a minute, or says nothing.
+    pub fn ask(&self, arguments: &[&str]) -> Result<(ExitStatus, serde_json::Value)> {
+        let mut process = self.start(arguments)?.process;
+        let mut last = String::new();
+        let status = process.finish(Duration::from_secs(60), |line| line.clone_into(&mut last))?;
+        let said = serde_json::from_str(&last).with_context(|| process.tail())?;
+        Ok((status, said))
+    }
+
+    fn start(&self, arguments: &[&str]) -> Result<Run> {
         let vehicle = self.dir.join("vehicle");
         let mut command = self.programs.command("tcu");
         command.arg("--config").arg(vehicle.join("vehicle.json"));
         command.arg("--root").arg(vehicle.join("root.json"));
         command.arg("--ca").arg(vehicle.join("ca.pem"));
         command.arg("--state").arg(self.dir.join("tcu-state"));
-        command.args(["--transport", &self.transport, "--json", "install", source]);
+        command.args(["--transport", &self.transport, "--json"]);
+        command.args(arguments);
         Ok(Run {
             process: Process::spawn("tcu", command, &self.dir)?,
             report: None,
@@ -133,6 +159,24 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Whether it has reported a campaign that it knows by its id.
+    #[must_use]
+    pub fn has_reported(&self) -> bool {
+        let id = self
+            .report
+            .as_ref()
+            .and_then(|report| report.campaign.id.as_ref());
+        id.is_some_and(|id| !id.is_empty())
+    }
+
+    /// Asks it to end (SIGTERM) and waits.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.process.terminate(limit)
     }
 
     /// Kills it (SIGKILL).

@@ -26,7 +26,7 @@ pub struct Firmware {
 /// The format of a firmware file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// By the first bytes: ELF, then Intel HEX or S-record for text that is one, else raw.
+    /// By the first bytes: ELF, Intel HEX or S-record; raw for anything else that is no text.
     Auto,
     /// ELF, 32 or 64 bits: the loadable segments at their physical addresses.
     Elf,
@@ -70,6 +70,9 @@ pub enum FirmwareError {
         /// Its address.
         address: u64,
     },
+    /// Text that is not one of the formats: the wrong file, more often than firmware.
+    #[error("text, but neither Intel HEX nor S-record; --format raw packs it as it is")]
+    Text,
     /// Not an ELF file that can be loaded.
     #[error("ELF: {0}")]
     Elf(String),
@@ -103,7 +106,10 @@ impl Firmware {
     /// [`FirmwareError`].
     pub fn parse(bytes: &[u8], format: Format) -> Result<Self, FirmwareError> {
         match format {
-            Format::Auto => Self::parse(bytes, detect(bytes)),
+            Format::Auto => match detect(bytes) {
+                Format::Raw if is_text(bytes) => Err(FirmwareError::Text),
+                format => Self::parse(bytes, format),
+            },
             Format::Elf => Self::from_pieces(elf::pieces(bytes)?),
             Format::Hex => Self::from_pieces(intel_hex::pieces(bytes)?),
             Format::Srec => Self::from_pieces(srec::pieces(bytes)?),
@@ -154,7 +160,13 @@ impl Firmware {
     }
 }
 
-/// The format by the first bytes. Text that only looks like records is raw.
+/// Whether somebody could have written this in an editor.
+fn is_text(bytes: &[u8]) -> bool {
+    let printed = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    !bytes.is_empty() && bytes.iter().all(printed)
+}
+
+/// The format by the first bytes.
 fn detect(bytes: &[u8]) -> Format {
     let digits = |range: std::ops::Range<usize>| {
         bytes
@@ -165,7 +177,7 @@ fn detect(bytes: &[u8]) -> Format {
         Format::Elf
     } else if bytes.starts_with(b":") && digits(1..11) {
         Format::Hex
-    } else if bytes.starts_with(b"S0") && digits(2..8) {
+    } else if matches!(bytes, [b'S', b'0'..=b'3', ..]) && digits(2..8) {
         Format::Srec
     } else {
         Format::Raw

@@ -181,10 +181,21 @@ fn s_records_of_every_address_length_are_read() {
 }
 
 #[test]
-fn what_no_format_fits_is_raw() {
-    let raw = parse(b"S0 is not always a record").unwrap();
+fn what_no_format_fits_is_raw_unless_it_is_text() {
+    let raw = parse(b"S0\0is not always a record").unwrap();
     assert_eq!((raw.load_address, raw.bytes.len()), (0, 25));
     assert_eq!(parse(b""), Err(FirmwareError::Empty));
+    for text in [&b"S0 is not always a record"[..], b":0000000\n", b"{}"] {
+        assert_eq!(parse(text), Err(FirmwareError::Text));
+        let raw = Firmware::parse(text, Format::Raw).unwrap();
+        assert_eq!(raw.bytes, text);
+    }
+}
+
+#[test]
+fn s_records_need_no_header() {
+    let text = b"S104000001FA\nS9030000FC\n";
+    assert_eq!(parse(text).unwrap().bytes, [1]);
 }
 
 proptest! {

@@ -43,6 +43,7 @@ fn exit_codes_are_as_documented() {
         [head.as_slice(), options.as_slice()].concat()
     };
     check(&desk, &pack("hex"), 3);
+    check(&desk, &pack("auto"), 3);
     assert!(!image.exists());
     check(&desk, &pack("raw"), 0);
     check(&desk, &["inspect", firmware.to_str().unwrap()], 3);

@@ -268,6 +268,24 @@ fn init_and_vehicles_are_not_overwritten() {
 }
 
 #[test]
+fn a_serial_of_another_vehicle_is_refused() {
+    let desk = Desk::new();
+    let spec = fs::read_to_string(desk.path("spec.json"))
+        .unwrap()
+        .replace(VIN, "WCANEPUS000000002");
+    let add = |spec: &str| {
+        fs::write(desk.path("second.json"), spec).unwrap();
+        let (spec, out) = (desk.path("second.json"), desk.path("second"));
+        vehicle::add(&desk.repo(), &spec, &out).map(drop)
+    };
+    let error = refused(&desk, || add(&spec.replace("SN-1", "SN-3")));
+    assert_eq!(error.exit_code(), ExitCode::Input);
+    let expected = format!("ECU brake: serial SN-2 is of vehicle {VIN}");
+    assert!(error.to_string().contains(&expected), "{error}");
+    add(&spec.replace("SN-1", "SN-3").replace("SN-2", "SN-4")).unwrap();
+}
+
+#[test]
 fn a_malformed_description_is_refused_with_its_place() {
     let desk = Desk::new();
     let spec = fs::read_to_string(desk.path("spec.json"))

@@ -90,6 +90,13 @@ impl BundleSource {
             }
             Ok(None)
         };
-        find().map_err(FetchError::file(&self.path))
+        find().map_err(|error| match error.raw_os_error() {
+            Some(_) => FetchError::file(&self.path)(error),
+            // The system has no complaint, so the archive is malformed or cut.
+            None => FetchError::NoBundle {
+                path: self.path.clone(),
+                what: error.to_string(),
+            },
+        })
     }
 }

@@ -12,6 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest as _, Sha256};
 
 use super::{Artifact, FetchError, HttpSource, Limits, Source};
+use crate::error::Exit;
 
 /// What the server does with a request: its path, where its range starts, and its number.
 type Script = dyn Fn(&str, Option<usize>, usize) -> Reply + Send + Sync;
@@ -350,4 +351,21 @@ fn a_bundle_with_another_or_no_image_is_refused() {
     assert!(matches!(fetch(&other), Err(FetchError::Hash(_))));
     let none = bundle(dir.path(), &[]);
     assert!(matches!(fetch(&none), Err(FetchError::Missing(_))));
+}
+
+#[test]
+fn a_file_that_is_no_bundle_is_rejected_and_one_that_is_not_there_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("firmware.bin");
+    let open = || Source::new(path.to_str().unwrap(), None);
+    assert_eq!(open().unwrap_err().exit(), Exit::Io);
+    let mut cut = vec![0; 700];
+    cut[..5].copy_from_slice(b"a.tar");
+    for junk in [&[0x5A; 2000][..], &[0x5A; 100], &cut] {
+        std::fs::write(&path, junk).unwrap();
+        let source = open().unwrap();
+        let error = run(source.document("metadata/1.root.json", 100)).unwrap_err();
+        assert!(matches!(error, FetchError::NoBundle { .. }), "{error}");
+        assert_eq!(error.exit(), Exit::Rejected);
+    }
 }

@@ -1,9 +1,13 @@
-//! The demo's scenarios, one file each: a vehicle of processes on the user-space bus.
+//! The demo's scenarios, and what else the programs do on the bench, one file each: a vehicle of
+//! processes on the user-space bus.
 
+mod bundle;
+mod daemon;
 mod downgrade;
 mod ecu_power_cut;
 mod factory_revert;
 mod forged_signature;
+mod inventory;
 mod tampered_page;
 mod tcu_kill;
 mod trial_crash;
