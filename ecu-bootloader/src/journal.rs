@@ -165,33 +165,40 @@ impl Journal {
             write: None,
         };
         let mut newest: Option<Entry> = None;
+        // The newest of the half that does not hold `newest`.
+        let mut opposite: Option<Entry> = None;
         let mut newest_witnessed: Option<Entry> = None;
         for half in [Half::First, Half::Second] {
+            let before = newest;
             for entry in 0..journal.entries() {
                 let Some(entry) = journal.read(Place { half, entry }, flash, keys) else {
                     continue;
                 };
                 if entry.is_newer_than(newest) {
                     newest = Some(entry);
+                    opposite = before;
+                } else if entry.place.half != newest.map_or(half, |newest| newest.place.half)
+                    && entry.is_newer_than(opposite)
+                {
+                    opposite = Some(entry);
                 }
                 if entry.is_witnessed() && entry.is_newer_than(newest_witnessed) {
                     newest_witnessed = Some(entry);
                 }
             }
         }
-        // Without any witnessed record keep what there is.
-        journal.keep = newest_witnessed.or(newest).map(|entry| entry.place.half);
+        // Without any witnessed record the newest may be torn; what the other half holds was
+        // complete before that was begun.
+        let sure = newest_witnessed.or(opposite);
+        journal.keep = sure.or(newest).map(|entry| entry.place.half);
         // An unwitnessed record counts only where it is newer than every witnessed one. The record
         // that is believed is looked at twice, before anything is written again under our own MAC;
         // an unwitnessed one that does not read the same again was torn.
-        let newest = newest.filter(|newest| newest.is_newer_than(newest_witnessed));
-        let found = [newest, newest_witnessed]
-            .into_iter()
-            .flatten()
-            .find(|entry| {
-                journal.newest = Some(entry.place);
-                SINGLE_CHECKS || journal.difference(&entry.state, flash, keys) == 0
-            });
+        let newest = newest.filter(|newest| newest.is_newer_than(sure));
+        let found = [newest, sure].into_iter().flatten().find(|entry| {
+            journal.newest = Some(entry.place);
+            SINGLE_CHECKS || journal.difference(&entry.state, flash, keys) == 0
+        });
         let Some(found) = found else {
             return (journal, None);
         };

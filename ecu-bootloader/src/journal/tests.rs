@@ -146,6 +146,40 @@ fn a_record_that_was_acted_upon_outlives_its_interrupted_witness() {
     }
 }
 
+/// An interrupted witness that reads blank, and behind it a torn record that reads well only once.
+#[test]
+fn a_torn_record_does_not_hide_the_one_before_it() {
+    let blank = Nor::in_memory(Geometry::pages_2k_8(1 << 16).with_ecc());
+    let mut interrupted = Chip(blank);
+    initialise(&LAYOUT, &state(0), &mut keys(), &mut |op| {
+        perform(&mut interrupted, op)
+    })
+    .unwrap();
+    let (mut journal, _) = settle(&mut interrupted).unwrap();
+    let torn = |operation, tear| Cut {
+        operation,
+        when: When::Inside {
+            tear,
+            marginal: Marginal::One,
+        },
+    };
+    let witness = interrupted.0.operations() + 2;
+    interrupted.0.arm(torn(witness, Tear::Prefix { words: 0 }));
+    assert!(!write(&mut journal, &mut interrupted, &state(1)));
+    for seed in 0..256 {
+        let mut chip = Chip(interrupted.0.fork().unwrap());
+        chip.0.seed(seed);
+        // The erase, then the record.
+        chip.0.arm(torn(1, Tear::MissingBit { bit: 0 }));
+        settle(&mut chip);
+        let mut chip = Chip(chip.0.fork().unwrap());
+        for _ in 0..8 {
+            let (_, found) = Journal::open(&LAYOUT, &mut chip, &mut keys());
+            assert!(found.is_some(), "seed {seed}");
+        }
+    }
+}
+
 fn when() -> impl Strategy<Value = When> {
     let tear = prop_oneof![
         (0..40u32).prop_map(|words| Tear::Prefix { words }),
