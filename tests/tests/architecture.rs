@@ -41,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("boards", &["board-shell", "ecu-bootloader", "uds"]),
 ];
 /// Crates that bring everything together, so they may depend on anything and nobody else on them.
-const ON_TOP: [&str; 5] = ["board", "rig", "e2e", "xtask", "fuzz"];
+const ON_TOP: [&str; 6] = ["board", "faults", "rig", "e2e", "xtask", "fuzz"];
 /// What tests of any crate may use besides.
 const TEST_MODELS: [&str; 3] = ["nor", "powercut", "simbus"];
 /// Crates without `std`.

@@ -5,6 +5,7 @@ mod audit;
 mod board;
 mod cores;
 mod demo;
+mod faults;
 mod hil;
 mod needs;
 mod parts;
@@ -83,6 +84,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Skips instructions while forged ECUs start: none may boot. Takes an hour without `--quick`.
+    Faults(faults::Options),
     /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
     Audit,
     /// Installs the Debian packages that `test` needs, and nothing else.
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         } => hil::run_script(&script),
         Chore::Hil { cases, .. } => hil::run(&cases),
         Chore::Board { args } => board::run_host(&args),
+        Chore::Faults(options) => faults::faults(&options),
         Chore::Audit => audit::run(),
         Chore::Setup { no_hil } => needs::install_all(!no_hil),
     };

@@ -53,6 +53,9 @@ pub(crate) const BOARDS: [Need; 2] = [
     need("qemu-system-arm", "qemu-system-arm"),
 ];
 
+/// Needed to skip instructions on the emulated board, besides [`BOARDS`].
+pub(crate) const FAULTS: [Need; 1] = [need("python3-venv", "python3")];
+
 /// How long an installation may take.
 const LIMIT: Duration = Duration::from_secs(900);
 

@@ -9,6 +9,7 @@ use board_shell::machine::{self, FLASH_LEN, Parts, layout};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
 use board_shell::shell::{Host, Restart, Shell};
+use ecu_bootloader::Event;
 use ecu_bootloader::layout::Layout;
 use uds::time::Instant;
 
@@ -74,6 +75,14 @@ reset:
     bl board_main
     b board_stop
 
+    .global enter            // The program with its vector table here.
+    .type enter, %function
+    .thumb_func
+enter:
+    ldr r1, [r0]
+    mov sp, r1
+    ldr pc, [r0, #4]
+
     .global board_stop
     .type board_stop, %function
     .thumb_func
@@ -93,6 +102,7 @@ unsafe extern "C" {
     static stack_bottom: u32;
     static stack_top: u32;
     fn board_stop() -> !;
+    fn enter(vectors: u32) -> !;
     fn reset() -> !;
 }
 
@@ -134,7 +144,7 @@ extern "C" fn board_main() {
     }
 }
 
-/// Runs to the boot decision and reports it.
+/// Runs to the boot decision, reports it and enters what boots.
 fn boot(ecu: &mut Machine, mut flash: RamFlash, now: Instant) {
     let mut misused = 0;
     loop {
@@ -145,7 +155,12 @@ fn boot(ecu: &mut Machine, mut flash: RamFlash, now: Instant) {
             moved = true;
         }
         if let Some(event) = ecu.poll_event() {
-            return set_report(report::of_event(&event), misused);
+            set_report(report::of_event(&event), misused);
+            if let Event::Boot(target) = event {
+                // SAFETY: nothing of this program is used again.
+                unsafe { enter(target.payload_address()) }
+            }
+            return;
         }
         if !moved {
             return set_report(report::STAYS, misused);

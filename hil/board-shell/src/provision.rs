@@ -3,7 +3,7 @@
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 0 | 4 | magic `43 4E 42 50` ("CNBP") |
-//! | 4 | 4 | 0: boot, report and stop; 1: the shell |
+//! | 4 | 4 | 0: boot, report and enter the image or stop; 1: the shell |
 //! | 8 | 4 | reset cause: 0 power on, 1 software, 2 watchdog, 3 crash |
 //! | 12 | 4 | the monotonic counter, as in one-time-programmable memory |
 //! | 16 | 4 × 16 | wrap, grant, journal and access key |
