@@ -6,7 +6,7 @@ use campaign::ids::{
     CampaignId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Version, Vin,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ecu_image::{Cipher, LogicalBlock, PageSize, Slot, SlotSet};
+use ecu_image::{Cipher, KeyId, LogicalBlock, PageSize, Slot, SlotSet};
 
 use crate::firmware::Format;
 
@@ -57,7 +57,10 @@ pub enum Command {
     Bundle(Bundle),
     /// Serve the published files over HTTPS.
     Serve(Serve),
-    /// Show what an image or a grant says.
+    /// Decide which image keys ECUs accept: made here, signed by two holders of ECU roots.
+    #[command(subcommand)]
+    Keyset(Keyset),
+    /// Show what an image, a grant or a key set says.
     Inspect(Inspect),
     /// Print a completion script for a shell.
     Completions {
@@ -99,6 +102,46 @@ pub enum Vehicle {
     },
     /// List the registered vehicles.
     List,
+}
+
+/// Subcommands of `keyset`.
+#[derive(Debug, Subcommand)]
+pub enum Keyset {
+    /// Write the successor of the key set in use, unsigned.
+    Make {
+        /// Add a new image key, which signs once the set is in use.
+        #[arg(long)]
+        rotate: bool,
+        /// A key that no longer signs.
+        #[arg(long, value_name = "KEY-ID")]
+        revoke: Vec<KeyId>,
+        /// A key to leave out; ECUs that run an image of it refuse the set.
+        #[arg(long, value_name = "KEY-ID")]
+        drop: Vec<KeyId>,
+        /// The key set's file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Add the signature of one root; needs no repository.
+    Sign {
+        /// The key set.
+        #[arg(value_name = "FILE")]
+        input: PathBuf,
+        /// The root's private key.
+        #[arg(long, value_name = "PEM")]
+        root: PathBuf,
+        /// The key set with the signature.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Take a key set that two roots have signed into use.
+    Use {
+        /// The key set.
+        #[arg(value_name = "FILE")]
+        input: PathBuf,
+    },
+    /// Show what a key set says.
+    Show(Inspect),
 }
 
 /// Arguments of `pack`.
@@ -228,7 +271,7 @@ pub struct Serve {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// An image or a grant.
+    /// An image, a grant or a key set.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Print JSON.

@@ -79,6 +79,9 @@ pub enum Error {
     #[error("cannot be packed: {0}")]
     Pack(String),
 
+    /// A key set that cannot be made or taken into use.
+    #[error("key set: {0}; nothing was changed")]
+    KeySet(String),
     /// `init` in a repository that has keys.
     #[error("{} holds a repository already; nothing was changed", .0.display())]
     RepositoryExists(PathBuf),

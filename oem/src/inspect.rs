@@ -1,10 +1,11 @@
-//! `oem inspect`: what an image or a grant says. Needs no keys, verifies digests but no signature.
+//! `oem inspect`: what an image, a grant or a key set says. Needs no keys, verifies digests but no signature.
 
 use std::path::Path;
 
 use campaign::layout::ARTIFACT_MAX_LEN;
 use ecu_image::{
-    Cipher, GRANT_LEN, Grant, HEADER_LEN, Header, SignatureLen, Slot, WrappedKey,
+    Algorithm, Cipher, GRANT_LEN, Grant, HEADER_LEN, Header, SignatureLen, Slot, WrappedKey,
+    keyset::{KeyEntry, KeySet, KeyStatus},
     verify::{Policy, verify_image},
 };
 use serde_json::{Value, json};
@@ -21,8 +22,34 @@ pub fn inspect(path: &Path) -> Result<Value, Error> {
     match bytes.first_chunk::<4>() {
         Some(b"CNPG") => grant(&bytes, path),
         Some(b"CNPI") => image(&bytes, path),
-        _ => Err(Error::input(path, "neither an image nor a grant")),
+        Some(b"CNPK") => key_set(&bytes, path),
+        _ => Err(Error::input(path, "no image, grant or key set")),
     }
+}
+
+fn key_set(bytes: &[u8], path: &Path) -> Result<Value, Error> {
+    let set = KeySet::parse(bytes).map_err(|error| Error::input(path, error))?;
+    let key = |entry: KeyEntry<'_>| {
+        json!({
+            "key_id": entry.id,
+            "algorithm": match entry.key.algorithm {
+                Algorithm::RsaPssSha256 => "rsa-pss-sha256",
+                Algorithm::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+            },
+            "status": match entry.status {
+                KeyStatus::Active => "active",
+                KeyStatus::Revoked => "revoked",
+            },
+        })
+    };
+    Ok(json!({
+        "kind": "key set",
+        "digest": set.digest(),
+        "hardware_id": set.hardware_id,
+        "version": set.version,
+        "keys": set.keys().map(key).collect::<Vec<_>>(),
+        "signed_by": set.signatures().map(|entry| entry.root).collect::<Vec<_>>(),
+    }))
 }
 
 fn grant(bytes: &[u8], path: &Path) -> Result<Value, Error> {

@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use ecu_image::{
-    Algorithm, KeySetVersion,
+    Algorithm, KeyId, KeySetVersion,
     keyset::{KEY_SET_MAX, KeySet, KeySetContent, KeyStatus, NewKey, add_signature},
     provision::{ImageKey, KeySetBytes, RootKeys},
 };
@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     files::{self, Access},
     keys::SigningKey,
-    repo::Repo,
+    repo::{KeyName, Repo},
 };
 
 /// How many roots `init` makes where none are given.
@@ -98,4 +98,128 @@ fn sign(set: &[u8], root: &SigningKey) -> Result<Vec<u8>, Error> {
     let parsed = KeySet::parse(set).map_err(Error::crypto("key set"))?;
     let signature = root.sign(parsed.signed_bytes())?;
     add_signature(set, root.image_key_id(), &signature).map_err(Error::crypto("key set"))
+}
+
+/// What the next key set changes.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Adds a new image key, which signs once the set is in use.
+    pub rotate: bool,
+    /// Keys that no longer sign.
+    pub revoke: Vec<KeyId>,
+    /// Keys that are left out; ECUs that still run an image of theirs refuse the set.
+    pub drop: Vec<KeyId>,
+}
+
+fn next_key_path(repo: &Repo) -> PathBuf {
+    repo.path("keys/image-next.pem")
+}
+
+/// Writes the successor of the key set in use to `out`, without signatures. A new image key waits in
+/// `keys/image-next.pem`; made again, the draft has the same one.
+///
+/// # Errors
+///
+/// [`Error::KeySet`] for a key that is not in the set or a set that cannot be, [`Error::File`].
+pub fn make(repo: &Repo, changes: &Changes, bits: usize, out: &Path) -> Result<Vec<u8>, Error> {
+    let before = current(repo)?;
+    let parsed = before.parsed().map_err(Error::crypto("key set"))?;
+    for id in changes.revoke.iter().chain(&changes.drop) {
+        if parsed.key(*id).is_none() {
+            return Err(Error::KeySet(format!("the set in use has no key {id}")));
+        }
+    }
+    let kept = parsed
+        .keys()
+        .filter(|entry| !changes.drop.contains(&entry.id));
+    let mut keys: Vec<_> = kept
+        .map(|entry| NewKey {
+            algorithm: entry.key.algorithm,
+            status: if changes.revoke.contains(&entry.id) {
+                KeyStatus::Revoked
+            } else {
+                entry.status
+            },
+            bytes: entry.key.bytes.to_vec(),
+        })
+        .collect();
+    if changes.rotate {
+        let path = next_key_path(repo);
+        if !path.exists() {
+            SigningKey::generate(bits)?.store(&path)?;
+        }
+        keys.push(NewKey {
+            algorithm: Algorithm::RsaPssSha256,
+            status: KeyStatus::Active,
+            bytes: SigningKey::load(&path)?.image_key()?.modulus().to_vec(),
+        });
+    }
+    let content = KeySetContent {
+        hardware_id: parsed.hardware_id,
+        version: KeySetVersion(parsed.version.get().saturating_add(1)),
+        keys,
+    };
+    let set = content
+        .build()
+        .map_err(|error| Error::KeySet(error.to_string()))?;
+    files::write_atomic(out, &set, Access::Public)?;
+    Ok(set)
+}
+
+/// Adds the signature of the root in the file `root` to the key set in `input`. It needs no
+/// repository: holders of roots do it where they keep them.
+///
+/// # Errors
+///
+/// [`Error::Input`] where a file is none of its kind, or the root has signed already.
+pub fn sign_file(input: &Path, root: &Path, out: &Path) -> Result<(), Error> {
+    let set = read_bytes(input)?;
+    KeySet::parse(&set).map_err(|error| Error::input(input, error))?;
+    let root = SigningKey::load(root)?;
+    let signed = sign(&set, &root).map_err(|error| Error::input(input, error))?;
+    files::write_atomic(out, &signed, Access::Public)
+}
+
+/// Takes the key set in `input` into use: new ECUs are provisioned with it, and images are signed by
+/// the new key where it has one.
+///
+/// # Errors
+///
+/// [`Error::KeySet`] where too few roots have signed, it is not newer, or the repository would have
+/// no active key; [`Error::Input`], [`Error::File`].
+pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
+    let set = read_bytes(input)?;
+    let parsed = KeySet::parse(&set).map_err(|error| Error::input(input, error))?;
+    let refuse = |reason: String| Error::KeySet(reason);
+    parsed
+        .authenticate(&roots(repo)?)
+        .map_err(|error| refuse(error.to_string()))?;
+    let before = current(repo)?;
+    let used = before.parsed().map_err(Error::crypto("key set"))?.version;
+    let version = parsed.version;
+    if version <= used {
+        return Err(refuse(format!("version {version} is not above {used}")));
+    }
+    let active = |id| {
+        let entry = parsed.key(id);
+        entry.is_some_and(|entry| entry.status == KeyStatus::Active)
+    };
+    let (next, image) = (next_key_path(repo), repo.key_path(KeyName::Image));
+    let old = repo.key(KeyName::Image)?.image_key_id();
+    let rotated = next.exists() && active(SigningKey::load(&next)?.image_key_id());
+    if !rotated && !active(old) {
+        return Err(refuse(format!("image key {old} would not sign any more")));
+    }
+    if rotated {
+        // The set last: interrupted between the two, this is simply done again.
+        let kept = repo.path(&format!("keys/image-{old}.pem"));
+        SigningKey::load(&image)?.store(&kept)?;
+        SigningKey::load(&next)?.store(&image)?;
+    }
+    let set = KeySetBytes::try_from(set).map_err(|error| Error::input(input, error))?;
+    store(repo, &set)?;
+    if rotated {
+        std::fs::remove_file(&next).map_err(Error::file(&next))?;
+    }
+    Ok(version)
 }

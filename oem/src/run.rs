@@ -17,6 +17,8 @@ use crate::{
     grant::{GrantOptions, grant_file},
     init::{InitOptions, init},
     inspect,
+    keys::RSA_BITS,
+    keyset,
     pack::{PackOptions, pack_file},
     release::{ReleaseOptions, release},
     repo::Repo,
@@ -83,14 +85,8 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             ))
         }
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
-        Command::Inspect(arguments) => {
-            let description = inspect::inspect(&arguments.file)?;
-            if arguments.json {
-                say(&description.to_string())
-            } else {
-                write_out(inspect::to_text(&description).as_bytes())
-            }
-        }
+        Command::Keyset(command) => run_keyset(cli, command),
+        Command::Inspect(arguments) => run_inspect(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "oem", &mut script);
@@ -103,6 +99,44 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
                 .map_err(output_error)?;
             write_out(&page)
         }
+    }
+}
+
+fn run_inspect(arguments: &cli::Inspect) -> Result<(), Error> {
+    let description = inspect::inspect(&arguments.file)?;
+    if arguments.json {
+        say(&description.to_string())
+    } else {
+        write_out(inspect::to_text(&description).as_bytes())
+    }
+}
+
+fn run_keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
+    let open = || Repo::open(&cli.repo);
+    match command {
+        cli::Keyset::Make {
+            rotate,
+            revoke,
+            drop,
+            out,
+        } => {
+            let changes = keyset::Changes {
+                rotate: *rotate,
+                revoke: revoke.clone(),
+                drop: drop.clone(),
+            };
+            keyset::make(&open()?, &changes, RSA_BITS, out)?;
+            say(&format!("unsigned key set in {}", out.display()))
+        }
+        cli::Keyset::Sign { input, root, out } => {
+            keyset::sign_file(input, root, out)?;
+            say(&format!("signed key set in {}", out.display()))
+        }
+        cli::Keyset::Use { input } => {
+            let version = keyset::take(&open()?, input)?;
+            say(&format!("key set {version} is in use"))
+        }
+        cli::Keyset::Show(arguments) => run_inspect(arguments),
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod cli;
 mod common;
+mod keyset;
 mod release;
 mod serve;
