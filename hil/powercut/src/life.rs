@@ -8,10 +8,11 @@ use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::layout::{Layout, Region, Slot, SlotId};
 use ecu_bootloader::state::{SlotState, State};
 use ecu_image::ImageDigest;
+use ecu_image::keyset::KeyStatus;
 use nor::Geometry;
 
 use crate::bench::{Bench, Setup};
-use crate::images::{Image, Recipe, recipe};
+use crate::images::{Image, KeySetRecipe, Recipe, Signer, key_set, recipe};
 use crate::tester::{Done, Failed};
 
 /// Pages of each image; one of them is blank, the last one half full.
@@ -34,6 +35,8 @@ pub struct Life {
     /// One image under three grants.
     second: [Image; 3],
     third: Image,
+    /// Versions 2 and 3.
+    key_sets: [Vec<u8>; 2],
 }
 
 /// One step of a life.
@@ -86,6 +89,16 @@ pub fn steps() -> Vec<Step> {
             "seal the first image",
             |bench, life| install(bench, &life.first[0], Sealed),
             |state, life| is(state, &life.first[0], Sealed) && state.floor.0 == 2,
+        ),
+        step(
+            "update the key set",
+            |bench, life| update_keys(bench, life, 2),
+            |state, _| state.key_set.is_some_and(|set| set.version.0 == 2),
+        ),
+        step(
+            "update it again, over the first",
+            |bench, life| update_keys(bench, life, 3),
+            |state, _| state.key_set.is_some_and(|set| set.version.0 == 3),
         ),
         step("guess access keys", guess_keys, |state, _| {
             state.access_blocks > FREE_BLOCKS
@@ -165,6 +178,14 @@ impl Life {
             dropped: image(4, 3),
             second: [image(3, 4), image(3, 5), image(3, 6)],
             third: image(5, 7),
+            key_sets: [2, 3].map(|version| {
+                let keys = [Signer::First, Signer::Second];
+                KeySetRecipe {
+                    keys: keys.map(|key| (key, KeyStatus::Active)).into(),
+                    ..key_set(version)
+                }
+                .make()
+            }),
         }
     }
 
@@ -409,6 +430,17 @@ fn try_twice(bench: &mut Bench, life: &Life) -> Done {
     // Three boots are all that a trial has: who fails in two of them needs a new grant.
     let used_up = found(bench, &life.first[0]) == SlotState::Rejected && bench.cuts == 2;
     install(bench, &life.first[usize::from(used_up)], SlotState::Healthy)
+}
+
+/// To key set `version`, unless it is in use.
+fn update_keys(bench: &mut Bench, life: &Life, version: u32) -> Done {
+    bench.enter_programming()?;
+    bench.unlock()?;
+    let used = bench.ecu.state().unwrap().key_set;
+    if used.is_none_or(|used| used.version.0 < version) {
+        bench.send_key_set(&life.key_sets[version as usize - 2])?;
+    }
+    bench.reset_ecu()
 }
 
 /// An attacker's wrong keys, until there is a delay.
