@@ -208,15 +208,17 @@ impl ContentKey {
         page: u32,
         data: &mut [u8],
     ) -> Result<(), PartialBlock> {
-        let iv = self.page_iv(seed, page);
+        let iv = self.page_iv(seed, page).into();
+        let blocks = whole_blocks(data)?;
         match self {
             Self::Aes128(key) => {
-                encrypt(cbc::Encryptor::<Aes128>::new(key.into(), &iv.into()), data)
+                cbc::Encryptor::<Aes128>::new(key.into(), &iv).encrypt_blocks(blocks)
             }
             Self::Aes256(key) => {
-                encrypt(cbc::Encryptor::<Aes256>::new(key.into(), &iv.into()), data)
+                cbc::Encryptor::<Aes256>::new(key.into(), &iv).encrypt_blocks(blocks)
             }
         }
+        Ok(())
     }
 
     /// Decrypts page `page` in place. It authenticates nothing: the page table does, before.
@@ -229,40 +231,25 @@ impl ContentKey {
         page: u32,
         data: &mut [u8],
     ) -> Result<(), PartialBlock> {
-        let iv = self.page_iv(seed, page);
+        let iv = self.page_iv(seed, page).into();
+        let blocks = whole_blocks(data)?;
         match self {
             Self::Aes128(key) => {
-                decrypt(cbc::Decryptor::<Aes128>::new(key.into(), &iv.into()), data)
+                cbc::Decryptor::<Aes128>::new(key.into(), &iv).decrypt_blocks(blocks)
             }
             Self::Aes256(key) => {
-                decrypt(cbc::Decryptor::<Aes256>::new(key.into(), &iv.into()), data)
+                cbc::Decryptor::<Aes256>::new(key.into(), &iv).decrypt_blocks(blocks)
             }
         }
+        Ok(())
     }
 }
 
-fn encrypt<M>(mut mode: M, data: &mut [u8]) -> Result<(), PartialBlock>
-where
-    M: BlockModeEncrypt<BlockSize = U16>,
-{
-    let (blocks, rest) = Array::slice_as_chunks_mut(data);
-    if !rest.is_empty() {
-        return Err(PartialBlock);
+fn whole_blocks(data: &mut [u8]) -> Result<&mut [Array<u8, U16>], PartialBlock> {
+    match Array::slice_as_chunks_mut(data) {
+        (blocks, []) => Ok(blocks),
+        _ => Err(PartialBlock),
     }
-    mode.encrypt_blocks(blocks);
-    Ok(())
-}
-
-fn decrypt<M>(mut mode: M, data: &mut [u8]) -> Result<(), PartialBlock>
-where
-    M: BlockModeDecrypt<BlockSize = U16>,
-{
-    let (blocks, rest) = Array::slice_as_chunks_mut(data);
-    if !rest.is_empty() {
-        return Err(PartialBlock);
-    }
-    mode.decrypt_blocks(blocks);
-    Ok(())
 }
 
 /// The wrapped key was not made under this wrap key, or was altered.

@@ -73,17 +73,23 @@ impl<'a> Pdu<'a> for ReadDataByIdentifier<'a> {
     }
 }
 
-/// `62 did data`; after several identifiers, more `did data` follow inside `data`.
+/// `2E did data`, and the response `62 did data` alike; after several identifiers, more `did data`
+/// follow inside `data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadDataByIdentifierResponse<'a> {
+pub struct DidRecord<'a, const FIRST: u8> {
     /// The first identifier.
     pub did: Did,
     /// Its data, and what follows of others: only who knows the length of each can part them.
     pub data: &'a [u8],
 }
 
-impl<'a> Pdu<'a> for ReadDataByIdentifierResponse<'a> {
-    const FIRST: u8 = 0x62;
+/// The response to [`ReadDataByIdentifier`].
+pub type ReadDataByIdentifierResponse<'a> = DidRecord<'a, 0x62>;
+/// The request to write one.
+pub type WriteDataByIdentifier<'a> = DidRecord<'a, 0x2E>;
+
+impl<'a, const FIRST_BYTE: u8> Pdu<'a> for DidRecord<'a, FIRST_BYTE> {
+    const FIRST: u8 = FIRST_BYTE;
 
     fn read(reader: &mut Reader<'a>) -> Result<Self, ParseError> {
         let did = Did(reader.u16("dataIdentifier")?);
@@ -133,30 +139,6 @@ impl<'a> Pdu<'a> for ReadMemoryByAddressResponse<'a> {
     }
 
     fn emit(&self, writer: &mut Writer<'_>) {
-        writer.bytes(self.data);
-    }
-}
-
-/// `2E did data`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WriteDataByIdentifier<'a> {
-    /// What to write.
-    pub did: Did,
-    /// Its new value.
-    pub data: &'a [u8],
-}
-
-impl<'a> Pdu<'a> for WriteDataByIdentifier<'a> {
-    const FIRST: u8 = 0x2E;
-
-    fn read(reader: &mut Reader<'a>) -> Result<Self, ParseError> {
-        let did = Did(reader.u16("dataIdentifier")?);
-        let data = reader.rest();
-        Ok(Self { did, data })
-    }
-
-    fn emit(&self, writer: &mut Writer<'_>) {
-        writer.u16(self.did.0);
         writer.bytes(self.data);
     }
 }

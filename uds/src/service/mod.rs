@@ -31,9 +31,10 @@ pub use authentication::{
 };
 pub use codec::{Field, NegativeResponse, NoRoom, ParseError, ParseErrorKind, Pdu, Reader, Writer};
 pub use data::{
-    DidList, InputOutputControlByIdentifier, InputOutputControlByIdentifierResponse, IoControl,
-    IoControlParameter, ReadDataByIdentifier, ReadDataByIdentifierResponse, ReadMemoryByAddress,
-    ReadMemoryByAddressResponse, WriteDataByIdentifier, WriteDataByIdentifierResponse,
+    DidList, DidRecord, InputOutputControlByIdentifier, InputOutputControlByIdentifierResponse,
+    IoControl, IoControlParameter, ReadDataByIdentifier, ReadDataByIdentifierResponse,
+    ReadMemoryByAddress, ReadMemoryByAddressResponse, WriteDataByIdentifier,
+    WriteDataByIdentifierResponse,
 };
 pub use dtc::{
     ClearDiagnosticInformation, ClearDiagnosticInformationResponse, Dtc, DtcRecords, DtcReport,
