@@ -84,7 +84,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Skips instructions while forged ECUs start: none may boot. Takes an hour without `--quick`.
+    /// Skips instructions while forged ECUs start: none may boot. Takes hours without `--quick`.
     Faults(faults::Options),
     /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
     Audit,
