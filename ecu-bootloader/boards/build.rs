@@ -4,9 +4,11 @@ fn main() {
     let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     let bare = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none");
     println!("cargo::rerun-if-changed=build.rs");
-    if bare {
-        let script = format!("{folder}/mps2-an386/link.x");
+    for board in ["mps2-an386", "cortex-r5"] {
+        let script = format!("{folder}/{board}/link.x");
         println!("cargo::rerun-if-changed={script}");
-        println!("cargo::rustc-link-arg-bin=mps2-an386=-T{script}");
+        if bare {
+            println!("cargo::rustc-link-arg-bin={board}=-T{script}");
+        }
     }
 }

@@ -3,8 +3,10 @@
 //! A board with a secure element implements [`KeyStore`] over it; [`SoftKeyStore`] does the same in
 //! software for boards without one, and for the virtual ECU.
 
+use aes::Aes128;
+#[cfg(feature = "aes-256")]
+use aes::Aes256;
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
-use aes::{Aes128, Aes256};
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
 use ecu_image::{IvSeed, Salt, WrappedKey};
 
@@ -113,6 +115,9 @@ impl KeyStore for SoftKeyStore {
 
     fn unwrap(&mut self, wrapped: &WrappedKey) -> Result<Salt, KeyError> {
         self.content = None;
+        if !cfg!(feature = "aes-256") && matches!(wrapped, WrappedKey::Aes256(_)) {
+            return Err(KeyError);
+        }
         let (key, salt) = self.wrap.unwrap(wrapped).map_err(|_| KeyError)?;
         self.content = Some(key);
         Ok(salt)
@@ -127,9 +132,12 @@ impl KeyStore for SoftKeyStore {
             ContentKey::Aes128(key) => {
                 encrypt(cbc::Encryptor::<Aes128>::new(key.into(), iv.into()), data)
             }
+            #[cfg(feature = "aes-256")]
             ContentKey::Aes256(key) => {
                 encrypt(cbc::Encryptor::<Aes256>::new(key.into(), iv.into()), data)
             }
+            #[cfg(not(feature = "aes-256"))]
+            ContentKey::Aes256(_) => Err(KeyError),
         }
     }
 
@@ -138,9 +146,12 @@ impl KeyStore for SoftKeyStore {
             ContentKey::Aes128(key) => {
                 decrypt(cbc::Decryptor::<Aes128>::new(key.into(), iv.into()), data)
             }
+            #[cfg(feature = "aes-256")]
             ContentKey::Aes256(key) => {
                 decrypt(cbc::Decryptor::<Aes256>::new(key.into(), iv.into()), data)
             }
+            #[cfg(not(feature = "aes-256"))]
+            ContentKey::Aes256(_) => Err(KeyError),
         }
     }
 }
@@ -163,6 +174,12 @@ where
     let (blocks, []) = aes::cipher::Array::slice_as_chunks_mut(data) else {
         return Err(KeyError);
     };
-    mode.decrypt_blocks(blocks);
+    if cfg!(feature = "parallel-aes") {
+        mode.decrypt_blocks(blocks);
+    } else {
+        blocks
+            .iter_mut()
+            .for_each(|block| mode.decrypt_block(block));
+    }
     Ok(())
 }

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(1200);
 pub(crate) fn run_host(args: &[String]) -> Result<()> {
     let (deadline, mut tally) = (Instant::now() + LIMIT, Tally::default());
     needs::install(&needs::BOARDS)?;
-    let program = cores::board(cores::MPS2_AN386, &[], deadline, &mut tally)?;
+    let program = cores::board(cores::MPS2_AN386, &["shell"], deadline, &mut tally)?;
     let mut host = cargo(&["run", "--quiet", "--locked", "--package", "board", "--"]);
     host.arg(program).args(args);
     run(host, deadline, &mut tally)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::needs::{self, CORES};
 use crate::paths;
@@ -22,6 +22,9 @@ const BOARDS: &str = "ecu-bootloader/boards/Cargo.toml";
 
 /// The emulated Cortex-M4 and its target.
 pub(crate) const MPS2_AN386: (&str, &str) = ("mps2-an386", TARGETS[0]);
+
+/// A Cortex-R5 and its target.
+pub(crate) const CORTEX_R5: (&str, &str) = ("cortex-r5", TARGETS[1]);
 
 /// The cores, and whether they use `alloc`.
 const CRATES: [(&str, bool); 4] = [
@@ -68,12 +71,27 @@ pub(crate) fn board(
     let mut build = bare(choose()?, target, false);
     build.args(["--release", "--manifest-path", BOARDS, "--bin", name]);
     build.args(["--no-default-features", "--features", &features.join(",")]);
-    // The linker script is one for ld.
-    build.env("RUSTFLAGS", "-Clinker-flavor=ld -Clinker=arm-none-eabi-ld");
-    let folder = paths::target().join("boards").join(features.join("-"));
+    build.env("RUSTFLAGS", flags(target));
+    let folder = paths::target().join("boards");
     build.arg("--target-dir").arg(&folder);
     run(build, deadline, tally)?;
-    Ok(folder.join(target).join("release").join(name))
+    // One folder, so that what they share is built once; each program by its own name.
+    let kept = folder.join([&[name], features].concat().join("-").replace('/', "-"));
+    let built = folder.join(target).join("release").join(name);
+    std::fs::copy(&built, &kept).with_context(|| format!("{} is missing", built.display()))?;
+    Ok(kept)
+}
+
+/// The linker scripts are for ld. The compact forms of SHA-256 and AES take a quarter of the flash of
+/// the fast ones; Thumb code takes two thirds of Arm code.
+fn flags(target: &str) -> String {
+    let mut flags = "-Clinker-flavor=ld -Clinker=arm-none-eabi-ld \
+        --cfg sha2_backend_soft=\"compact\" --cfg aes_compact"
+        .to_owned();
+    if target == CORTEX_R5.1 {
+        flags.push_str(" -Ctarget-feature=+thumb-mode");
+    }
+    flags
 }
 
 fn choose() -> Result<Toolchain> {

@@ -38,8 +38,13 @@ pub(crate) fn faults(options: &Options) -> Result<()> {
     needs::install(&needs::FAULTS)?;
     needs::install(&needs::BOARDS)?;
     let python = make_venv(deadline, &mut tally)?;
-    let hardened = cores::board(cores::MPS2_AN386, &[], deadline, &mut tally)?;
-    let single = cores::board(cores::MPS2_AN386, &[SINGLE_CHECKS], deadline, &mut tally)?;
+    let hardened = cores::board(cores::MPS2_AN386, &["shell"], deadline, &mut tally)?;
+    let single = cores::board(
+        cores::MPS2_AN386,
+        &["shell", SINGLE_CHECKS],
+        deadline,
+        &mut tally,
+    )?;
     let cases = paths::target().join("faults/cases");
     let mut make = cargo(&["run", "--quiet", "--locked", "--package", "faults", "--"]);
     make.arg(&cases).arg("--program").arg(&hardened);

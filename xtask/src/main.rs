@@ -6,6 +6,7 @@ mod board;
 mod cores;
 mod demo;
 mod faults;
+mod footprint;
 mod hil;
 mod needs;
 mod parts;
@@ -86,6 +87,12 @@ enum Chore {
     },
     /// Skips instructions while forged ECUs start: none may boot. Takes hours without `--quick`.
     Faults(faults::Options),
+    /// Measures the bootloader on its bare-metal targets; fails where it passes its goal.
+    Footprint {
+        /// Writes the report to this file.
+        #[arg(long, value_name = "FILE")]
+        json: Option<std::path::PathBuf>,
+    },
     /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
     Audit,
     /// Installs the Debian packages that `test` needs, and nothing else.
@@ -109,6 +116,7 @@ fn main() -> ExitCode {
         Chore::Hil { cases, .. } => hil::run(&cases),
         Chore::Board { args } => board::run_host(&args),
         Chore::Faults(options) => faults::faults(&options),
+        Chore::Footprint { json } => footprint::against_goal(json.as_deref()),
         Chore::Audit => audit::run(),
         Chore::Setup { no_hil } => needs::install_all(!no_hil),
     };

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::process::{cargo, program, run, succeeds};
 use crate::tally::Tally;
-use crate::{cores, hil, needs, paths};
+use crate::{cores, footprint, hil, needs, paths};
 
 /// The largest ECU application, in bytes: what it costs to flash one decides how long tests take.
 const APP_LIMIT: u64 = 64 * 1024;
@@ -30,6 +30,8 @@ pub(crate) enum Part {
     Rustdoc,
     /// Each `no_std` core alone, for bare metal.
     Cores,
+    /// The bootloader's flash, RAM and stack on its bare-metal targets.
+    Footprint,
     /// The ECU application and its size.
     App,
     /// All tests of all crates but the end-to-end ones.
@@ -50,6 +52,7 @@ impl Part {
             Self::Deny => 240,
             Self::Rustdoc | Self::App => 60,
             Self::Cores => 120,
+            Self::Footprint => 240,
             Self::Unit => 420,
             Self::E2e => 300,
             Self::Guest => 600,
@@ -66,6 +69,7 @@ impl Part {
             Self::Deny => deny(deadline, tally),
             Self::Rustdoc => rustdoc(deadline, tally),
             Self::Cores => cores::build(deadline, tally),
+            Self::Footprint => footprint::against_ceiling(deadline, tally),
             Self::App => app(deadline, tally),
             Self::Unit => {
                 let args = ["test", "--locked", "--workspace", "--exclude", "e2e"];

@@ -1,22 +1,20 @@
 //! Start, exceptions, and the two ways to run: until the boot decision, or driven by a host.
 
 use core::arch::global_asm;
+use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
-use core::ptr::{self, addr_of, addr_of_mut};
+use core::ptr::addr_of_mut;
 
 use board_shell::flash::MemoryFlash as _;
 use board_shell::machine::{self, FLASH_LEN, Parts, layout};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
-use board_shell::shell::{Host, Restart, Shell};
+use boards::flash::RamFlash;
 use ecu_bootloader::Event;
 use ecu_bootloader::layout::Layout;
 use uds::time::Instant;
 
-use crate::flash::RamFlash;
-use crate::semihosting::{self, File};
-
-type Machine = machine::Machine<RamFlash>;
+pub(crate) type Machine = machine::Machine<RamFlash>;
 
 /// Where the linker script has the flash.
 const FLASH_BASE: u32 = 0x2100_0000;
@@ -99,14 +97,9 @@ unsafe extern "C" {
     static ROOTS: provision::Roots;
     /// How the start ended: a word of [`report`], the misuses of the flash.
     static mut REPORT: [u32; 2];
-    static stack_bottom: u32;
-    static stack_top: u32;
     fn board_stop() -> !;
     fn enter(vectors: u32) -> !;
-    fn reset() -> !;
 }
-
-const PAINT: u32 = 0x5AA5_5AA5;
 
 fn set_report(word: u32, misused: u32) {
     // SAFETY: one thread; the host reads when the board has stopped.
@@ -118,11 +111,16 @@ fn stop() -> ! {
     unsafe { board_stop() }
 }
 
+/// The machine. Its memory is the bootloader's; it is set anew by every start.
+#[unsafe(link_section = ".bss.machine")]
+static mut MACHINE: MaybeUninit<Machine> = MaybeUninit::uninit();
+
 /// What the start calls.
 #[unsafe(no_mangle)]
 extern "C" fn board_main() {
     set_report(report::RUNNING, 0);
     // SAFETY: this is the only place that takes the block, and it is taken once a start.
+    #[cfg_attr(not(feature = "shell"), allow(unused_mut))]
     let mut provision = Provision(unsafe { &mut *addr_of_mut!(PROVISION) });
     // SAFETY: the memory of `FLASH`, which is used through this alone.
     let flash = unsafe { RamFlash::new(FLASH_BASE, FLASH_LEN) };
@@ -135,13 +133,16 @@ extern "C" fn board_main() {
     let Some(parts) = parts else {
         return set_report(report::UNPROVISIONED, 0);
     };
-    let mut ecu = Machine::new(parts);
+    // SAFETY: this is the only place that takes the memory, and it is taken once a start.
+    let ecu = unsafe { &mut *addr_of_mut!(MACHINE) }.write(Machine::new(parts));
     ecu.start(provision.now(), provision.cause(), provision.handover());
+    #[cfg(feature = "shell")]
     if provision.wants_shell() {
-        drive(&mut ecu, flash, &mut provision);
-    } else {
-        boot(&mut ecu, flash, provision.now());
+        return crate::host::drive(ecu, flash, &mut provision);
     }
+    boot(ecu, flash, provision.now());
+    #[cfg(not(feature = "shell"))]
+    serve(ecu, flash);
 }
 
 /// Runs to the boot decision, reports it and enters what boots.
@@ -168,83 +169,6 @@ fn boot(ecu: &mut Machine, mut flash: RamFlash, now: Instant) {
     }
 }
 
-/// Serves the host until a reset, then starts anew as after one.
-fn drive(ecu: &mut Machine, flash: RamFlash, provision: &mut Provision<'_>) {
-    let host = (File::source(c"to-board"), File::sink(c"from-board"));
-    let (Some(source), Some(sink)) = host else {
-        return;
-    };
-    start_timer();
-    let mut shell = Shell::new(Line { source, sink }, flash, provision.now());
-    let restart = shell.run(ecu);
-    ecu.platform().retain(provision);
-    let Some(Restart {
-        cause,
-        handover,
-        now,
-    }) = restart
-    else {
-        semihosting::exit();
-        return;
-    };
-    provision.restart(cause, &handover, now);
-    // SAFETY: the start sets the stack and all variables anew; nothing of before is used again.
-    unsafe { reset() }
-}
-
-/// CMSDK timer 0: 25 MHz, counts down.
-const TIMER: usize = 0x4000_0000;
-
-/// Starts the timer.
-fn start_timer() {
-    // SAFETY: the registers CTRL and RELOAD of the timer, which nobody else uses.
-    unsafe {
-        ptr::with_exposed_provenance_mut::<u32>(TIMER + 8).write_volatile(u32::MAX);
-        ptr::with_exposed_provenance_mut::<u32>(TIMER).write_volatile(1);
-    }
-}
-
-fn timer() -> u32 {
-    // SAFETY: the register VALUE of the timer; reading it has no effect.
-    u32::MAX - unsafe { ptr::with_exposed_provenance::<u32>(TIMER + 4).read_volatile() }
-}
-
-/// FIFOs of the host.
-struct Line {
-    source: File,
-    sink: File,
-}
-
-impl Host for Line {
-    fn read(&mut self, mut bytes: &mut [u8]) -> Option<()> {
-        while !bytes.is_empty() {
-            let count = self.source.read(bytes);
-            bytes = bytes.get_mut(count..).filter(|_| count != 0)?;
-        }
-        Some(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.sink.write(bytes);
-    }
-
-    fn ticks(&mut self) -> u32 {
-        timer()
-    }
-
-    fn free_stack(&mut self) -> u32 {
-        let (mut at, end) = (addr_of!(stack_bottom), addr_of!(stack_top));
-        let mut free = 0;
-        // SAFETY: between the bottom and the top there is the stack, which may be read while it is
-        // used.
-        while at < end && unsafe { at.read_volatile() } == PAINT {
-            at = at.wrapping_add(1);
-            free += 4;
-        }
-        free
-    }
-}
-
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
     set_report(report::PANIC, 0);
@@ -257,3 +181,29 @@ extern "C" fn fault() -> ! {
     set_report(report::FAULT, 0);
     stop()
 }
+
+/// Serves the bus until an image is to be started or the board reset, which stops the emulator.
+#[cfg(not(feature = "shell"))]
+fn serve(ecu: &mut Machine, flash: RamFlash) {
+    // SAFETY: two mailboxes in the memory that a host has.
+    let can = unsafe { boards::can::Controller::new(CONTROLLER) };
+    let mut ticks = 0;
+    // SAFETY: the register VALUE of CMSDK timer 0; reading it has no effect.
+    let clock = || unsafe { core::ptr::with_exposed_provenance::<u32>(TIMER).read_volatile() };
+    let mut before = clock();
+    let event = boards::serve::serve(ecu, flash, can, || {
+        // It counts down; 25 ticks are a microsecond.
+        let now = clock();
+        ticks += u64::from(before.wrapping_sub(now));
+        before = now;
+        Instant::from_micros(ticks / 25)
+    });
+    set_report(report::of_event(&event), 0);
+}
+
+/// Two mailboxes.
+#[cfg(not(feature = "shell"))]
+const CONTROLLER: usize = 0x21E0_2000;
+/// VALUE of CMSDK timer 0.
+#[cfg(not(feature = "shell"))]
+const TIMER: usize = 0x4000_0004;

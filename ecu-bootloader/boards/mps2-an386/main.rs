@@ -8,9 +8,9 @@
 
 #[cfg(target_os = "none")]
 mod board;
-#[cfg(target_os = "none")]
-mod flash;
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", feature = "shell"))]
+mod host;
+#[cfg(all(target_os = "none", feature = "shell"))]
 mod semihosting;
 
 /// On anything but bare metal there is nothing to run.

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod flash;
+pub mod footprint;
+mod hostile;
 pub mod images;
 pub mod keys;
 pub mod qemu;

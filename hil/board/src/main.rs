@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use board::footprint::{self, Limits, Size};
 use board::images::Recipe;
 use board::keys::{Keys, Mode};
 use board::tester::Bench;
@@ -32,6 +33,30 @@ enum Command {
         #[arg(long, default_value_t = 65536)]
         len: usize,
     },
+    /// Measures flash, RAM, stack and instructions.
+    Footprint {
+        /// A program without the shell: TARGET=FILE.
+        #[arg(long = "target", value_name = "TARGET=FILE")]
+        targets: Vec<String>,
+        /// The target on which the program with the shell runs.
+        #[arg(long)]
+        measured_on: String,
+        /// A program without the shell, with one more feature: FEATURE=FILE.
+        #[arg(long = "feature", value_name = "FEATURE=FILE")]
+        features: Vec<String>,
+        /// Bytes of the stack that the linker script gives the program with the shell.
+        #[arg(long)]
+        stack: u64,
+        /// The folder with the fuzz targets' seeds.
+        #[arg(long)]
+        corpora: PathBuf,
+        /// Holds the figures against these limits instead of the goal: flash, cryptography, RAM.
+        #[arg(long, num_args = 3)]
+        limits: Option<Vec<u64>>,
+        /// Writes the report to this file.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// Writes `flash` and `provision` of an updated ECU, for a start to the boot decision.
     Snapshot {
         /// The folder.
@@ -55,6 +80,34 @@ fn main() -> Result<()> {
                 bench.event, bench.instructions, bench.free_stack
             );
         }
+        Command::Footprint {
+            targets,
+            measured_on,
+            features,
+            stack,
+            corpora,
+            limits,
+            json,
+        } => {
+            let (targets, features) = (sizes(&targets)?, sizes(&features)?);
+            let runs = footprint::runs(&args.program, &keys, stack, &corpora)?;
+            let report = footprint::report(&targets, &measured_on, &runs, &features);
+            let report = serde_json::to_string_pretty(&report)?;
+            match json {
+                Some(file) => std::fs::write(file, report)?,
+                None => println!("{report}"),
+            }
+            let limits = match limits.as_deref() {
+                Some(&[flash, crypto_flash, ram]) => Limits {
+                    flash,
+                    crypto_flash,
+                    ram,
+                },
+                _ => footprint::GOAL,
+            };
+            let excess = footprint::excess(&targets, &runs, limits);
+            ensure!(excess.is_empty(), "{}", excess.join("\n"));
+        }
         Command::Snapshot { out, len } => {
             let mut bench = updated(&args.program, &keys, len)?;
             std::fs::create_dir_all(&out)?;
@@ -63,6 +116,15 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Measures files that are given as NAME=FILE.
+fn sizes(named: &[String]) -> Result<Vec<(String, Size)>> {
+    let sizes = named.iter().map(|named| {
+        let (name, file) = named.split_once('=').context("not NAME=FILE")?;
+        Ok((name.to_owned(), footprint::size(file.as_ref())?))
+    });
+    sizes.collect()
 }
 
 fn updated(program: &Path, keys: &Keys, len: usize) -> Result<Bench> {

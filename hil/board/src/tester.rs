@@ -19,6 +19,15 @@ use crate::qemu::{Board, Turn};
 /// How long a response may take in the board's time, in µs.
 const PATIENCE: u64 = 6_000_000;
 
+/// Instructions of a download.
+#[derive(Debug, Clone, Default)]
+pub struct Spent {
+    /// Of each block of the metadata.
+    pub metadata: Vec<u64>,
+    /// Of each page.
+    pub pages: Vec<u64>,
+}
+
 /// A board and a tester at the other end of its bus.
 pub struct Bench {
     board: Board,
@@ -267,23 +276,25 @@ impl Bench {
         Ok(usize::from(u16::from_be_bytes(longest.context("no length")?)) - 2)
     }
 
-    fn blocks(&mut self, data: &[u8], block: usize, counter: &mut u8) -> Result<()> {
-        for part in data.chunks(block) {
-            *counter = counter.wrapping_add(1);
-            self.ask(&[&[0x36, *counter], part].concat())?;
-        }
-        Ok(())
+    fn block(&mut self, data: &[u8], counter: &mut u8) -> Result<u64> {
+        let before = self.instructions;
+        *counter = counter.wrapping_add(1);
+        self.ask(&[&[0x36, *counter], data].concat())?;
+        Ok(self.instructions - before)
     }
 
-    /// Grant, header and table.
+    /// Grant, header and table; the instructions that each block took.
     ///
     /// # Errors
     /// They are refused.
-    pub fn send_metadata(&mut self, image: &Image) -> Result<()> {
+    pub fn send_metadata(&mut self, image: &Image) -> Result<Vec<u64>> {
         let metadata = image.metadata();
         let block = self.download(0, 0xF000_0000, metadata.len())?;
-        self.blocks(&metadata, block, &mut 0)?;
-        self.ask(&[0x37]).map(drop)
+        let mut counter = 0;
+        let blocks = metadata.chunks(block);
+        let spent: Result<_> = blocks.map(|data| self.block(data, &mut counter)).collect();
+        self.ask(&[0x37])?;
+        spent
     }
 
     /// All pages; the instructions that each took.
@@ -295,9 +306,11 @@ impl Bench {
         let mut counter = 0;
         let mut spent = Vec::new();
         for page in image.pages().chunks(image.page_size) {
-            let before = self.instructions;
-            self.blocks(page, block, &mut counter)?;
-            spent.push(self.instructions - before);
+            let mut page_spent = 0;
+            for data in page.chunks(block.min(2048)) {
+                page_spent += self.block(data, &mut counter)?;
+            }
+            spent.push(page_spent);
         }
         self.ask(&[0x37])?;
         Ok(spent)
@@ -307,30 +320,32 @@ impl Bench {
     ///
     /// # Errors
     /// A step fails.
-    pub fn stage(&mut self, image: &Image) -> Result<()> {
+    pub fn stage(&mut self, image: &Image) -> Result<Spent> {
         self.enter_programming()?;
         self.unlock()?;
         self.ask(&[&[0x2E, 0xF1, 0x5A], &[0x26; 10][..]].concat())?;
-        self.send_metadata(image)?;
+        let metadata = self.send_metadata(image)?;
         self.routine(0xFF00)?;
-        self.send_pages(image)?;
+        let pages = self.send_pages(image)?;
         self.routine(0x0202)?;
-        self.routine(0xFF01)
+        self.routine(0xFF01)?;
+        Ok(Spent { metadata, pages })
     }
 
     /// The whole update: staged, tried, healthy, sealed.
     ///
     /// # Errors
     /// A step fails.
-    pub fn update(&mut self, image: &Image) -> Result<()> {
-        self.stage(image)?;
+    pub fn update(&mut self, image: &Image) -> Result<Spent> {
+        let spent = self.stage(image)?;
         self.routine(0x0210)?;
         self.ask(&[0x11, 1])?;
         self.message(&Request::SelfTestPassed)?;
         let seed = self.app(&[0x27, 1])?;
         let key = self.key(&seed)?;
         self.app(&[&[0x27, 2], &key[..]].concat())?;
-        self.app(&[0x31, 1, 2, 0x12]).map(drop)
+        self.app(&[0x31, 1, 2, 0x12])?;
+        Ok(spent)
     }
 
     /// The whole flash.

@@ -163,6 +163,12 @@ pub(super) fn echo(response: &mut [u8], sub_function: u8) -> Outcome {
     }
 }
 
+/// The duration in ms, without the 128 bits of `as_millis`.
+const fn millis(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1000);
+    seconds.saturating_add(duration.subsec_millis() as u64)
+}
+
 /// `50 session P2 P2*`, P2 in 1 ms and P2* in 10 ms (table 28); its length, or 0 without room.
 pub(super) fn session(
     response: &mut [u8],
@@ -170,8 +176,8 @@ pub(super) fn session(
     p2: Duration,
     p2_star: Duration,
 ) -> usize {
-    let p2 = u16::try_from(p2.as_millis()).unwrap_or(u16::MAX);
-    let p2_star = u16::try_from(p2_star.as_millis() / 10).unwrap_or(u16::MAX);
+    let p2 = u16::try_from(millis(p2)).unwrap_or(u16::MAX);
+    let p2_star = u16::try_from(millis(p2_star) / 10).unwrap_or(u16::MAX);
     let ([a, b], [c, d]) = (p2.to_be_bytes(), p2_star.to_be_bytes());
     match response.get_mut(1..6) {
         Some(bytes) => {

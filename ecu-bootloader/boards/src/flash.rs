@@ -8,7 +8,7 @@ use ecu_bootloader::flash::{FlashError, FlashOp, FlashRead};
 /// The flash. A copy is another view of the same memory: one that the machine reads, and one that
 /// the board performs operations on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RamFlash {
+pub struct RamFlash {
     base: u32,
     len: usize,
 }
@@ -19,7 +19,7 @@ impl RamFlash {
     /// # Safety
     /// The memory is there, is used through copies of this flash alone, and by one thread.
     #[must_use]
-    pub(crate) const unsafe fn new(base: u32, len: usize) -> Self {
+    pub const unsafe fn new(base: u32, len: usize) -> Self {
         Self { base, len }
     }
 

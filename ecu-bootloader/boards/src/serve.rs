@@ -1,0 +1,61 @@
+//! The loop of a board.
+
+use board_shell::flash::MemoryFlash as _;
+use board_shell::machine::Machine;
+use ecu_bootloader::Event;
+use uds::time::Instant;
+
+use crate::can::Controller;
+use crate::flash::RamFlash;
+
+/// Runs to the boot decision; the event, or `None` where the bootloader stays. And how often the
+/// flash was asked for what it cannot do.
+pub fn decide(
+    ecu: &mut Machine<RamFlash>,
+    mut flash: RamFlash,
+    now: Instant,
+) -> (Option<Event>, u32) {
+    let mut misused = 0u32;
+    loop {
+        let mut moved = ecu.poll(now, 1);
+        if let Some(result) = ecu.poll_flash().map(|op| flash.perform(op)) {
+            misused = misused.saturating_add(u32::from(result.is_err()));
+            ecu.on_flash_done(now, result);
+            moved = true;
+        }
+        let event = ecu.poll_event();
+        if event.is_some() || !moved {
+            return (event, misused);
+        }
+    }
+}
+
+/// Serves the bus until an image is to be started, or the board reset.
+pub fn serve(
+    ecu: &mut Machine<RamFlash>,
+    mut flash: RamFlash,
+    mut can: Controller,
+    mut clock: impl FnMut() -> Instant,
+) -> Event {
+    loop {
+        let now = clock();
+        if let Some(frame) = can.receive() {
+            ecu.handle_frame(now, &frame);
+        }
+        if ecu.poll_timeout().is_some_and(|at| at <= now) {
+            ecu.handle_timeout(now);
+        }
+        ecu.poll(now, 1);
+        if let Some(result) = ecu.poll_flash().map(|op| flash.perform(op)) {
+            ecu.on_flash_done(now, result);
+        }
+        if can.is_free()
+            && let Some(frame) = ecu.poll_transmit(now)
+        {
+            can.send(&frame);
+        }
+        if let Some(event) = ecu.poll_event() {
+            return event;
+        }
+    }
+}
