@@ -20,7 +20,7 @@ const STACK: u64 = 0x10000;
 const FEATURES: [&str; 3] = ["aes-256", "authentication", "parallel-aes"];
 
 /// What the tests hold the bootloader to, until it fits the goal: flash, cryptography, RAM.
-pub(crate) const CEILING: [u64; 3] = [72 * 1024, 10 * 1024, 40 * 1024];
+pub(crate) const CEILING: [u64; 3] = [80 * 1024, 12 * 1024, 80 * 1024];
 
 /// Measures, and holds the figures against the goal.
 pub(crate) fn against_goal(json: Option<&Path>) -> Result<()> {
