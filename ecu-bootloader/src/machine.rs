@@ -257,6 +257,8 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
             let change = [0x10, session | 0x80];
             self.server
                 .on_pdu(now, Addressing::Physical, &change, &mut self.core);
+            // Before the request, or the change would end what the request begins: its seed.
+            self.follow_server();
             if Session::new(session) != Some(self.server.session()) {
                 return self.reply(Reply::Refused);
             }
@@ -289,6 +291,12 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
         }
         self.finish_job(now);
         self.send(now);
+        self.follow_server();
+        self.watch_idle(now);
+    }
+
+    /// Acts on what the server reports.
+    fn follow_server(&mut self) {
         while let Some(event) = self.server.poll_event() {
             match event {
                 ServerEvent::SessionChanged { .. } => self.core.leave_session(),
@@ -297,7 +305,6 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
                 }
             }
         }
-        self.watch_idle(now);
     }
 
     /// The start has ended: serves the bus, or the mailbox.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ecu_bootloader::access::{FREE_BLOCKS, LAST_BLOCK, delay};
+use ecu_bootloader::mailbox::Request;
 use nor::{Cut, Marginal, Tear, When};
 
 use crate::bench::{Bench, PowerLost, Setup, key_of};
@@ -102,6 +103,17 @@ fn the_application_is_no_way_around() {
     assert_eq!(bench.app(&SEED).unwrap(), [0x7F, 0x27, 0x37]);
     bench.enter_programming().unwrap();
     assert_eq!(nrc(&mut bench, &SEED), 0x37);
+}
+
+/// A tester that is gone after its seed, then another session: its own seed is good, although the
+/// change of session comes with the request for it.
+#[test]
+fn a_seed_outlives_the_change_into_its_own_session() {
+    let mut bench = fresh();
+    assert_eq!(bench.app(&SEED).unwrap()[0], 0x67);
+    let (session, pdu) = (1, &[0x10, 1][..]);
+    bench.mailbox(Request::Uds { session, pdu }).unwrap();
+    bench.app_unlock().unwrap();
 }
 
 /// Guesses for ever, in two ways; the flash operations and the guesses until the last block, and
