@@ -1,7 +1,7 @@
 //! Why a campaign is not believed: which document or target, and which rule.
 
 use crate::{
-    ids::{Serial, TargetPath, Vin},
+    ids::{Serial, Vin},
     layout::Repository,
     meta::{Malformed, RoleName, SignatureShortfall},
     time::UnixTime,
@@ -16,21 +16,61 @@ pub enum VerifyError {
     Document {
         /// Its repository.
         repository: Repository,
-        /// Its role.
-        role: RoleName,
-        /// Its version, where it could be read.
-        version: Option<u64>,
-        /// The rule.
-        fault: DocumentFault,
+        /// Which document and which rule.
+        refusal: Refusal,
     },
     /// What the director asks for is not what may be installed.
     Target {
         /// The target's name.
-        path: TargetPath,
+        path: String,
         /// The rule.
         fault: TargetFault,
     },
 }
+
+/// A document that is not believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its role.
+    pub role: RoleName,
+    /// The name of a delegated targets role.
+    pub delegated: Option<String>,
+    /// Its version, where it could be read.
+    pub version: Option<u64>,
+    /// The rule.
+    pub fault: DocumentFault,
+}
+
+impl Refusal {
+    pub(crate) const fn of(
+        role: RoleName,
+        delegated: Option<String>,
+        version: Option<u64>,
+        fault: DocumentFault,
+    ) -> Self {
+        Self {
+            role,
+            delegated,
+            version,
+            fault,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.role.fmt(f)?;
+        if let Some(name) = &self.delegated {
+            write!(f, " {name:?}")?;
+        }
+        if let Some(version) = self.version {
+            write!(f, " version {version}")?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+impl core::error::Error for Refusal {}
 
 /// Why a document is not believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +95,21 @@ pub enum DocumentFault {
         /// The time that the caller gave.
         now: UnixTime,
     },
+    /// The document that names it says another length or digest.
+    NotAsNamed,
+    /// No document names it: the snapshot, or the delegating role.
+    NotNamed,
+    /// It names an older version of a file than was named before.
+    NamesOlder {
+        /// The file.
+        name: String,
+        /// The lowest version acceptable.
+        expected: u64,
+    },
+    /// It no longer names a file that was named before.
+    NoLongerNamed(String),
+    /// A director delegates, which Uptane does not know.
+    Delegates,
     /// More root documents than one update may go through.
     ChainTooLong,
     /// Its statement about the repository as a whole cannot be read.
@@ -66,6 +121,10 @@ pub enum DocumentFault {
 /// Why what the director asks for may not be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetFault {
+    /// Its name is no path that we use.
+    Path,
+    /// No SHA-256 digest of it is named.
+    NoSha256,
     /// The image repository has no such image.
     NotInImageRepository,
     /// Director and image repository differ.
@@ -125,16 +184,8 @@ impl fmt::Display for VerifyError {
         match self {
             Self::Document {
                 repository,
-                role,
-                version,
-                fault,
-            } => {
-                write!(f, "{repository}, {role}")?;
-                if let Some(version) = version {
-                    write!(f, " version {version}")?;
-                }
-                write!(f, ": {fault}")
-            }
+                refusal,
+            } => write!(f, "{repository}, {refusal}"),
             Self::Target { path, fault } => write!(f, "target {path}: {fault}"),
         }
     }
@@ -151,6 +202,13 @@ impl fmt::Display for DocumentFault {
             }
             Self::Version { expected } => write!(f, "version {expected} expected"),
             Self::Expired { expires, now } => write!(f, "expired at {expires}, it is {now}"),
+            Self::NotAsNamed => f.write_str("not of the length and digest that were named"),
+            Self::NotNamed => f.write_str("not named by the snapshot or its delegator"),
+            Self::NamesOlder { name, expected } => {
+                write!(f, "{name}: version {expected} or newer expected")
+            }
+            Self::NoLongerNamed(name) => write!(f, "{name} is no longer named"),
+            Self::Delegates => f.write_str("a director may not delegate"),
             Self::ChainTooLong => f.write_str("too many root documents at once"),
             Self::Custom(error) => f.write_str(error),
             Self::OtherVehicle(vin) => write!(f, "is for vehicle {vin}"),
@@ -161,6 +219,8 @@ impl fmt::Display for DocumentFault {
 impl fmt::Display for TargetFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Path => f.write_str("not a relative path of plain names"),
+            Self::NoSha256 => f.write_str("no SHA-256 digest"),
             Self::NotInImageRepository => f.write_str("not in the image repository"),
             Self::Disagreement { field } => {
                 write!(f, "director and image repository differ in {field}")

@@ -5,16 +5,11 @@
 use crate::ids::{Digest, Vin};
 use alloc::{format, string::String};
 
-/// Upper bound of a root document in bytes.
-pub const ROOT_MAX_LEN: usize = 64 << 10;
-/// Upper bound of the image repository's targets in bytes.
-pub const IMAGE_TARGETS_MAX_LEN: usize = 4 << 20;
-/// Upper bound of a director's targets for one vehicle in bytes.
-pub const DIRECTOR_TARGETS_MAX_LEN: usize = 1 << 20;
+/// Upper bound of a director's targets for one vehicle in bytes; the other bounds are
+/// [`crate::repository::Limits`].
+pub const DIRECTOR_TARGETS_MAX_LEN: u64 = 1 << 20;
 /// Upper bound of a packed image in bytes: 2048 pages of 64 KiB, header and table.
 pub const ARTIFACT_MAX_LEN: u64 = (128 << 20) + (128 << 10);
-/// Root documents that one update of the root may go through.
-pub const ROOT_CHAIN_MAX: usize = 64;
 
 /// Which of the two repositories a document belongs to (Uptane Standard 2.1, clause 5.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,23 +37,10 @@ fn folder(repository: Repository, vin: &Vin) -> String {
     }
 }
 
-/// `metadata/N.root.json`, `director/VIN/N.root.json`.
+/// `metadata/NAME`, `director/VIN/NAME`.
 #[must_use]
-pub fn root_path(repository: Repository, vin: &Vin, version: u64) -> String {
-    format!("{}/{version}.root.json", folder(repository, vin))
-}
-
-/// The newest root: `metadata/root.json`, `director/VIN/root.json`. For people and for `inspect`; a
-/// verifier follows the chain of numbered ones.
-#[must_use]
-pub fn newest_root_path(repository: Repository, vin: &Vin) -> String {
-    format!("{}/root.json", folder(repository, vin))
-}
-
-/// `metadata/targets.json`, `director/VIN/targets.json`.
-#[must_use]
-pub fn targets_path(repository: Repository, vin: &Vin) -> String {
-    format!("{}/targets.json", folder(repository, vin))
+pub fn metadata_path(repository: Repository, vin: &Vin, name: &str) -> String {
+    format!("{}/{name}", folder(repository, vin))
 }
 
 /// `targets/SHA256.img`.

@@ -1,55 +1,38 @@
-//! What a vehicle believes before it reads anything new: a root of each repository, and how far it
-//! has seen each of them.
+//! What a vehicle believes before it reads anything new: the documents of each repository that it
+//! verified last, at first a root alone.
 //!
 //! The pinned roots (`root.json` of `oem vehicle add`) are where it starts. After each verified
 //! campaign the caller stores the advanced [`Trust`], so that an older document is refused later.
 
 use crate::{
-    layout::{ROOT_MAX_LEN, Repository},
-    meta::{Document, Envelope, KeyPolicy, Malformed, Root},
+    layout::Repository,
+    meta::{Document, KeyPolicy, Malformed, Root},
+    repository::{Limits, Stored},
 };
-use alloc::{string::ToString, vec::Vec};
+use alloc::{
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
 use serde::{Deserialize, Serialize};
 
 /// Upper bound of a stored [`Trust`] in bytes.
-pub const TRUST_MAX_LEN: usize = ROOT_MAX_LEN * 2 + 4096;
+pub const TRUST_MAX_LEN: usize = 32 << 20;
 
-/// The roots that are believed and the newest versions seen.
+/// The documents that are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
-    pub(crate) image: RepositoryTrust,
-    pub(crate) director: RepositoryTrust,
+    image: Stored,
+    director: Stored,
     pub(crate) policy: KeyPolicy,
 }
 
-/// What is believed of one repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RepositoryTrust {
-    /// The root document as it was read, for storing.
-    pub(crate) envelope: Envelope,
-    pub(crate) root: Root,
-    pub(crate) seen: Seen,
-}
-
-/// The newest version seen of each document below the root; zero before the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Seen {
-    /// Of the targets document.
-    #[serde(default)]
-    pub targets: u64,
-}
-
+/// The documents as text, by role: their bytes count, since digests are over them.
 #[derive(Serialize, Deserialize)]
-struct StoredRepository {
-    root: Envelope,
-    #[serde(default)]
-    seen: Seen,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    image: StoredRepository,
-    director: StoredRepository,
+#[serde(deny_unknown_fields)]
+struct File {
+    image: BTreeMap<String, String>,
+    director: BTreeMap<String, String>,
 }
 
 impl Trust {
@@ -59,17 +42,13 @@ impl Trust {
     ///
     /// [`Malformed`] where one of them is not a root document.
     pub fn pin(image_root: &[u8], director_root: &[u8]) -> Result<Self, Malformed> {
-        let parse = |bytes: &[u8]| {
-            bounded(bytes, ROOT_MAX_LEN)?;
-            let root = serde_json::from_slice(bytes).map_err(|error| json_error(&error))?;
-            let seen = Seen::default();
-            RepositoryTrust::new(StoredRepository { root, seen })
-        };
-        Ok(Self {
-            image: parse(image_root)?,
-            director: parse(director_root)?,
+        let trust = Self {
+            image: Stored::root(image_root),
+            director: Stored::root(director_root),
             policy: KeyPolicy::default(),
-        })
+        };
+        trust.check()?;
+        Ok(trust)
     }
 
     /// Reads what [`Trust::to_json`] wrote; also the `root.json` of a vehicle.
@@ -78,79 +57,81 @@ impl Trust {
     ///
     /// [`Malformed`].
     pub fn from_json(bytes: &[u8]) -> Result<Self, Malformed> {
-        bounded(bytes, TRUST_MAX_LEN)?;
-        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| json_error(&error))?;
-        Ok(Self {
-            image: RepositoryTrust::new(stored.image)?,
-            director: RepositoryTrust::new(stored.director)?,
+        let (len, max) = (bytes.len(), TRUST_MAX_LEN);
+        if len > max {
+            return Err(Malformed::TooLong { len, max });
+        }
+        let file: File = serde_json::from_slice(bytes).map_err(|error| json_error(&error))?;
+        let stored = |documents: &BTreeMap<String, String>| {
+            let mut stored = Stored::default();
+            for (role, text) in documents {
+                stored.insert(role, text.as_bytes());
+            }
+            stored
+        };
+        let trust = Self {
+            image: stored(&file.image),
+            director: stored(&file.director),
             policy: KeyPolicy::default(),
-        })
+        };
+        trust.check()?;
+        Ok(trust)
     }
 
-    /// The roots and versions as JSON. The caller stores it atomically.
+    /// The documents as JSON. The caller stores it atomically.
     ///
     /// # Errors
     ///
-    /// [`Malformed`]; not for any trust that was read.
+    /// [`Malformed`]; not for any trust that was verified.
     pub fn to_json(&self) -> Result<Vec<u8>, Malformed> {
-        let stored = |trust: &RepositoryTrust| StoredRepository {
-            root: trust.envelope.clone(),
-            seen: trust.seen,
+        let texts = |stored: &Stored| {
+            let text = |(role, bytes): (&str, &[u8])| {
+                let text = core::str::from_utf8(bytes);
+                let text = text.map_err(|_| Malformed::Rule("not UTF-8"))?;
+                Ok((role.to_string(), text.to_string()))
+            };
+            stored.iter().map(text).collect::<Result<_, Malformed>>()
         };
-        let stored = Stored {
-            image: stored(&self.image),
-            director: stored(&self.director),
+        let file = File {
+            image: texts(&self.image)?,
+            director: texts(&self.director)?,
         };
-        let mut bytes = serde_json::to_vec_pretty(&stored).map_err(|error| json_error(&error))?;
+        let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| json_error(&error))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
 
     /// The same trust under another policy for keys.
     #[must_use]
-    pub fn with_policy(mut self, policy: KeyPolicy) -> Self {
+    pub const fn with_policy(mut self, policy: KeyPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// The version of the root that is believed: a client asks for the next one.
+    /// The documents of a repository.
     #[must_use]
-    pub const fn root_version(&self, repository: Repository) -> u64 {
-        self.repository(repository).root.header.version
-    }
-
-    pub(crate) const fn repository(&self, repository: Repository) -> &RepositoryTrust {
+    pub const fn repository(&self, repository: Repository) -> &Stored {
         match repository {
             Repository::Image => &self.image,
             Repository::Director => &self.director,
         }
     }
 
-    pub(crate) const fn repository_mut(&mut self, repository: Repository) -> &mut RepositoryTrust {
+    pub(crate) const fn repository_mut(&mut self, repository: Repository) -> &mut Stored {
         match repository {
             Repository::Image => &mut self.image,
             Repository::Director => &mut self.director,
         }
     }
-}
 
-impl RepositoryTrust {
-    fn new(stored: StoredRepository) -> Result<Self, Malformed> {
-        let document = Document::<Root>::from_envelope(stored.root.clone())?;
-        Ok(Self {
-            envelope: stored.root,
-            root: document.unverified().clone(),
-            seen: stored.seen,
-        })
+    /// Both roots are root documents; whether they are signed is for the verification to see.
+    fn check(&self) -> Result<(), Malformed> {
+        let max = usize::try_from(Limits::default().root).unwrap_or(usize::MAX);
+        for stored in [&self.image, &self.director] {
+            Document::<Root>::parse(stored.get("root").unwrap_or(&[]), max)?;
+        }
+        Ok(())
     }
-}
-
-fn bounded(bytes: &[u8], max: usize) -> Result<(), Malformed> {
-    let len = bytes.len();
-    if len > max {
-        return Err(Malformed::TooLong { len, max });
-    }
-    Ok(())
 }
 
 fn json_error(error: &serde_json::Error) -> Malformed {

@@ -1,190 +1,231 @@
-//! From documents to a verified campaign (Uptane Standard 2.1, clause 5.4.4, without timestamp and
-//! snapshot).
+//! From two repositories to a verified campaign (Uptane Standard 2.1, clause 5.4.4).
 //!
-//! Order: the chain of roots, then the targets document, of each repository; then every statement
-//! of the director against the image repository, against the vehicle, and against the grant that it
-//! brings. The first rule that does not hold ends it.
+//! ```text
+//!   Director ──current──▶ Image repository ──current──▶ a search for each target ──▶ Verified
+//! ```
+//!
+//! The director first: where it asks for nothing new, the image repository has nothing to say. Then
+//! every statement of the director against the image repository, against the vehicle, and against
+//! the grant that it brings. The first rule that does not hold ends it.
 
 use crate::{
-    error::{DocumentFault, GrantFault, TargetFault, VerifyError},
+    error::{DocumentFault, GrantFault, Refusal, TargetFault, VerifyError},
     ids::{Digest, Serial, TargetPath},
-    layout::{
-        ARTIFACT_MAX_LEN, DIRECTOR_TARGETS_MAX_LEN, IMAGE_TARGETS_MAX_LEN, ROOT_CHAIN_MAX,
-        ROOT_MAX_LEN, Repository,
-    },
+    layout::{self, ARTIFACT_MAX_LEN, Repository},
     meta::{
-        DirectorCustom, DirectorStatement, Document, EcuAssignment, Envelope, Header, ImageCustom,
-        ImageStatement, KeyPolicy, Malformed, Role, RoleName, Root, Target, Targets, custom,
+        DirectorCustom, DirectorStatement, EcuAssignment, ImageCustom, ImageStatement, RoleName,
+        Target, Targets, custom,
     },
+    repository::Client,
     time::UnixTime,
-    trust::{RepositoryTrust, Trust},
+    trust::Trust,
     vehicle::{Ecu, Vehicle},
     verified::{EcuTarget, VerifiedCampaign},
 };
-use alloc::{collections::BTreeMap, string::ToString, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
 use ecu_image::{GRANT_LEN, Grant, provision::ImageKey};
 
-/// The documents that were fetched or found in a bundle, as bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Documents<'a> {
-    /// Of the image repository.
-    pub image: RepositoryDocuments<'a>,
-    /// Of the director for this vehicle.
-    pub director: RepositoryDocuments<'a>,
+/// A document to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its path from the root of the repository's files, also in a bundle.
+    pub path: String,
+    /// The most bytes that it may have.
+    pub limit: usize,
 }
 
-/// The documents of one repository.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RepositoryDocuments<'a> {
-    /// Root documents in rising order. Versions up to the believed one are passed over, so a bundle
-    /// may hold the whole chain.
-    pub roots: &'a [Vec<u8>],
-    /// The targets document.
-    pub targets: Option<&'a [u8]>,
+/// The verification of one campaign for one vehicle: asks for documents and takes them.
+#[derive(Debug)]
+pub struct Verification<'a> {
+    vehicle: &'a Vehicle,
+    trust: Trust,
+    director: Client,
+    image: Client,
+    /// The director's targets that the image repository has not been asked about.
+    left: VecDeque<String>,
+    /// What the image repository says about those before.
+    offered: BTreeMap<String, Option<Target>>,
 }
 
-/// Verifies `documents` for `vehicle`, believing `trust` and the time `now`.
-///
-/// # Errors
-///
-/// [`VerifyError`] with the first rule that does not hold.
-pub fn verify(
-    trust: &Trust,
-    documents: &Documents<'_>,
-    vehicle: &Vehicle,
-    now: UnixTime,
-) -> Result<VerifiedCampaign, VerifyError> {
-    verify_and_advance(trust, documents, vehicle, now).map(|(campaign, _)| campaign)
-}
-
-/// As [`verify`], with the trust to store: the roots and versions that were reached.
-///
-/// # Errors
-///
-/// [`VerifyError`]; the trust stays as it was then.
-pub fn verify_and_advance(
-    trust: &Trust,
-    documents: &Documents<'_>,
-    vehicle: &Vehicle,
-    now: UnixTime,
-) -> Result<(VerifiedCampaign, Trust), VerifyError> {
-    let mut trust = trust.clone();
-    let image = refresh(&mut trust, Repository::Image, &documents.image, now)?;
-    let director = refresh(&mut trust, Repository::Director, &documents.director, now)?;
-    let campaign = assign(&image, &director, vehicle)?;
-    Ok((campaign, trust))
-}
-
-/// Brings the trust in one repository up to its documents and returns its targets.
-fn refresh(
-    trust: &mut Trust,
-    repository: Repository,
-    documents: &RepositoryDocuments<'_>,
-    now: UnixTime,
-) -> Result<Targets, VerifyError> {
-    let policy = trust.policy;
-    let trust = trust.repository_mut(repository);
-    let context = |role| Context { repository, role };
-    follow_roots(trust, documents.roots, policy, context(RoleName::Root))?;
-    context(RoleName::Root).check_expiry(&trust.root.header, now)?;
-
-    let context = context(RoleName::Targets);
-    let bytes = documents
-        .targets
-        .ok_or_else(|| context.fault(None, DocumentFault::Missing))?;
-    let max = match repository {
-        Repository::Image => IMAGE_TARGETS_MAX_LEN,
-        Repository::Director => DIRECTOR_TARGETS_MAX_LEN,
-    };
-    let document = context.parse::<Targets>(bytes, max)?;
-    let targets = document
-        .verify(&trust.root.keys, &trust.root.roles.targets, policy)
-        .map_err(|shortfall| context.of(&document, DocumentFault::Signatures(shortfall)))?;
-    let expected = trust.seen.targets.max(1);
-    if targets.header.version < expected {
-        return Err(context.of(&document, DocumentFault::Version { expected }));
+impl<'a> Verification<'a> {
+    /// Begins with what is believed.
+    ///
+    /// # Errors
+    ///
+    /// The trust holds no root that is signed by its own keys.
+    pub fn new(trust: &Trust, vehicle: &'a Vehicle, now: UnixTime) -> Result<Self, VerifyError> {
+        let client = |repository| {
+            let stored = trust.repository(repository).clone();
+            Client::new(stored, trust.policy, repository_limits(repository), now)
+                .map_err(|refusal| of(repository, refusal))
+        };
+        Ok(Self {
+            vehicle,
+            trust: trust.clone(),
+            director: client(Repository::Director)?,
+            image: client(Repository::Image)?,
+            left: VecDeque::new(),
+            offered: BTreeMap::new(),
+        })
     }
-    context.check_expiry(&targets.header, now)?;
-    trust.seen.targets = targets.header.version;
-    Ok(targets.clone())
-}
 
-/// Follows the chain of roots: each successor is the next version, signed by the keys of its
-/// predecessor and by its own (Uptane Standard 2.1, clause 5.4.4.3).
-fn follow_roots(
-    trust: &mut RepositoryTrust,
-    roots: &[Vec<u8>],
-    policy: KeyPolicy,
-    context: Context,
-) -> Result<(), VerifyError> {
-    if roots.len() > ROOT_CHAIN_MAX {
-        return Err(context.fault(None, DocumentFault::ChainTooLong));
+    /// The document that is needed next; `None` when all are there, or one was refused.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Wanted> {
+        let repository = self.turn();
+        let wanted = self.client(repository).wanted()?;
+        Some(Wanted {
+            path: layout::metadata_path(repository, self.vehicle.vin(), &wanted.name),
+            limit: usize::try_from(wanted.limit).unwrap_or(usize::MAX),
+        })
     }
-    for bytes in roots {
-        let document = context.parse::<Root>(bytes, ROOT_MAX_LEN)?;
-        let candidate = document.unverified();
-        if candidate.header.version <= trust.root.header.version {
-            continue;
+
+    /// The wanted document, or that there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`]: nothing more is asked for.
+    pub fn on_document(&mut self, bytes: Option<&[u8]>) -> Result<(), VerifyError> {
+        let repository = self.turn();
+        let client = self.client_mut(repository);
+        let result = match bytes {
+            Some(bytes) => client.on_file(bytes),
+            None => client.on_missing(),
+        };
+        result.map_err(|refusal| of(repository, refusal))?;
+        if repository == Repository::Director && self.director.is_current() {
+            self.begin_targets()?;
         }
-        let expected = trust.root.header.version.saturating_add(1);
-        if candidate.header.version != expected {
-            return Err(context.of(&document, DocumentFault::Version { expected }));
-        }
-        let before = &trust.root;
-        document
-            .verify(&before.keys, &before.roles.root, policy)
-            .map_err(|error| context.of(&document, DocumentFault::PredecessorSignatures(error)))?;
-        document
-            .verify(&candidate.keys, &candidate.roles.root, policy)
-            .map_err(|error| context.of(&document, DocumentFault::Signatures(error)))?;
-        trust.envelope = serde_json::from_slice::<Envelope>(bytes).map_err(|error| {
-            let error = Malformed::Json(error.to_string());
-            context.fault(None, DocumentFault::Malformed(error))
-        })?;
-        trust.root = candidate.clone();
+        self.search()
     }
-    Ok(())
-}
 
-/// Which document an error is about.
-#[derive(Clone, Copy)]
-struct Context {
-    repository: Repository,
-    role: RoleName,
-}
+    /// What is verified, and the trust to store, when nothing is wanted any more.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`] with the first rule that does not hold; the trust stays as it was then.
+    pub fn finish(mut self) -> Result<(VerifiedCampaign, Trust), VerifyError> {
+        let missing = |repository| {
+            let fault = DocumentFault::Missing;
+            of(repository, Refusal::of(RoleName::Targets, None, None, fault))
+        };
+        let director = self.director.targets();
+        let director = director.ok_or_else(|| missing(Repository::Director))?;
+        let image = self.image.targets();
+        let image = image.filter(|_| self.left.is_empty() && self.image.is_current());
+        let image = image.ok_or_else(|| missing(Repository::Image))?;
+        let campaign = assign(image, &self.offered, director, self.vehicle)?;
+        for (repository, client) in [
+            (Repository::Director, &self.director),
+            (Repository::Image, &self.image),
+        ] {
+            *self.trust.repository_mut(repository) = client.believed().to_stored();
+        }
+        Ok((campaign, self.trust))
+    }
 
-impl Context {
-    fn fault(self, version: Option<u64>, fault: DocumentFault) -> VerifyError {
-        VerifyError::Document {
-            repository: self.repository,
-            role: self.role,
-            version,
-            fault,
+    /// Whose documents are asked for now.
+    fn turn(&self) -> Repository {
+        match self.director.is_current() {
+            false => Repository::Director,
+            true => Repository::Image,
         }
     }
 
-    fn of<R: Role>(self, document: &Document<R>, fault: DocumentFault) -> VerifyError {
-        self.fault(Some(document.unverified_header().version), fault)
+    const fn client(&self, repository: Repository) -> &Client {
+        match repository {
+            Repository::Director => &self.director,
+            Repository::Image => &self.image,
+        }
     }
 
-    fn parse<R: Role>(self, bytes: &[u8], max: usize) -> Result<Document<R>, VerifyError> {
-        Document::parse(bytes, max)
-            .map_err(|error| self.fault(None, DocumentFault::Malformed(error)))
+    const fn client_mut(&mut self, repository: Repository) -> &mut Client {
+        match repository {
+            Repository::Director => &mut self.director,
+            Repository::Image => &mut self.image,
+        }
     }
 
-    fn check_expiry(self, header: &Header, now: UnixTime) -> Result<(), VerifyError> {
-        let expires = header.expires;
-        if now < expires {
+    /// The director's targets are there: each is searched for in the image repository.
+    fn begin_targets(&mut self) -> Result<(), VerifyError> {
+        let Some(targets) = self.director.targets() else {
             return Ok(());
+        };
+        if targets.delegations.is_some() {
+            let version = Some(targets.header.version);
+            let refusal = Refusal::of(RoleName::Targets, None, version, DocumentFault::Delegates);
+            return Err(of(Repository::Director, refusal));
         }
-        let fault = DocumentFault::Expired { expires, now };
-        Err(self.fault(Some(header.version), fault))
+        self.left = targets.targets.keys().cloned().collect();
+        Ok(())
     }
+
+    /// Takes what was found, and goes on to the next target while no document is needed for it.
+    fn search(&mut self) -> Result<(), VerifyError> {
+        while self.turn() == Repository::Image && self.image.is_current() {
+            let Some(path) = self.left.front() else {
+                return Ok(());
+            };
+            if !self.image.has_searched(path) {
+                let path = path.clone();
+                self.image
+                    .find(&path)
+                    .map_err(|refusal| of(Repository::Image, refusal))?;
+                continue;
+            }
+            let found = self.image.found().map(|(_, target)| target.clone());
+            if let Some(path) = self.left.pop_front() {
+                self.offered.insert(path, found);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn of(repository: Repository, refusal: Refusal) -> VerifyError {
+    VerifyError::Document {
+        repository,
+        refusal,
+    }
+}
+
+fn repository_limits(repository: Repository) -> crate::repository::Limits {
+    let limits = crate::repository::Limits::default();
+    match repository {
+        Repository::Image => limits,
+        Repository::Director => crate::repository::Limits {
+            targets: layout::DIRECTOR_TARGETS_MAX_LEN,
+            ..limits
+        },
+    }
+}
+
+/// Verifies a campaign with documents that are at hand: `document` has them by their path.
+///
+/// # Errors
+///
+/// [`VerifyError`] with the first rule that does not hold; the trust stays as it was then.
+pub fn verify<'d>(
+    trust: &Trust,
+    vehicle: &Vehicle,
+    now: UnixTime,
+    mut document: impl FnMut(&Wanted) -> Option<&'d [u8]>,
+) -> Result<(VerifiedCampaign, Trust), VerifyError> {
+    let mut verification = Verification::new(trust, vehicle, now)?;
+    while let Some(wanted) = verification.wanted() {
+        verification.on_document(document(&wanted))?;
+    }
+    verification.finish()
 }
 
 /// Checks what the director asks for, and puts it in the order of the vehicle's ECUs.
 fn assign(
     image: &Targets,
+    offered: &BTreeMap<String, Option<Target>>,
     director: &Targets,
     vehicle: &Vehicle,
 ) -> Result<VerifiedCampaign, VerifyError> {
@@ -196,17 +237,16 @@ fn assign(
             path: path.clone(),
             fault,
         };
-        let offered = image
-            .targets
-            .get(path)
-            .ok_or_else(|| refuse(TargetFault::NotInImageRepository))?;
+        let name = TargetPath::new(path).map_err(|_| refuse(TargetFault::Path))?;
+        let offered = offered.get(path).and_then(Option::as_ref);
+        let offered = offered.ok_or_else(|| refuse(TargetFault::NotInImageRepository))?;
         let agreed = Agreed::new(offered, directed).map_err(refuse)?;
         if agreed.directed.ecu_identifiers.is_empty() {
             return Err(refuse(TargetFault::NoEcu));
         }
         for (serial, assignment) in &agreed.directed.ecu_identifiers {
             let target = agreed
-                .for_ecu(path, serial, assignment, vehicle)
+                .for_ecu(&name, serial, assignment, vehicle)
                 .map_err(refuse)?;
             if by_serial.insert(*serial, target).is_some() {
                 return Err(refuse(TargetFault::EcuTwice(*serial)));
@@ -230,11 +270,10 @@ fn director_statement(
     director: &Targets,
     vehicle: &Vehicle,
 ) -> Result<DirectorStatement, VerifyError> {
-    let refuse = |fault| VerifyError::Document {
-        repository: Repository::Director,
-        role: RoleName::Targets,
-        version: Some(director.header.version),
-        fault,
+    let version = Some(director.header.version);
+    let refuse = |fault| {
+        let refusal = Refusal::of(RoleName::Targets, None, version, fault);
+        of(Repository::Director, refusal)
     };
     let statement: DirectorStatement =
         custom(director.custom.as_ref()).map_err(|error| refuse(DocumentFault::Custom(error)))?;
@@ -250,11 +289,12 @@ fn image_keys(image: &Targets) -> Result<Vec<ImageKey>, VerifyError> {
     let statement: Result<ImageStatement, _> = custom(image.custom.as_ref());
     statement
         .map(|statement| statement.image_keys)
-        .map_err(|error| VerifyError::Document {
-            repository: Repository::Image,
-            role: RoleName::Targets,
-            version: Some(image.header.version),
-            fault: DocumentFault::Custom(error),
+        .map_err(|error| {
+            let (version, fault) = (Some(image.header.version), DocumentFault::Custom(error));
+            of(
+                Repository::Image,
+                Refusal::of(RoleName::Targets, None, version, fault),
+            )
         })
 }
 
@@ -295,7 +335,7 @@ impl Agreed {
         }
         Ok(Self {
             length: offered.length,
-            sha256: offered.hashes.sha256,
+            sha256: offered.hashes.sha256.ok_or(TargetFault::NoSha256)?,
             offered: image,
             directed: director,
         })

@@ -208,11 +208,11 @@ impl<R: Role> Document<R> {
         for (keyid, signature) in &self.signatures {
             let key = role.contains(keyid).then(|| keys.get(keyid)).flatten();
             let Some(key) = key else { continue };
-            let (Ok(verifying), Ok(der)) = (key.verifying(policy), key.to_der(policy)) else {
+            let Ok(verifying) = key.verifying(policy) else {
                 continue;
             };
             if verifying.verifies(&self.canonical, signature) {
-                signers.insert(der.as_bytes().to_vec());
+                signers.insert(verifying.identity());
             }
         }
         let valid = signers.len();

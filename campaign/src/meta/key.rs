@@ -1,23 +1,23 @@
 //! Public keys in metadata.
 //!
 //! A key of a type or scheme that this version does not know stays in the document and never counts
-//! towards a threshold; Ed25519 and ECDSA are added as variants of [`VerifyingKey`].
+//! towards a threshold.
 
 use crate::{ids, json};
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::fmt;
 use rsa::{
-    RsaPublicKey,
-    pkcs8::{DecodePublicKey, Document},
-    pss,
-    signature::Verifier,
-    traits::PublicKeyParts,
+    RsaPublicKey, pkcs8::DecodePublicKey, pss, signature::Verifier, traits::PublicKeyParts,
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 /// The scheme RSASSA-PSS with SHA-256, MGF1-SHA-256 and a salt of 32 bytes.
 pub const RSA_PSS_SHA256: &str = "rsassa-pss-sha256";
+/// Key type and scheme Ed25519 (RFC 8032); the public key is its 32 bytes in hexadecimal.
+pub const ED25519: &str = "ed25519";
+/// The scheme ECDSA on P-256 with SHA-256; the signature is ASN.1 DER.
+pub const ECDSA_P256_SHA256: &str = "ecdsa-sha2-nistp256";
 
 /// The name of a key within a root document: 1 to 128 hexadecimal digits.
 ///
@@ -54,9 +54,9 @@ impl<'de> Deserialize<'de> for KeyId {
 /// A public key as it stands in a root document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// `rsa` here; later also `ed25519`, `ecdsa`.
+    /// `rsa`, `ed25519` or `ecdsa`.
     pub keytype: String,
-    /// How it signs: [`RSA_PSS_SHA256`].
+    /// How it signs: [`RSA_PSS_SHA256`], [`ED25519`] or [`ECDSA_P256_SHA256`].
     pub scheme: String,
     /// The key itself.
     pub keyval: KeyVal,
@@ -68,7 +68,7 @@ pub struct Key {
 /// The public part of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyVal {
-    /// For RSA: SubjectPublicKeyInfo in PEM.
+    /// SubjectPublicKeyInfo in PEM; for Ed25519 hexadecimal digits.
     pub public: String,
     /// Fields that this version does not know.
     #[serde(flatten)]
@@ -112,7 +112,7 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsupported => f.write_str("key type or scheme not supported"),
-            Self::Encoding => f.write_str("key is not SubjectPublicKeyInfo in PEM"),
+            Self::Encoding => f.write_str("not the encoding of a key of its type"),
             Self::ModulusLength { bits } => write!(f, "RSA modulus of {bits} bits not allowed"),
         }
     }
@@ -123,6 +123,8 @@ impl core::error::Error for KeyError {}
 /// A key that can verify.
 pub(crate) enum VerifyingKey {
     RsaPssSha256(pss::VerifyingKey<sha2::Sha256>),
+    Ed25519(ed25519_dalek::VerifyingKey),
+    EcdsaP256(p256::ecdsa::VerifyingKey),
 }
 
 impl VerifyingKey {
@@ -131,6 +133,23 @@ impl VerifyingKey {
         match self {
             Self::RsaPssSha256(key) => pss::Signature::try_from(signature)
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            // Strict: no key or signature of small order.
+            Self::Ed25519(key) => ed25519_dalek::Signature::try_from(signature)
+                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
+            Self::EcdsaP256(key) => p256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+        }
+    }
+
+    /// Bytes that are the same for the same key, whatever its encoding looked like.
+    pub(crate) fn identity(&self) -> Vec<u8> {
+        match self {
+            Self::RsaPssSha256(key) => {
+                let key: &RsaPublicKey = key.as_ref();
+                key.n().to_be_bytes().into_vec()
+            }
+            Self::Ed25519(key) => key.as_bytes().to_vec(),
+            Self::EcdsaP256(key) => key.to_sec1_point(true).as_bytes().to_vec(),
         }
     }
 }
@@ -160,35 +179,49 @@ impl Key {
         KeyId(alloc::format!("{}", ids::sha256(&canonical)))
     }
 
-    /// The key as SubjectPublicKeyInfo in DER; the same key has one such form, whatever its PEM
-    /// looks like.
+    /// The key in a form that verifies.
     ///
     /// # Errors
     ///
     /// [`KeyError`] where it is not a supported key within `policy`.
-    pub fn to_der(&self, policy: KeyPolicy) -> Result<Document, KeyError> {
-        use rsa::pkcs8::EncodePublicKey;
-        self.rsa_key(policy)?
-            .to_public_key_der()
-            .map_err(|_| KeyError::Encoding)
-    }
-
     pub(crate) fn verifying(&self, policy: KeyPolicy) -> Result<VerifyingKey, KeyError> {
-        let key = pss::VerifyingKey::new(self.rsa_key(policy)?);
-        Ok(VerifyingKey::RsaPssSha256(key))
+        let text = self.keyval.public.trim();
+        // The second name of ECDSA keys is that of TUF before 1.0.32.
+        match (self.keytype.as_str(), self.scheme.as_str()) {
+            ("rsa", RSA_PSS_SHA256) => rsa_key(text, policy)
+                .map(|key| VerifyingKey::RsaPssSha256(pss::VerifyingKey::new(key))),
+            (ED25519, ED25519) => {
+                let bytes = hex::decode(text).map_err(|_| KeyError::Encoding)?;
+                let bytes = bytes.as_slice().try_into().map_err(|_| KeyError::Encoding)?;
+                ed25519_dalek::VerifyingKey::from_bytes(bytes)
+                    .map(VerifyingKey::Ed25519)
+                    .map_err(|_| KeyError::Encoding)
+            }
+            ("ecdsa" | ECDSA_P256_SHA256, ECDSA_P256_SHA256) => {
+                p256::ecdsa::VerifyingKey::from_public_key_pem(text)
+                    .map(VerifyingKey::EcdsaP256)
+                    .map_err(|_| KeyError::Encoding)
+            }
+            _ => Err(KeyError::Unsupported),
+        }
     }
 
-    fn rsa_key(&self, policy: KeyPolicy) -> Result<RsaPublicKey, KeyError> {
-        if self.keytype != "rsa" || self.scheme != RSA_PSS_SHA256 {
-            return Err(KeyError::Unsupported);
-        }
-        let key = RsaPublicKey::from_public_key_pem(self.keyval.public.trim())
-            .map_err(|_| KeyError::Encoding)?;
-        let bits = key.n().bits();
-        if (policy.rsa_min_bits..=KeyPolicy::RSA_MAX_BITS).contains(&bits) {
-            Ok(key)
-        } else {
-            Err(KeyError::ModulusLength { bits })
-        }
+    /// Whether the key can verify under `policy`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] where it cannot.
+    pub fn check(&self, policy: KeyPolicy) -> Result<(), KeyError> {
+        self.verifying(policy).map(drop)
+    }
+}
+
+fn rsa_key(pem: &str, policy: KeyPolicy) -> Result<RsaPublicKey, KeyError> {
+    let key = RsaPublicKey::from_public_key_pem(pem).map_err(|_| KeyError::Encoding)?;
+    let bits = key.n().bits();
+    if (policy.rsa_min_bits..=KeyPolicy::RSA_MAX_BITS).contains(&bits) {
+        Ok(key)
+    } else {
+        Err(KeyError::ModulusLength { bits })
     }
 }

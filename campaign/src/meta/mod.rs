@@ -5,18 +5,23 @@
 //! [`Document`] whose content is only reachable through [`Document::verify`]. Fields that this
 //! version does not know are kept, since signatures cover them.
 
+mod delegations;
 mod envelope;
 mod key;
 mod root;
+mod snapshot;
 mod targets;
 
+pub use delegations::{DelegatedRole, Delegations};
 pub use envelope::{Document, Envelope, Malformed, SignatureEntry, SignatureShortfall};
-pub use key::{Key, KeyError, KeyId, KeyPolicy, KeyVal, RSA_PSS_SHA256};
+pub use key::{
+    ECDSA_P256_SHA256, ED25519, Key, KeyError, KeyId, KeyPolicy, KeyVal, RSA_PSS_SHA256,
+};
 pub use root::{RoleKeys, Roles, Root};
+pub use snapshot::{FileHashes, MetaFile, Snapshot, Timestamp, TimestampMeta};
 pub(crate) use targets::custom;
 pub use targets::{
-    DirectorCustom, DirectorStatement, EcuAssignment, Hashes, ImageCustom, ImageStatement, Target,
-    Targets,
+    DirectorCustom, DirectorStatement, EcuAssignment, ImageCustom, ImageStatement, Target, Targets,
 };
 
 use crate::time::UnixTime;

@@ -28,7 +28,7 @@ pub struct Root {
     pub extra: BTreeMap<String, Value>,
 }
 
-/// The keys of each role. Timestamp and snapshot are optional: a repository may do without.
+/// The keys of each role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roles {
     /// Of this document and its successor.
@@ -36,48 +36,35 @@ pub struct Roles {
     /// Of the top-level targets document.
     pub targets: RoleKeys,
     /// Of the timestamp document.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timestamp: Option<RoleKeys>,
+    pub timestamp: RoleKeys,
     /// Of the snapshot document.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<RoleKeys>,
+    pub snapshot: RoleKeys,
     /// Roles that this version does not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
 }
 
 impl Root {
-    /// A root document's statement with the keys of its two roles.
+    /// A root document's statement with consistent snapshots.
     #[must_use]
-    pub fn new(
-        header: Header,
-        keys: BTreeMap<KeyId, Key>,
-        root: RoleKeys,
-        targets: RoleKeys,
-    ) -> Self {
+    pub const fn new(header: Header, keys: BTreeMap<KeyId, Key>, roles: Roles) -> Self {
         Self {
             header,
-            consistent_snapshot: false,
+            consistent_snapshot: true,
             keys,
-            roles: Roles {
-                root,
-                targets,
-                timestamp: None,
-                snapshot: None,
-                extra: BTreeMap::new(),
-            },
+            roles,
             extra: BTreeMap::new(),
         }
     }
 
-    /// The keys of `role`, where the document names some.
+    /// The keys of `role`.
     #[must_use]
-    pub const fn role(&self, role: RoleName) -> Option<&RoleKeys> {
+    pub const fn role(&self, role: RoleName) -> &RoleKeys {
         match role {
-            RoleName::Root => Some(&self.roles.root),
-            RoleName::Targets => Some(&self.roles.targets),
-            RoleName::Timestamp => self.roles.timestamp.as_ref(),
-            RoleName::Snapshot => self.roles.snapshot.as_ref(),
+            RoleName::Root => &self.roles.root,
+            RoleName::Targets => &self.roles.targets,
+            RoleName::Timestamp => &self.roles.timestamp,
+            RoleName::Snapshot => &self.roles.snapshot,
         }
     }
 }
@@ -90,7 +77,8 @@ impl Role for Root {
     }
 }
 
-/// The keys of a role, each named once, and how many must sign: between one and all of them.
+/// The keys of a role, each named once, and how many must sign. A threshold above their number can
+/// never be met; a repository may want that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleKeys {
     keyids: Vec<KeyId>,
@@ -100,13 +88,11 @@ pub struct RoleKeys {
 }
 
 impl RoleKeys {
-    /// `threshold` of `keyids`; `None` where a key is named twice or the threshold is not between
-    /// one and their number.
+    /// `threshold` of `keyids`; `None` where a key is named twice or the threshold is 0.
     #[must_use]
     pub fn new(keyids: Vec<KeyId>, threshold: u32) -> Option<Self> {
         let distinct: BTreeSet<_> = keyids.iter().collect();
-        let count = u32::try_from(keyids.len()).ok()?;
-        if distinct.len() != keyids.len() || threshold > count {
+        if distinct.len() != keyids.len() {
             return None;
         }
         Some(Self {
@@ -146,7 +132,7 @@ impl<'de> Deserialize<'de> for RoleKeys {
         }
         let raw = Raw::deserialize(deserializer)?;
         let keys = Self::new(raw.keyids, raw.threshold).ok_or_else(|| {
-            de::Error::custom("a role names each key once and needs between one and all of them")
+            de::Error::custom("a role names each key once and needs at least one")
         })?;
         Ok(Self {
             extra: raw.extra,

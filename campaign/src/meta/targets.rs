@@ -3,10 +3,10 @@
 //! The image repository says what an image is (`custom`: hardware ids, version, security counter,
 //! image digest); the director says which ECU of one vehicle installs it, with that ECU's grant.
 
-use super::{Header, Role, RoleName};
+use super::{Delegations, FileHashes, Header, Role, RoleName};
 use crate::ids::{
     CampaignId, Digest, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Serial,
-    TargetPath, Version, Vin,
+    Version, Vin,
 };
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use base64::Engine as _;
@@ -21,12 +21,15 @@ pub struct Targets {
     #[serde(flatten)]
     pub header: Header,
     /// The images by name.
-    pub targets: BTreeMap<TargetPath, Target>,
+    pub targets: BTreeMap<String, Target>,
+    /// Who else speaks for which targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegations: Option<Delegations>,
     /// What the repository says about the document as a whole: [`ImageStatement`] or
     /// [`DirectorStatement`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Value>,
-    /// Fields that this version does not know; delegations among them.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
 }
@@ -36,22 +39,12 @@ pub struct Targets {
 pub struct Target {
     /// Length in bytes.
     pub length: u64,
-    /// Digests by algorithm; `sha256` is required.
-    pub hashes: Hashes,
+    /// Digests by algorithm.
+    pub hashes: FileHashes,
     /// [`ImageCustom`] or [`DirectorCustom`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Value>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
-    pub extra: BTreeMap<String, Value>,
-}
-
-/// Digests of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hashes {
-    /// SHA-256 of the whole file.
-    pub sha256: Digest,
-    /// Other algorithms: compared between the repositories, not computed.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
 }
@@ -63,6 +56,7 @@ impl Targets {
         Self {
             header,
             targets: BTreeMap::new(),
+            delegations: None,
             custom: None,
             extra: BTreeMap::new(),
         }
@@ -83,10 +77,7 @@ impl Target {
     pub const fn new(length: u64, sha256: Digest) -> Self {
         Self {
             length,
-            hashes: Hashes {
-                sha256,
-                extra: BTreeMap::new(),
-            },
+            hashes: FileHashes::sha256(sha256),
             custom: None,
             extra: BTreeMap::new(),
         }
