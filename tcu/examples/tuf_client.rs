@@ -57,6 +57,8 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let args = Args::parse();
+    // reqwest wants one, although nothing here is encrypted; a second call would be refused.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     if let Err(error) = run(&args).await {
         eprintln!("tuf_client: {error:#}");
         std::process::exit(1);

@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use campaign::layout::{self, Repository};
 use campaign::vehicle::Vehicle;
-use campaign::{Documents, EcuTarget, RepositoryDocuments, Trust, UnixTime, VerifiedCampaign};
+use campaign::{EcuTarget, Trust, UnixTime, VerifiedCampaign, Verification};
 use ecu_image::provision::ImageKey;
 use ecu_image::verify::{Policy, VerifyError, verify_image};
 use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature, pss};
@@ -19,7 +18,7 @@ use sha2::Sha256;
 
 use crate::engine::{PlannedEcu, Running};
 use crate::error::{Error, ImageFault};
-use crate::fetch::{FetchError, Source};
+use crate::fetch::Source;
 use crate::flash::{Outcome, Target};
 use crate::profile::SlotState;
 
@@ -34,51 +33,12 @@ pub async fn metadata(
     trust: &Trust,
     vehicle: &Vehicle,
 ) -> Result<(VerifiedCampaign, Trust), Error> {
-    let mut roots = Vec::new();
-    let mut targets = Vec::new();
-    for (repository, limit) in [
-        (Repository::Image, layout::IMAGE_TARGETS_MAX_LEN),
-        (Repository::Director, layout::DIRECTOR_TARGETS_MAX_LEN),
-    ] {
-        roots.push(root_chain(source, trust, vehicle, repository).await?);
-        let path = layout::targets_path(repository, vehicle.vin());
-        let document = source.document(&path, limit).await?;
-        targets.push(document.ok_or(FetchError::Missing(path))?);
+    let mut verification = Verification::new(trust, vehicle, now())?;
+    while let Some(wanted) = verification.wanted() {
+        let document = source.document(&wanted.path, wanted.limit).await?;
+        verification.on_document(document.as_deref())?;
     }
-    let documents = |index: usize| RepositoryDocuments {
-        roots: roots.get(index).map_or(&[], Vec::as_slice),
-        targets: targets.get(index).map(Vec::as_slice),
-    };
-    let documents = Documents {
-        image: documents(0),
-        director: documents(1),
-    };
-    Ok(campaign::verify_and_advance(
-        trust,
-        &documents,
-        vehicle,
-        now(),
-    )?)
-}
-
-/// The roots after the believed one, as far as there are any.
-async fn root_chain(
-    source: &Source,
-    trust: &Trust,
-    vehicle: &Vehicle,
-    repository: Repository,
-) -> Result<Vec<Vec<u8>>, FetchError> {
-    let mut roots = Vec::new();
-    let mut version = trust.root_version(repository);
-    while roots.len() < layout::ROOT_CHAIN_MAX {
-        version = version.saturating_add(1);
-        let path = layout::root_path(repository, vehicle.vin(), version);
-        match source.document(&path, layout::ROOT_MAX_LEN).await? {
-            Some(root) => roots.push(root),
-            None => break,
-        }
-    }
-    Ok(roots)
+    Ok(verification.finish()?)
 }
 
 fn now() -> UnixTime {
