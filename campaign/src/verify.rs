@@ -111,7 +111,10 @@ impl<'a> Verification<'a> {
     pub fn finish(mut self) -> Result<(VerifiedCampaign, Trust), VerifyError> {
         let missing = |repository| {
             let fault = DocumentFault::Missing;
-            of(repository, Refusal::of(RoleName::Targets, None, None, fault))
+            of(
+                repository,
+                Refusal::of(RoleName::Targets, None, None, fault),
+            )
         };
         let director = self.director.targets();
         let director = director.ok_or_else(|| missing(Repository::Director))?;

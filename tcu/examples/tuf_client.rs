@@ -132,7 +132,11 @@ fn decoded(name: &str) -> Result<String> {
 async fn drive(args: &Args, client: &mut Client) -> Result<()> {
     let mut result = Ok(());
     while let Some(wanted) = client.wanted().filter(|_| result.is_ok()) {
-        let url = format!("{}/{}", args.metadata_url.trim_end_matches('/'), wanted.name);
+        let url = format!(
+            "{}/{}",
+            args.metadata_url.trim_end_matches('/'),
+            wanted.name
+        );
         result = match get(&url, wanted.limit).await? {
             Some(bytes) => client.on_file(&bytes),
             None => client.on_missing(),
@@ -156,7 +160,10 @@ async fn get(url: &str, limit: u64) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         bytes.extend_from_slice(&chunk);
-        ensure!(bytes.len() as u64 <= limit, "{url}: longer than {limit} bytes");
+        ensure!(
+            bytes.len() as u64 <= limit,
+            "{url}: longer than {limit} bytes"
+        );
     }
     Ok(Some(bytes))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use campaign::vehicle::Vehicle;
-use campaign::{EcuTarget, Trust, UnixTime, VerifiedCampaign, Verification};
+use campaign::{EcuTarget, Trust, UnixTime, Verification, VerifiedCampaign};
 use ecu_image::provision::ImageKey;
 use ecu_image::verify::{Policy, VerifyError, verify_image};
 use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature, pss};

@@ -6,9 +6,7 @@
 use crate::{ids, json};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::fmt;
-use rsa::{
-    RsaPublicKey, pkcs8::DecodePublicKey, pss, signature::Verifier, traits::PublicKeyParts,
-};
+use rsa::{RsaPublicKey, pkcs8::DecodePublicKey, pss, signature::Verifier, traits::PublicKeyParts};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
@@ -192,7 +190,10 @@ impl Key {
                 .map(|key| VerifyingKey::RsaPssSha256(pss::VerifyingKey::new(key))),
             (ED25519, ED25519) => {
                 let bytes = hex::decode(text).map_err(|_| KeyError::Encoding)?;
-                let bytes = bytes.as_slice().try_into().map_err(|_| KeyError::Encoding)?;
+                let bytes = bytes
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| KeyError::Encoding)?;
                 ed25519_dalek::VerifyingKey::from_bytes(bytes)
                     .map(VerifyingKey::Ed25519)
                     .map_err(|_| KeyError::Encoding)

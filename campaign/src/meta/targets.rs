@@ -5,8 +5,8 @@
 
 use super::{Delegations, FileHashes, Header, Role, RoleName};
 use crate::ids::{
-    CampaignId, Digest, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Serial,
-    Version, Vin,
+    CampaignId, Digest, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Serial, Version,
+    Vin,
 };
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use base64::Engine as _;

@@ -19,7 +19,9 @@ pub use store::{Believed, Stored};
 
 use crate::{
     error::{DocumentFault, Refusal},
-    meta::{Document, KeyPolicy, Role, RoleKeys, RoleName, Root, Snapshot, Target, Targets, Timestamp},
+    meta::{
+        Document, KeyPolicy, Role, RoleKeys, RoleName, Root, Snapshot, Target, Targets, Timestamp,
+    },
     time::UnixTime,
 };
 use alloc::{
@@ -157,12 +159,18 @@ impl Client {
             Step::Snapshot => {
                 let meta = &self.believed.timestamp.as_ref()?.statement.meta.snapshot;
                 let limit = meta.length.unwrap_or(self.limits.snapshot);
-                (versioned(meta.version, "snapshot"), limit.min(self.limits.snapshot))
+                (
+                    versioned(meta.version, "snapshot"),
+                    limit.min(self.limits.snapshot),
+                )
             }
             Step::Role(name, _) => {
                 let meta = self.believed.snapshot.as_ref()?.statement.of_role(name)?;
                 let limit = meta.length.unwrap_or(self.limits.targets);
-                (versioned(meta.version, &percent(name)), limit.min(self.limits.targets))
+                (
+                    versioned(meta.version, &percent(name)),
+                    limit.min(self.limits.targets),
+                )
             }
             Step::Current | Step::Refused => return None,
         };
@@ -191,7 +199,8 @@ impl Client {
     ///
     /// [`Refusal`]: nothing more is asked for.
     pub fn on_missing(&mut self) -> Result<(), Refusal> {
-        let missing = |role, delegated| Err(Refusal::of(role, delegated, None, DocumentFault::Missing));
+        let missing =
+            |role, delegated| Err(Refusal::of(role, delegated, None, DocumentFault::Missing));
         let result = match &self.step {
             Step::Root => self.after_roots(),
             Step::Timestamp => missing(RoleName::Timestamp, None),
@@ -238,13 +247,18 @@ impl Client {
     /// Whether the last search was for `path`.
     #[must_use]
     pub fn has_searched(&self, path: &str) -> bool {
-        self.search.as_ref().is_some_and(|search| search.path == path)
+        self.search
+            .as_ref()
+            .is_some_and(|search| search.path == path)
     }
 
     /// The target that was searched for, and the role that speaks for it.
     #[must_use]
     pub fn found(&self) -> Option<(&str, &Target)> {
-        let search = self.search.as_ref().filter(|_| self.step == Step::Current)?;
+        let search = self
+            .search
+            .as_ref()
+            .filter(|_| self.step == Step::Current)?;
         let (role, target) = search.found.as_ref()?;
         Some((role, target))
     }
@@ -284,7 +298,10 @@ impl Client {
 
     fn next_role(&mut self) -> Option<(String, Option<String>)> {
         let limit = self.limits.roles;
-        let search = self.search.as_mut().filter(|search| search.found.is_none())?;
+        let search = self
+            .search
+            .as_mut()
+            .filter(|search| search.found.is_none())?;
         loop {
             let (name, delegator) = search.to_visit.pop()?;
             if search.visited.len() >= limit {

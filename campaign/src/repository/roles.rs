@@ -116,8 +116,7 @@ impl Client {
         };
         let meta = &timestamp.statement.meta.snapshot;
         let root = &self.believed.root.statement;
-        let document =
-            named::<Snapshot>(bytes, meta, self.limits.snapshot, None)?;
+        let document = named::<Snapshot>(bytes, meta, self.limits.snapshot, None)?;
         check(&document, root, &root.roles.snapshot, self.policy, None)?;
         let new = document.unverified();
         let version = Some(new.header.version);
@@ -147,10 +146,18 @@ impl Client {
 
     /// Whether a targets role can be had without fetching it: what is held or stored must be what the
     /// snapshot names now, and signed by the keys that this delegator names.
-    pub(super) fn load_role(&mut self, name: &str, delegator: Option<&str>) -> Result<bool, Refusal> {
+    pub(super) fn load_role(
+        &mut self,
+        name: &str,
+        delegator: Option<&str>,
+    ) -> Result<bool, Refusal> {
         let meta = self.named_role(name)?;
         let keys = self.keys_of(name, delegator)?;
-        let held_bytes = self.believed.roles.get(name).map(|held| held.bytes.as_slice());
+        let held_bytes = self
+            .believed
+            .roles
+            .get(name)
+            .map(|held| held.bytes.as_slice());
         let Some(bytes) = held_bytes.or_else(|| self.stored.get(name)) else {
             return Ok(false);
         };

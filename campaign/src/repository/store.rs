@@ -107,7 +107,10 @@ impl Believed {
     pub fn to_stored(&self) -> Stored {
         let mut stored = Stored::root(&self.root.bytes);
         let others = ["timestamp", "snapshot"];
-        for role in others.into_iter().chain(self.roles.keys().map(String::as_str)) {
+        for role in others
+            .into_iter()
+            .chain(self.roles.keys().map(String::as_str))
+        {
             if let Some(bytes) = self.bytes(role) {
                 stored.insert(role, bytes);
             }

@@ -2,9 +2,12 @@
 //! is signed. Keys are RSA-2048, once per test binary, under a policy that allows them.
 
 use campaign::{
-    Documents, RepositoryDocuments, Trust, UnixTime, VerifiedCampaign, VerifyError,
+    Trust, UnixTime, VerifiedCampaign, VerifyError,
     ids::SequenceNumber,
-    meta::{Envelope, Header, Key, KeyId, KeyPolicy, RoleKeys, RoleName, Root},
+    meta::{
+        Envelope, Header, Key, KeyId, KeyPolicy, MetaFile, RoleKeys, RoleName, Roles, Root,
+        Snapshot, Timestamp,
+    },
     vehicle::Vehicle,
     verify,
 };
@@ -23,6 +26,7 @@ use rsa::{
     traits::PublicKeyParts as _,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// The time of all tests.
@@ -41,13 +45,15 @@ pub(crate) enum Signer {
     DirectorRoot,
     DirectorTargets,
     Stranger,
+    /// Timestamp and snapshot of both repositories.
+    Online,
 }
 
 fn private(signer: Signer) -> &'static RsaPrivateKey {
     static KEYS: OnceLock<Vec<RsaPrivateKey>> = OnceLock::new();
     let keys = KEYS.get_or_init(|| {
         let key = |seed| RsaPrivateKey::new(&mut StdRng::seed_from_u64(seed), 2048).unwrap();
-        (1..=5).map(key).collect()
+        (1..=6).map(key).collect()
     });
     &keys[signer as usize]
 }
@@ -68,15 +74,18 @@ pub(crate) fn root(version: u64, roots: &[Signer], targets: &[Signer]) -> Root {
     let keys = roots
         .iter()
         .chain(targets)
+        .chain(&[Signer::Online])
         .map(|signer| (key(*signer).id(), key(*signer)));
     let header = Header::new(RoleName::Root, version, now().plus_days(365));
     let count = |signers: &[Signer]| u32::try_from(signers.len()).unwrap();
-    Root::new(
-        header,
-        keys.collect(),
-        role(roots, count(roots)),
-        role(targets, count(targets)),
-    )
+    let roles = Roles {
+        root: role(roots, count(roots)),
+        targets: role(targets, count(targets)),
+        timestamp: role(&[Signer::Online], 1),
+        snapshot: role(&[Signer::Online], 1),
+        extra: BTreeMap::new(),
+    };
+    Root::new(header, keys.collect(), roles)
 }
 
 /// The statement signed by those.
@@ -215,16 +224,44 @@ impl Forge {
         image: &[u8],
         director: &[u8],
     ) -> Result<(VerifiedCampaign, Trust), VerifyError> {
-        let documents = Documents {
-            image: RepositoryDocuments {
-                roots: &self.image_roots,
-                targets: Some(image),
-            },
-            director: RepositoryDocuments {
-                roots: &[],
-                targets: Some(director),
-            },
-        };
-        verify::verify_and_advance(&self.trust, &documents, &vehicle(), self.now)
+        let (repository, vehicle) = (self.files(image, director), vehicle());
+        verify::verify(&self.trust, &vehicle, self.now, |wanted| {
+            repository.get(&wanted.path).map(Vec::as_slice)
+        })
+    }
+
+    /// Every file of both repositories. Timestamp and snapshot name versions and no digests, so that
+    /// whatever is wrong with a targets document is found in it.
+    pub(crate) fn files(&self, image: &[u8], director: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for (root, at) in self.image_roots.iter().zip(2..) {
+            files.insert(format!("metadata/{at}.root.json"), root.clone());
+        }
+        for (folder, statement, targets) in [
+            ("metadata", &self.image_targets, image),
+            (
+                "director/WCANPS00000000001",
+                &self.director_targets,
+                director,
+            ),
+        ] {
+            let version = statement["version"].as_u64().unwrap_or(1);
+            let header = |role| Header::new(role, version, now().plus_days(60));
+            let snapshot = Snapshot::new(header(RoleName::Snapshot), MetaFile::new(version));
+            let timestamp = Timestamp::new(header(RoleName::Timestamp), MetaFile::new(version));
+            let mut put = |name: String, bytes: &[u8]| {
+                files.insert(format!("{folder}/{name}"), bytes.to_vec());
+            };
+            put(format!("{version}.targets.json"), targets);
+            put(
+                format!("{version}.snapshot.json"),
+                &sign(&snapshot, &[Signer::Online]),
+            );
+            put(
+                "timestamp.json".into(),
+                &sign(&timestamp, &[Signer::Online]),
+            );
+        }
+        files
     }
 }
