@@ -2,11 +2,7 @@
 
 use std::{io::Write as _, path::Path};
 
-use campaign::{
-    Documents, RepositoryDocuments, UnixTime, VerifiedCampaign,
-    ids::Vin,
-    layout::{self, Repository},
-};
+use campaign::{UnixTime, Verification, VerifiedCampaign, ids::Vin, layout};
 
 use crate::{
     error::Error,
@@ -34,35 +30,30 @@ pub fn bundle(
     now: UnixTime,
 ) -> Result<VerifiedCampaign, Error> {
     let vehicle = repo.vehicle(vin)?.vehicle;
+    let trust = pinned(repo, vin)?.with_policy(OWN_KEYS);
+    let refused = |error| Error::SelfCheck {
+        vin: vin.clone(),
+        error: Box::new(error),
+    };
     let mut entries = Vec::new();
-    let mut targets = Vec::new();
-    for (repository, max) in [
-        (Repository::Image, layout::IMAGE_TARGETS_MAX_LEN),
-        (Repository::Director, layout::DIRECTOR_TARGETS_MAX_LEN),
-    ] {
-        entries.extend(roots(repo, repository, vin)?);
-        let path = layout::targets_path(repository, vin);
-        if !repo.path(&path).exists() {
+    let mut verification = Verification::new(&trust, &vehicle, now).map_err(refused)?;
+    // Every document that the vehicle will ask for, as it will ask.
+    while let Some(wanted) = verification.wanted() {
+        let path = repo.path(&wanted.path);
+        if !path.exists() && wanted.path.ends_with("/timestamp.json") {
             return Err(Error::NotReleased(vin.clone()));
         }
-        let bytes = files::read(&repo.path(&path), u64::try_from(max).unwrap_or(u64::MAX))?;
-        targets.push(bytes.clone());
-        entries.push(Entry { path, bytes });
+        let bytes = match path.exists() {
+            true => Some(files::read(&path, wanted.limit as u64)?),
+            false => None,
+        };
+        verification
+            .on_document(bytes.as_deref())
+            .map_err(refused)?;
+        let path = wanted.path;
+        entries.extend(bytes.map(|bytes| Entry { path, bytes }));
     }
-    let trust = pinned(repo, vin)?.with_policy(OWN_KEYS);
-    let document = |index: usize| RepositoryDocuments {
-        roots: &[],
-        targets: targets.get(index).map(Vec::as_slice),
-    };
-    let documents = Documents {
-        image: document(0),
-        director: document(1),
-    };
-    let campaign =
-        campaign::verify(&trust, &documents, &vehicle, now).map_err(|error| Error::SelfCheck {
-            vin: vin.clone(),
-            error: Box::new(error),
-        })?;
+    let (campaign, _) = verification.finish().map_err(refused)?;
     for ecu in &campaign.ecus {
         let path = ecu.artifact_path();
         if entries.iter().all(|entry| entry.path != path) {
@@ -73,21 +64,6 @@ pub fn bundle(
     let bytes = archive(&entries).map_err(Error::file(out))?;
     files::write_atomic(out, &bytes, Access::Public)?;
     Ok(campaign)
-}
-
-/// The chain of roots from version 1.
-fn roots(repo: &Repo, repository: Repository, vin: &Vin) -> Result<Vec<Entry>, Error> {
-    let mut entries = Vec::new();
-    let max = u64::try_from(layout::ROOT_MAX_LEN).unwrap_or(u64::MAX);
-    for version in 1.. {
-        let path = layout::root_path(repository, vin, version);
-        if !repo.path(&path).exists() {
-            break;
-        }
-        let bytes = files::read(&repo.path(&path), max)?;
-        entries.push(Entry { path, bytes });
-    }
-    Ok(entries)
 }
 
 /// The same entries make the same bytes.

@@ -61,6 +61,10 @@ pub enum Command {
     #[command(subcommand)]
     Keyset(Keyset),
     /// Show what an image, a grant or a key set says.
+    /// Sign the timestamps of what is published anew, with the online keys alone: they expire after
+    /// 7 days.
+    Refresh,
+    /// Show what an image or a grant says.
     Inspect(Inspect),
     /// Print a completion script for a shell.
     Completions {

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path, thread};
 use campaign::{
     UnixTime,
     layout::{self, Repository},
-    meta::{Header, RoleKeys, RoleName, Root},
+    meta::{Header, RoleKeys, RoleName, Roles, Root},
+    repository::Limits,
 };
 
 use ecu_image::keyset::THRESHOLD;
@@ -53,8 +54,11 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
         root.store(&keyset::root_path(&repo, number))?;
     }
     let keys = generate(options.rsa_bits)?;
-    for (name, key) in KeyName::ALL.into_iter().zip(&keys) {
+    for (name, key) in KeyName::RSA.into_iter().zip(&keys) {
         key.store(&repo.key_path(name))?;
+    }
+    for name in KeyName::ED25519 {
+        SigningKey::generate_ed25519()?.store(&repo.key_path(name))?;
     }
     let [
         image_root,
@@ -75,11 +79,26 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
     ] {
         files::write_atomic(&repo.path("keys/tls").join(name), text.as_bytes(), access)?;
     }
-    let image = root_document(&image_root, &image_targets, now)?;
+    let timestamp = repo.key(KeyName::ImageTimestamp)?;
+    let snapshot = repo.key(KeyName::ImageSnapshot)?;
+    let image = RootKeys {
+        root: &image_root,
+        targets: &image_targets,
+        snapshot: &snapshot,
+        timestamp: &timestamp,
+    };
+    let image = image.document(now)?;
     for path in ["metadata/1.root.json", "metadata/root.json"] {
         files::write_atomic(&repo.path(path), &image, Access::Public)?;
     }
-    let director = root_document(&director_root, &director_targets, now)?;
+    let online = repo.key(KeyName::DirectorTimestamp)?;
+    let director = RootKeys {
+        root: &director_root,
+        targets: &director_targets,
+        snapshot: &online,
+        timestamp: &online,
+    };
+    let director = director.document(now)?;
     files::write_atomic(&repo.path(DIRECTOR_ROOT), &director, Access::Public)?;
     repo.store_state(&State::default())?;
     Ok(repo)
@@ -104,13 +123,30 @@ fn generate<const N: usize>(bits: usize) -> Result<[SigningKey; N], Error> {
     keys.try_into().map_err(|_| failed("a key is missing"))
 }
 
-fn root_document(root: &SigningKey, targets: &SigningKey, now: UnixTime) -> Result<Vec<u8>, Error> {
-    let keys: BTreeMap<_, _> = [root, targets]
-        .map(|key| (key.public().id(), key.public().clone()))
-        .into();
-    let header = Header::new(RoleName::Root, 1, now.plus_days(ROOT_VALID_DAYS));
-    let statement = Root::new(header, keys, role(root)?, role(targets)?);
-    SigningKey::sign_document(&statement, &[root])
+/// The keys of a repository's four roles.
+struct RootKeys<'a> {
+    root: &'a SigningKey,
+    targets: &'a SigningKey,
+    snapshot: &'a SigningKey,
+    timestamp: &'a SigningKey,
+}
+
+impl RootKeys<'_> {
+    /// The first root document.
+    fn document(&self, now: UnixTime) -> Result<Vec<u8>, Error> {
+        let keys: BTreeMap<_, _> = [self.root, self.targets, self.snapshot, self.timestamp]
+            .map(|key| (key.public().id(), key.public().clone()))
+            .into();
+        let roles = Roles {
+            root: role(self.root)?,
+            targets: role(self.targets)?,
+            snapshot: role(self.snapshot)?,
+            timestamp: role(self.timestamp)?,
+            extra: BTreeMap::new(),
+        };
+        let header = Header::new(RoleName::Root, 1, now.plus_days(ROOT_VALID_DAYS));
+        SigningKey::sign_document(&Root::new(header, keys, roles), &[self.root])
+    }
 }
 
 fn role(key: &SigningKey) -> Result<RoleKeys, Error> {
@@ -123,12 +159,9 @@ fn role(key: &SigningKey) -> Result<RoleKeys, Error> {
 /// Copies the director's root to where a vehicle looks for it.
 pub(crate) fn publish_director_root(repo: &Repo, vin: &campaign::ids::Vin) -> Result<(), Error> {
     let source = repo.path(DIRECTOR_ROOT);
-    let max = u64::try_from(layout::ROOT_MAX_LEN).unwrap_or(u64::MAX);
-    let bytes = files::read(&source, max)?;
-    for path in [
-        layout::root_path(Repository::Director, vin, 1),
-        layout::newest_root_path(Repository::Director, vin),
-    ] {
+    let bytes = files::read(&source, Limits::default().root)?;
+    for name in ["1.root.json", "root.json"] {
+        let path = layout::metadata_path(Repository::Director, vin, name);
         files::write_atomic(&repo.path(&path), &bytes, Access::Public)?;
     }
     Ok(())

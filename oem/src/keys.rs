@@ -1,4 +1,5 @@
-//! RSA keys of the roles: generating, storing, signing (RSASSA-PSS, SHA-256, MGF1-SHA-256, salt 32).
+//! Keys of the roles: generating, storing, signing. Offline keys and image keys are RSA (RSASSA-PSS,
+//! SHA-256, MGF1-SHA-256, salt 32), online keys Ed25519.
 //!
 //! [`SigningKey::sign_envelope`] signs any statement. It is public so that tests of a receiver can
 //! forge documents with keys that they hold; the product's own way is [`crate::release`].
@@ -12,7 +13,7 @@ use rsa::{
     RsaPrivateKey,
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding},
     pss,
-    signature::{RandomizedSigner as _, SignatureEncoding as _},
+    signature::{RandomizedSigner as _, SignatureEncoding as _, Signer as _},
     traits::PublicKeyParts as _,
 };
 use serde::Serialize;
@@ -28,10 +29,15 @@ pub const RSA_BITS: usize = 3072;
 /// Upper bound of a key file in bytes.
 const KEY_FILE_MAX: u64 = 16 << 10;
 
-/// A private RSA key.
+/// A private key.
 pub struct SigningKey {
-    private: RsaPrivateKey,
+    private: Private,
     public: Key,
+}
+
+enum Private {
+    Rsa(Box<RsaPrivateKey>),
+    Ed25519(ed25519_dalek::SigningKey),
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -57,7 +63,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], Error> {
 }
 
 impl SigningKey {
-    /// A new key of `bits`.
+    /// A new RSA key of `bits`.
     ///
     /// # Errors
     ///
@@ -65,16 +71,37 @@ impl SigningKey {
     pub fn generate(bits: usize) -> Result<Self, Error> {
         RsaPrivateKey::new(&mut rng(), bits)
             .map_err(Error::crypto("key generation"))
-            .and_then(Self::new)
+            .and_then(Self::rsa)
     }
 
-    fn new(private: RsaPrivateKey) -> Result<Self, Error> {
+    /// A new Ed25519 key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`].
+    pub fn generate_ed25519() -> Result<Self, Error> {
+        let secret = random()?;
+        Ok(Self::ed25519(ed25519_dalek::SigningKey::from_bytes(
+            &secret,
+        )))
+    }
+
+    fn rsa(private: RsaPrivateKey) -> Result<Self, Error> {
         let pem = private
             .to_public_key()
             .to_public_key_pem(LineEnding::LF)
             .map_err(Error::crypto("key encoding"))?;
-        let public = Key::rsa(&pem);
-        Ok(Self { private, public })
+        Ok(Self {
+            public: Key::rsa(&pem),
+            private: Private::Rsa(Box::new(private)),
+        })
+    }
+
+    fn ed25519(private: ed25519_dalek::SigningKey) -> Self {
+        Self {
+            public: Key::ed25519(private.verifying_key().as_bytes()),
+            private: Private::Ed25519(private),
+        }
     }
 
     /// Reads PKCS #8 in PEM.
@@ -85,9 +112,12 @@ impl SigningKey {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let bytes = files::read(path, KEY_FILE_MAX)?;
         let text = std::str::from_utf8(&bytes).map_err(|error| Error::corrupt(path, error))?;
+        if let Ok(key) = ed25519_dalek::SigningKey::from_pkcs8_pem(text) {
+            return Ok(Self::ed25519(key));
+        }
         RsaPrivateKey::from_pkcs8_pem(text)
             .map_err(|error| Error::corrupt(path, error))
-            .and_then(Self::new)
+            .and_then(Self::rsa)
     }
 
     /// Writes PKCS #8 in PEM, readable by the owner alone.
@@ -96,10 +126,11 @@ impl SigningKey {
     ///
     /// [`Error::File`].
     pub fn store(&self, path: &Path) -> Result<(), Error> {
-        let pem = self
-            .private
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(Error::crypto("key encoding"))?;
+        let pem = match &self.private {
+            Private::Rsa(key) => key.to_pkcs8_pem(LineEnding::LF),
+            Private::Ed25519(key) => key.to_pkcs8_pem(LineEnding::LF),
+        };
+        let pem = pem.map_err(Error::crypto("key encoding"))?;
         files::write_atomic(path, pem.as_bytes(), Access::Secret)
     }
 
@@ -109,15 +140,28 @@ impl SigningKey {
         &self.public
     }
 
+    fn as_rsa(&self) -> Result<&RsaPrivateKey, Error> {
+        match &self.private {
+            Private::Rsa(key) => Ok(key),
+            Private::Ed25519(_) => Err(Error::Crypto {
+                what: "image key",
+                reason: "not an RSA key".into(),
+            }),
+        }
+    }
+
     /// The big-endian modulus.
-    fn modulus(&self) -> Vec<u8> {
-        self.private.n().to_be_bytes_trimmed_vartime().to_vec()
+    fn modulus(&self) -> Result<Vec<u8>, Error> {
+        Ok(self.as_rsa()?.n().to_be_bytes_trimmed_vartime().to_vec())
     }
 
     /// The key's name in image headers.
-    #[must_use]
-    pub fn image_key_id(&self) -> KeyId {
-        key_id(&self.modulus())
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`] where it is no RSA key.
+    pub fn image_key_id(&self) -> Result<KeyId, Error> {
+        Ok(key_id(&self.modulus()?))
     }
 
     /// The public key as an ECU is provisioned with it.
@@ -126,7 +170,7 @@ impl SigningKey {
     ///
     /// [`Error::Crypto`] for a modulus of a length that images do not have.
     pub fn image_key(&self) -> Result<ImageKey, Error> {
-        ImageKey::new(&self.modulus()).map_err(Error::crypto("image key"))
+        ImageKey::new(&self.modulus()?).map_err(Error::crypto("image key"))
     }
 
     /// The length of this key's signatures.
@@ -135,11 +179,10 @@ impl SigningKey {
     ///
     /// [`Error::Crypto`] for a modulus of a length that images do not have.
     pub fn signature_len(&self) -> Result<SignatureLen, Error> {
-        SignatureLen::new(Algorithm::RsaPssSha256, self.private.size()).ok_or_else(|| {
-            Error::Crypto {
-                what: "image signature",
-                reason: format!("no image has signatures of {} bytes", self.private.size()),
-            }
+        let size = self.as_rsa()?.size();
+        SignatureLen::new(Algorithm::RsaPssSha256, size).ok_or_else(|| Error::Crypto {
+            what: "image signature",
+            reason: format!("no image has signatures of {size} bytes"),
         })
     }
 
@@ -149,10 +192,15 @@ impl SigningKey {
     ///
     /// [`Error::Crypto`].
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let key = pss::SigningKey::<sha2::Sha256>::new(self.private.clone());
-        key.try_sign_with_rng(&mut rng(), message)
-            .map(|signature| signature.to_vec())
-            .map_err(Error::crypto("signing"))
+        match &self.private {
+            Private::Rsa(key) => pss::SigningKey::<sha2::Sha256>::new((**key).clone())
+                .try_sign_with_rng(&mut rng(), message)
+                .map(|signature| signature.to_vec()),
+            Private::Ed25519(key) => key
+                .try_sign(message)
+                .map(|signature| signature.to_bytes().to_vec()),
+        }
+        .map_err(Error::crypto("signing"))
     }
 
     /// Adds this key's signature to an envelope.
@@ -195,7 +243,7 @@ mod tests {
         assert_eq!(loaded.sign(b"x").unwrap().len(), 256);
         assert_eq!(
             key.image_key().unwrap().public_key().id(),
-            key.image_key_id()
+            key.image_key_id().unwrap()
         );
         std::fs::write(&path, "no key").unwrap();
         assert!(matches!(

@@ -97,7 +97,7 @@ pub(crate) fn first(image: &ImageKey, signers: &[&SigningKey]) -> Result<KeySetB
 fn sign(set: &[u8], root: &SigningKey) -> Result<Vec<u8>, Error> {
     let parsed = KeySet::parse(set).map_err(Error::crypto("key set"))?;
     let signature = root.sign(parsed.signed_bytes())?;
-    add_signature(set, root.image_key_id(), &signature).map_err(Error::crypto("key set"))
+    add_signature(set, root.image_key_id()?, &signature).map_err(Error::crypto("key set"))
 }
 
 /// What the next key set changes.

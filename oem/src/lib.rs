@@ -24,6 +24,7 @@ pub mod inspect;
 pub mod keys;
 pub mod keyset;
 pub mod pack;
+pub mod publish;
 pub mod release;
 pub mod repo;
 pub mod run;

@@ -71,7 +71,7 @@ pub fn pack(firmware: &Firmware, options: &PackOptions, key: &SigningKey) -> Res
         flags: HeaderFlags {
             limp_home: options.limp_home,
         },
-        key_id: key.image_key_id(),
+        key_id: key.image_key_id()?,
         signature_len: key.signature_len()?,
         content_key: &content_key,
         salt,

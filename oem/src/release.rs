@@ -7,13 +7,14 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use campaign::{
-    Documents, RepositoryDocuments, UnixTime,
+    UnixTime,
     ids::{CampaignId, HardwareId, TargetPath, Vin},
     layout::{self, Repository},
     meta::{
-        DirectorCustom, DirectorStatement, Document, EcuAssignment, Header, ImageCustom,
-        ImageStatement, KeyPolicy, RoleKeys, RoleName, Target, Targets,
+        DirectorCustom, DirectorStatement, EcuAssignment, ImageCustom, ImageStatement, KeyPolicy,
+        Target, Targets,
     },
+    repository::{Believed, TOP_TARGETS},
 };
 use ecu_image::GrantFlags;
 use serde_json::Value;
@@ -23,7 +24,7 @@ use crate::{
     files::{self, Access},
     grant,
     image::Image,
-    keys::SigningKey,
+    publish::{self, Edition, published},
     repo::{KeyName, Repo, State, VehicleRecord},
     vehicle::pinned,
 };
@@ -52,6 +53,8 @@ pub struct ReleaseOptions {
 pub struct Plan {
     /// The image repository's next document.
     pub image_targets: Targets,
+    /// What the image repository has published before.
+    pub before: Option<Believed>,
     /// The vehicles that get something.
     pub vehicles: Vec<VehiclePlan>,
     /// The images.
@@ -67,15 +70,17 @@ pub struct VehiclePlan {
     pub record: VehicleRecord,
     /// The director's next document for it.
     pub director_targets: Targets,
+    /// What the director has published for it before.
+    pub before: Option<Believed>,
 }
 
 /// A release whose documents are signed.
 #[derive(Debug, Clone)]
 pub struct Signed {
-    /// The image repository's targets document.
-    pub image_targets: Vec<u8>,
-    /// The director's targets document of each vehicle.
-    pub director_targets: BTreeMap<Vin, Vec<u8>>,
+    /// The image repository's documents.
+    pub image: Edition,
+    /// The director's documents of each vehicle.
+    pub directors: BTreeMap<Vin, Edition>,
 }
 
 /// What was released, for display.
@@ -94,7 +99,7 @@ pub struct Summary {
 /// The rule that refuses it; nothing has been changed then.
 pub fn release(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Summary, Error> {
     let plan = plan(repo, options, now)?;
-    let signed = plan.sign(repo)?;
+    let signed = plan.sign(repo, now)?;
     signed.check(repo, &plan, now)?;
     signed.publish(repo, &plan)?;
     let vehicles = plan.vehicles.iter().map(|vehicle| {
@@ -180,8 +185,13 @@ pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan
     if let Some(hardware) = by_hardware.keys().find(|hardware| !taken(**hardware)) {
         return Err(Error::UnmatchedImage(*hardware));
     }
+    let Some(first) = vehicles.first() else {
+        return Err(Error::NoVehicle);
+    };
+    let before = published(repo, Repository::Image, first.record.vehicle.vin())?;
     Ok(Plan {
-        image_targets: image_targets(repo, &images, expires)?,
+        image_targets: image_targets(repo, before.as_ref(), &images, expires)?,
+        before,
         vehicles,
         images,
         state,
@@ -236,10 +246,8 @@ fn plan_vehicle(
     expires: UnixTime,
 ) -> Result<VehiclePlan, Error> {
     let vin = record.vehicle.vin().clone();
-    let key = repo.key(KeyName::DirectorTargets)?;
-    let path = layout::targets_path(Repository::Director, &vin);
-    let before = current(repo, &path, layout::DIRECTOR_TARGETS_MAX_LEN, &key)?;
-    let mut targets = Targets::new(next_header(before.as_ref(), expires));
+    let before = published(repo, Repository::Director, &vin)?;
+    let mut targets = Targets::new(publish::next_header(before.as_ref(), expires));
     targets.custom = Some(value(&DirectorStatement {
         campaign_id: campaign.clone(),
         vin,
@@ -273,20 +281,25 @@ fn plan_vehicle(
         };
         targets
             .targets
-            .insert(target_path(image)?, target(image, &custom)?);
+            .insert(target_path(image)?.to_string(), target(image, &custom)?);
     }
     Ok(VehiclePlan {
         record,
+        before,
         director_targets: targets,
     })
 }
 
 /// The image repository's document: what it had before and the images of this release.
-fn image_targets(repo: &Repo, images: &[Image], expires: UnixTime) -> Result<Targets, Error> {
-    let key = repo.key(KeyName::ImageTargets)?;
-    let before = current(repo, IMAGE_TARGETS, layout::IMAGE_TARGETS_MAX_LEN, &key)?;
-    let header = next_header(before.as_ref(), expires);
-    let mut targets = before.unwrap_or_else(|| Targets::new(header.clone()));
+fn image_targets(
+    repo: &Repo,
+    before: Option<&Believed>,
+    images: &[Image],
+    expires: UnixTime,
+) -> Result<Targets, Error> {
+    let header = publish::next_header(before, expires);
+    let old = before.and_then(|before| before.targets(TOP_TARGETS));
+    let mut targets = old.cloned().unwrap_or_else(|| Targets::new(header.clone()));
     targets.header = header;
     targets.custom = Some(value(&ImageStatement {
         image_keys: vec![repo.key(KeyName::Image)?.image_key()?],
@@ -302,42 +315,9 @@ fn image_targets(repo: &Repo, images: &[Image], expires: UnixTime) -> Result<Tar
         };
         targets
             .targets
-            .insert(target_path(image)?, target(image, &custom)?);
+            .insert(target_path(image)?.to_string(), target(image, &custom)?);
     }
     Ok(targets)
-}
-
-const IMAGE_TARGETS: &str = "metadata/targets.json";
-
-/// The document that is published now. Its signature is checked: what is released next builds on
-/// it, and the published folder may have been written by others.
-fn current(
-    repo: &Repo,
-    path: &str,
-    max: usize,
-    key: &SigningKey,
-) -> Result<Option<Targets>, Error> {
-    let path = repo.path(path);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let bytes = files::read(&path, u64::try_from(max).unwrap_or(u64::MAX))?;
-    let corrupt = |error: &dyn std::fmt::Display| Error::corrupt(&path, error);
-    let document = Document::<Targets>::parse(&bytes, max).map_err(|error| corrupt(&error))?;
-    let id = key.public().id();
-    let role = RoleKeys::new(vec![id.clone()], 1).ok_or_else(|| corrupt(&"no key"))?;
-    let keys = BTreeMap::from([(id, key.public().clone())]);
-    let targets = document
-        .verify(&keys, &role, OWN_KEYS)
-        .map_err(|error| corrupt(&error))?;
-    Ok(Some(targets.clone()))
-}
-
-fn next_header(before: Option<&Targets>, expires: UnixTime) -> Header {
-    let version = before
-        .map_or(0, |targets| targets.header.version)
-        .saturating_add(1);
-    Header::new(RoleName::Targets, version, expires)
 }
 
 /// `HARDWARE/VERSION-DIGEST.img`: never the same name for two images.
@@ -381,17 +361,22 @@ impl Plan {
     /// # Errors
     ///
     /// [`Error::File`] where a key cannot be read, [`Error::Crypto`].
-    pub fn sign(&self, repo: &Repo) -> Result<Signed, Error> {
-        let image = repo.key(KeyName::ImageTargets)?;
-        let director = repo.key(KeyName::DirectorTargets)?;
-        let mut director_targets = BTreeMap::new();
+    pub fn sign(&self, repo: &Repo, now: UnixTime) -> Result<Signed, Error> {
+        let edition = |repository, vin: &Vin, before: &Option<Believed>, targets: &Targets| {
+            publish::edition(repo, repository, vin, before.as_ref(), targets, now)
+        };
+        let mut directors = BTreeMap::new();
         for vehicle in &self.vehicles {
-            let document = SigningKey::sign_document(&vehicle.director_targets, &[&director])?;
-            director_targets.insert(vehicle.record.vehicle.vin().clone(), document);
+            let vin = vehicle.record.vehicle.vin();
+            let (before, targets) = (&vehicle.before, &vehicle.director_targets);
+            let documents = edition(Repository::Director, vin, before, targets)?;
+            directors.insert(vin.clone(), documents);
         }
+        let first = self.vehicles.first().ok_or(Error::NoVehicle)?;
+        let vin = first.record.vehicle.vin();
         Ok(Signed {
-            image_targets: SigningKey::sign_document(&self.image_targets, &[&image])?,
-            director_targets,
+            image: edition(Repository::Image, vin, &self.before, &self.image_targets)?,
+            directors,
         })
     }
 }
@@ -407,28 +392,21 @@ impl Signed {
             let vehicle = &vehicle.record.vehicle;
             let vin = vehicle.vin();
             let trust = pinned(repo, vin)?.with_policy(OWN_KEYS);
-            let documents = Documents {
-                image: RepositoryDocuments {
-                    roots: &[],
-                    targets: Some(&self.image_targets),
-                },
-                director: RepositoryDocuments {
-                    roots: &[],
-                    targets: self.director_targets.get(vin).map(Vec::as_slice),
-                },
-            };
-            campaign::verify(&trust, &documents, vehicle, now).map_err(|error| {
-                Error::SelfCheck {
-                    vin: vin.clone(),
-                    error: Box::new(error),
-                }
+            let documents = [Some(&self.image), self.directors.get(vin)];
+            campaign::verify(&trust, vehicle, now, |wanted| {
+                let mut documents = documents.into_iter().flatten();
+                documents.find_map(|edition| edition.get(&wanted.path))
+            })
+            .map_err(|error| Error::SelfCheck {
+                vin: vin.clone(),
+                error: Box::new(error),
             })?;
         }
         Ok(())
     }
 
     /// Stores and publishes. Sequences and counters first, then images, then the image repository's
-    /// document, then the directors': whatever interrupts it, no published document names what is
+    /// documents, then the directors': whatever interrupts it, no published document names what is
     /// not there, and no sequence is given twice.
     ///
     /// # Errors
@@ -443,14 +421,9 @@ impl Signed {
             let path = repo.path(&layout::artifact_path(&image.sha256));
             files::write_atomic(&path, &image.bytes, Access::Public)?;
         }
-        files::write_atomic(
-            &repo.path(IMAGE_TARGETS),
-            &self.image_targets,
-            Access::Public,
-        )?;
-        for (vin, document) in &self.director_targets {
-            let path = repo.path(&layout::targets_path(Repository::Director, vin));
-            files::write_atomic(&path, document, Access::Public)?;
+        self.image.publish(repo)?;
+        for documents in self.directors.values() {
+            documents.publish(repo)?;
         }
         Ok(())
     }

@@ -45,16 +45,29 @@ pub enum KeyName {
     DirectorTargets,
     /// Image headers.
     Image,
+    /// Snapshot role of the image repository: used with the targets key, so offline too.
+    ImageSnapshot,
+    /// Timestamp role of the image repository: online, its documents expire within days.
+    ImageTimestamp,
+    /// Timestamp and snapshot roles of the director, which is online as a whole.
+    DirectorTimestamp,
 }
 
 impl KeyName {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
+    /// Those that are RSA keys.
+    pub const RSA: [Self; 5] = [
         Self::ImageRoot,
         Self::ImageTargets,
         Self::DirectorRoot,
         Self::DirectorTargets,
         Self::Image,
+    ];
+
+    /// Those that are Ed25519 keys.
+    pub const ED25519: [Self; 3] = [
+        Self::ImageSnapshot,
+        Self::ImageTimestamp,
+        Self::DirectorTimestamp,
     ];
 
     const fn file(self) -> &'static str {
@@ -64,6 +77,9 @@ impl KeyName {
             Self::DirectorRoot => "director-root.pem",
             Self::DirectorTargets => "director.pem",
             Self::Image => "image.pem",
+            Self::ImageSnapshot => "snapshot.pem",
+            Self::ImageTimestamp => "timestamp.pem",
+            Self::DirectorTimestamp => "director-timestamp.pem",
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     keys::RSA_BITS,
     keyset,
     pack::{PackOptions, pack_file},
+    publish,
     release::{ReleaseOptions, release},
     repo::Repo,
     serve::Server,
@@ -83,6 +84,10 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
                 campaign.id,
                 out.display()
             ))
+        }
+        Command::Refresh => {
+            let vins = publish::refresh(&open()?, now())?;
+            say(&format!("timestamps of {} vehicles refreshed", vins.len()))
         }
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
         Command::Keyset(command) => run_keyset(cli, command),

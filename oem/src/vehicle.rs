@@ -10,6 +10,7 @@ use campaign::{
     Trust,
     ids::{BusName, CanId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Serial, Vin},
     layout::{self, Repository},
+    repository::Limits,
     vehicle::{AccessKey, Addressing, Bus, Ecu, VEHICLE_MAX_LEN, Vehicle},
 };
 use ecu_image::{
@@ -210,9 +211,8 @@ pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
 /// [`Error::File`], [`Error::Corrupt`].
 pub fn pinned(repo: &Repo, vin: &Vin) -> Result<Trust, Error> {
     let read = |repository| {
-        let path = repo.path(&layout::root_path(repository, vin, 1));
-        let max = u64::try_from(layout::ROOT_MAX_LEN).unwrap_or(u64::MAX);
-        files::read(&path, max)
+        let path = layout::metadata_path(repository, vin, "1.root.json");
+        files::read(&repo.path(&path), Limits::default().root)
     };
     let (image, director) = (read(Repository::Image)?, read(Repository::Director)?);
     Trust::pin(&image, &director).map_err(|error| Error::corrupt(repo.dir(), error))

@@ -167,6 +167,16 @@ impl Key {
         }
     }
 
+    /// The key of an Ed25519 signer.
+    #[must_use]
+    pub fn ed25519(public: &[u8; 32]) -> Self {
+        Self {
+            keytype: String::from(ED25519),
+            scheme: String::from(ED25519),
+            ..Self::rsa(&hex::encode(public))
+        }
+    }
+
     /// The name that we give it: SHA-256 of its canonical JSON.
     #[must_use]
     pub fn id(&self) -> KeyId {

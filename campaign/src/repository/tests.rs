@@ -18,10 +18,7 @@ fn signer(seed: u8) -> SigningKey {
 }
 
 fn key(seed: u8) -> Key {
-    let mut key = Key::rsa(&hex::encode(signer(seed).verifying_key().as_bytes()));
-    key.keytype = crate::meta::ED25519.into();
-    key.scheme = crate::meta::ED25519.into();
-    key
+    Key::ed25519(signer(seed).verifying_key().as_bytes())
 }
 
 fn sign(statement: &impl serde::Serialize, seeds: &[u8]) -> Vec<u8> {

@@ -72,12 +72,12 @@ pub fn release_changed(
         .map(|vehicle| &mut vehicle.director_targets);
     for document in documents.chain([&mut plan.image_targets]) {
         for target in document.targets.values_mut() {
-            if target.hashes.sha256 == before {
-                target.hashes.sha256 = after;
+            if target.hashes.sha256 == Some(before) {
+                target.hashes.sha256 = Some(after);
             }
         }
     }
-    plan.sign(&repo)?.publish(&repo, &plan)?;
+    plan.sign(&repo, now()?)?.publish(&repo, &plan)?;
     Ok(())
 }
 
@@ -92,7 +92,7 @@ pub fn release_without_exception(repo: &Path, campaign: &str, images: &[PathBuf]
     std::fs::write(&books, "{}").with_context(|| format!("cannot write {}", books.display()))?;
     let repo = Repo::open(repo)?;
     let plan = planned(&repo, campaign, images)?;
-    plan.sign(&repo)?.publish(&repo, &plan)?;
+    plan.sign(&repo, now()?)?.publish(&repo, &plan)?;
     Ok(())
 }
 
@@ -106,6 +106,10 @@ fn planned(repo: &Repo, campaign: &str, images: &[PathBuf]) -> Result<Plan> {
         allow_downgrade: false,
         valid_days: 30,
     };
+    Ok(plan(repo, &options, now()?)?)
+}
+
+fn now() -> Result<UnixTime> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    Ok(plan(repo, &options, UnixTime::from_secs(now))?)
+    Ok(UnixTime::from_secs(now))
 }

@@ -4,10 +4,7 @@ use std::fs;
 
 use crate::common::*;
 use campaign::{
-    Documents, RepositoryDocuments, Trust, VerifiedCampaign,
-    ids::SequenceNumber,
-    layout::{self, Repository},
-    meta::KeyPolicy,
+    Trust, UnixTime, Verification, VerifiedCampaign, ids::SequenceNumber, meta::KeyPolicy,
     vehicle::Vehicle,
 };
 use ecu_image::{GRANT_LEN, Grant, provision::EcuProvisioning};
@@ -16,28 +13,24 @@ use oem::{
     grant::{GrantOptions, grant_file},
     image::Image,
     init::{InitOptions, init},
-    inspect, release, vehicle,
+    inspect, publish, release, vehicle,
 };
 
 /// What the vehicle makes of the published files, given only what it was provisioned with.
 fn verify(desk: &Desk) -> Result<VerifiedCampaign, campaign::VerifyError> {
+    verify_at(desk, now())
+}
+
+fn verify_at(desk: &Desk, now: UnixTime) -> Result<VerifiedCampaign, campaign::VerifyError> {
     let trust = Trust::from_json(&fs::read(desk.path("out/root.json")).unwrap()).unwrap();
     let trust = trust.with_policy(KeyPolicy { rsa_min_bits: 2048 });
     let vehicle = Vehicle::from_json(&fs::read(desk.path("out/vehicle.json")).unwrap()).unwrap();
-    let read = |repository| {
-        let path = layout::targets_path(repository, vehicle.vin());
-        fs::read(desk.repo_dir().join(path)).unwrap()
-    };
-    let (image, director) = (read(Repository::Image), read(Repository::Director));
-    let documents = |targets| RepositoryDocuments {
-        roots: &[],
-        targets,
-    };
-    let documents = Documents {
-        image: documents(Some(&image)),
-        director: documents(Some(&director)),
-    };
-    campaign::verify(&trust, &documents, &vehicle, now())
+    let mut verification = Verification::new(&trust, &vehicle, now)?;
+    while let Some(wanted) = verification.wanted() {
+        let bytes = fs::read(desk.repo_dir().join(&wanted.path)).ok();
+        verification.on_document(bytes.as_deref())?;
+    }
+    verification.finish().map(|(campaign, _)| campaign)
 }
 
 fn provisioning(desk: &Desk, ecu: &str) -> EcuProvisioning {
@@ -180,7 +173,7 @@ fn a_published_document_that_others_wrote_is_not_built_upon() {
     let desk = Desk::new();
     let image = desk.pack("hw-a", "1.0.0", 2);
     desk.release("one", std::slice::from_ref(&image)).unwrap();
-    let path = desk.path("repo/metadata/targets.json");
+    let path = desk.path("repo/metadata/1.targets.json");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(
         &path,
@@ -239,10 +232,12 @@ fn a_bundle_holds_what_the_vehicle_needs_and_is_reproducible() {
     assert_eq!(
         paths,
         [
-            "metadata/1.root.json".to_owned(),
-            "metadata/targets.json".to_owned(),
-            format!("{director}/1.root.json"),
-            format!("{director}/targets.json"),
+            format!("{director}/timestamp.json"),
+            format!("{director}/1.snapshot.json"),
+            format!("{director}/1.targets.json"),
+            "metadata/timestamp.json".to_owned(),
+            "metadata/1.snapshot.json".to_owned(),
+            "metadata/1.targets.json".to_owned(),
             campaign.ecus[0].artifact_path(),
         ]
     );
@@ -334,11 +329,42 @@ fn a_release_can_be_forged_by_who_holds_the_keys_and_is_caught_by_the_check() {
     let mut plan = release::plan(&repo, &options, now()).unwrap();
     let targets = &mut plan.vehicles[0].director_targets.targets;
     targets.values_mut().next().unwrap().length += 1;
-    let signed = plan.sign(&repo).unwrap();
+    let signed = plan.sign(&repo, now()).unwrap();
     assert!(matches!(
         signed.check(&repo, &plan, now()),
         Err(Error::SelfCheck { .. })
     ));
     signed.publish(&repo, &plan).unwrap();
     assert!(verify(&desk).is_err());
+}
+
+#[test]
+fn a_refreshed_timestamp_keeps_a_release_believed() {
+    let desk = Desk::new();
+    desk.release("spring", &[desk.pack("hw-a", "1.2.3", 4)])
+        .unwrap();
+    let later = now().plus_days(publish::TIMESTAMP_VALID_DAYS);
+    let expired = verify_at(&desk, later).unwrap_err().to_string();
+    assert!(
+        expired.starts_with("director, timestamp version 1: expired"),
+        "{expired}"
+    );
+    let before = desk.files("repo");
+    assert_eq!(publish::refresh(&desk.repo(), later).unwrap(), [vin()]);
+    assert!(verify_at(&desk, later).is_ok());
+    let after = desk.files("repo");
+    let changed: Vec<_> = after
+        .iter()
+        .filter(|file| !before.contains(file))
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(
+        changed.len(),
+        2,
+        "{changed:?}: nothing but the two timestamps"
+    );
+    // The next release goes on from there.
+    desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
+        .unwrap();
+    assert_eq!(verify(&desk).unwrap().id.as_str(), "summer");
 }

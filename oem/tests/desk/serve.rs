@@ -81,7 +81,7 @@ async fn published_files_are_served_whole_and_in_part() {
     );
     let beyond = running.get(&path, Some("bytes=99999999-")).await;
     assert_eq!(beyond.0, StatusCode::RANGE_NOT_SATISFIABLE);
-    let director = format!("director/{}/targets.json", crate::common::VIN);
+    let director = format!("director/{}/1.targets.json", crate::common::VIN);
     assert_eq!(running.get(&director, None).await.0, StatusCode::OK);
     running.stop().await;
 }

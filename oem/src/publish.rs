@@ -1,0 +1,206 @@
+//! The documents of a repository as a chain: targets, the snapshot that names them, the timestamp that
+//! names the snapshot.
+//!
+//! Files carry their version in their names and are never changed, but for `timestamp.json`, which is
+//! replaced last: whoever reads meanwhile has the old state or the new one, whole.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use campaign::{
+    UnixTime,
+    ids::Vin,
+    layout::{self, Repository},
+    meta::{Header, MetaFile, RoleName, Snapshot, Targets, Timestamp},
+    repository::{Believed, Client, Limits, Stored, TOP_TARGETS},
+};
+
+use crate::{
+    error::Error,
+    files::{self, Access},
+    keys::SigningKey,
+    release::OWN_KEYS,
+    repo::{KeyName, Repo},
+};
+
+/// How long a timestamp is believed, in days: so long may a mirror show an old state.
+pub const TIMESTAMP_VALID_DAYS: u32 = 7;
+
+/// Documents to be published, by their paths.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edition {
+    /// Files that did not exist before.
+    pub new: BTreeMap<String, Vec<u8>>,
+    /// `timestamp.json`, which makes them current.
+    pub timestamp: (String, Vec<u8>),
+}
+
+/// What is published of a repository now; `None` before its first release. Signatures are checked:
+/// what is released next builds on it, and others may have written to the published folder.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`], [`Error::File`].
+pub fn published(
+    repo: &Repo,
+    repository: Repository,
+    vin: &Vin,
+) -> Result<Option<Believed>, Error> {
+    let path = |name: &str| repo.path(&layout::metadata_path(repository, vin, name));
+    if !path("timestamp.json").exists() {
+        return Ok(None);
+    }
+    let root = files::read(&path("1.root.json"), Limits::default().root)?;
+    let corrupt = |path: PathBuf| move |refusal| Error::corrupt(&path, refusal);
+    // What has expired is a base for what comes next all the same.
+    let now = UnixTime::from_secs(0);
+    let client = Client::new(Stored::root(&root), OWN_KEYS, Limits::default(), now);
+    let mut client = client.map_err(corrupt(path("1.root.json")))?;
+    while let Some(wanted) = client.wanted() {
+        let file = path(&wanted.name);
+        let result = match file.exists() {
+            true => client.on_file(&files::read(&file, wanted.limit)?),
+            false => client.on_missing(),
+        };
+        result.map_err(corrupt(file))?;
+    }
+    Ok(Some(client.believed().clone()))
+}
+
+/// The next targets statement after `before`.
+#[must_use]
+pub fn next_header(before: Option<&Believed>, expires: UnixTime) -> Header {
+    let version = before
+        .and_then(|before| before.targets(TOP_TARGETS))
+        .map_or(0, |targets| targets.header.version);
+    Header::new(RoleName::Targets, version.saturating_add(1), expires)
+}
+
+/// Signs `targets`, and the snapshot and timestamp that make it current.
+///
+/// # Errors
+///
+/// [`Error::File`] where a key cannot be read, [`Error::Crypto`].
+pub fn edition(
+    repo: &Repo,
+    repository: Repository,
+    vin: &Vin,
+    before: Option<&Believed>,
+    targets: &Targets,
+    now: UnixTime,
+) -> Result<Edition, Error> {
+    let [targets_key, snapshot_key] = match repository {
+        Repository::Image => [KeyName::ImageTargets, KeyName::ImageSnapshot],
+        Repository::Director => [KeyName::DirectorTargets, KeyName::DirectorTimestamp],
+    };
+    let path = |name: String| layout::metadata_path(repository, vin, &name);
+    let mut new = BTreeMap::new();
+    let version = targets.header.version;
+    let bytes = SigningKey::sign_document(targets, &[&repo.key(targets_key)?])?;
+    let named = MetaFile::of(version, &bytes);
+    new.insert(path(format!("{version}.targets.json")), bytes);
+
+    let version = before
+        .and_then(Believed::snapshot)
+        .map_or(0, |snapshot| snapshot.header.version)
+        .saturating_add(1);
+    let header = Header::new(RoleName::Snapshot, version, targets.header.expires);
+    let mut snapshot = Snapshot::new(header, named);
+    // Delegated roles stay as they were.
+    for (name, meta) in before
+        .and_then(Believed::snapshot)
+        .into_iter()
+        .flat_map(|it| &it.meta)
+    {
+        snapshot
+            .meta
+            .entry(name.clone())
+            .or_insert_with(|| meta.clone());
+    }
+    let bytes = SigningKey::sign_document(&snapshot, &[&repo.key(snapshot_key)?])?;
+    let named = MetaFile::of(version, &bytes);
+    new.insert(path(format!("{version}.snapshot.json")), bytes);
+    Ok(Edition {
+        new,
+        timestamp: timestamp(repo, repository, vin, before, named, now)?,
+    })
+}
+
+/// A new timestamp that names `snapshot`.
+fn timestamp(
+    repo: &Repo,
+    repository: Repository,
+    vin: &Vin,
+    before: Option<&Believed>,
+    snapshot: MetaFile,
+    now: UnixTime,
+) -> Result<(String, Vec<u8>), Error> {
+    let key = match repository {
+        Repository::Image => KeyName::ImageTimestamp,
+        Repository::Director => KeyName::DirectorTimestamp,
+    };
+    let version = before
+        .and_then(Believed::timestamp)
+        .map_or(0, |timestamp| timestamp.header.version)
+        .saturating_add(1);
+    let expires = now.plus_days(TIMESTAMP_VALID_DAYS);
+    let header = Header::new(RoleName::Timestamp, version, expires);
+    let statement = Timestamp::new(header, snapshot);
+    let bytes = SigningKey::sign_document(&statement, &[&repo.key(key)?])?;
+    Ok((
+        layout::metadata_path(repository, vin, "timestamp.json"),
+        bytes,
+    ))
+}
+
+/// Signs the timestamps of everything that is published anew, so that it stays believed; needs the
+/// online keys alone. Returns the vehicles whose director was refreshed.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`], [`Error::File`], [`Error::Crypto`].
+pub fn refresh(repo: &Repo, now: UnixTime) -> Result<Vec<Vin>, Error> {
+    let mut refreshed = Vec::new();
+    let vins = repo.vins()?;
+    let directors = vins.iter().map(|vin| (Repository::Director, vin));
+    let image = vins.first().map(|vin| (Repository::Image, vin));
+    for (repository, vin) in image.into_iter().chain(directors) {
+        let Some(before) = published(repo, repository, vin)? else {
+            continue;
+        };
+        let Some(current) = before.timestamp() else {
+            continue;
+        };
+        let snapshot = current.meta.snapshot.clone();
+        let (path, bytes) = timestamp(repo, repository, vin, Some(&before), snapshot, now)?;
+        files::write_atomic(&repo.path(&path), &bytes, Access::Public)?;
+        if repository == Repository::Director {
+            refreshed.push(vin.clone());
+        }
+    }
+    Ok(refreshed)
+}
+
+impl Edition {
+    /// A document by its path.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&[u8]> {
+        let (timestamp, bytes) = &self.timestamp;
+        match path == timestamp {
+            true => Some(bytes),
+            false => self.new.get(path).map(Vec::as_slice),
+        }
+    }
+
+    /// Writes the documents, the timestamp last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn publish(&self, repo: &Repo) -> Result<(), Error> {
+        let (timestamp, bytes) = &self.timestamp;
+        for (path, bytes) in self.new.iter().chain([(timestamp, bytes)]) {
+            files::write_atomic(&repo.path(path), bytes, Access::Public)?;
+        }
+        Ok(())
+    }
+}
