@@ -2,7 +2,11 @@
 
 use core::fmt::Debug;
 
-use crate::meta::{Document, Envelope, Role, Root, Targets};
+use alloc::vec::Vec;
+
+use crate::UnixTime;
+use crate::meta::{Document, Envelope, KeyPolicy, Role, Root, Snapshot, Targets, Timestamp};
+use crate::repository::{Client, Limits, Stored};
 use crate::vehicle::Vehicle;
 
 const MAX_LEN: usize = 1 << 20;
@@ -18,13 +22,47 @@ pub fn vehicle(data: &[u8]) {
     }
 }
 
-/// Any bytes are root or targets metadata that survives being written and read, or an error.
+/// Any bytes are metadata of a role that survives being written and read, or an error.
 ///
 /// # Panics
 /// When it does not survive.
 pub fn metadata(data: &[u8]) {
     survives::<Root>(data);
+    survives::<Timestamp>(data);
+    survives::<Snapshot>(data);
     survives::<Targets>(data);
+}
+
+/// Any sequence of files, separated by zero bytes, is a refresh that ends: the first one is the root
+/// that is believed, an empty one stands for a file that is missing. Nothing that was refused is asked
+/// for again, and what is believed can be stored and believed again.
+///
+/// # Panics
+/// When it does not end, or what it leaves is not believed.
+pub fn refresh(data: &[u8]) {
+    let mut files = data.split(|byte| *byte == 0);
+    let stored = Stored::root(files.next().unwrap_or(&[]));
+    let policy = KeyPolicy { rsa_min_bits: 2048 };
+    let now = UnixTime::from_secs(1_800_000_000);
+    let Ok(mut client) = Client::new(stored, policy, Limits::default(), now) else {
+        return;
+    };
+    let mut left: Vec<&[u8]> = files.collect();
+    left.reverse();
+    for path in ["a/one", "b/two"] {
+        while client.wanted().is_some() {
+            let result = match left.pop() {
+                None | Some(b"") => client.on_missing(),
+                Some(file) => client.on_file(file),
+            };
+            if result.is_err() {
+                assert_eq!(client.wanted(), None, "asked for after a refusal");
+            }
+        }
+        let _refused = client.find(path);
+    }
+    let stored = client.believed().to_stored();
+    assert!(Client::new(stored, policy, Limits::default(), now).is_ok());
 }
 
 fn survives<R: Role + Debug + PartialEq>(data: &[u8]) {
@@ -55,6 +93,11 @@ mod tests {
     #[test]
     fn the_corpus_of_vehicles_is_harmless() {
         replay("vehicle", super::vehicle);
+    }
+
+    #[test]
+    fn the_corpus_of_refreshes_is_harmless() {
+        replay("refresh", super::refresh);
     }
 
     #[test]

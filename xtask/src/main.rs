@@ -14,6 +14,7 @@ mod paths;
 mod powercut;
 mod process;
 mod runner;
+mod suites;
 mod tally;
 
 use std::process::ExitCode;
@@ -95,6 +96,9 @@ enum Chore {
     },
     /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
     Audit,
+    /// Runs the TUF conformance suite, of which `TUF_CONFORMANCE` names a checkout, against the
+    /// verifier of the vehicles; needs `faketime`, and PyPI for the suite's own packages.
+    TufConformance,
     /// Installs the Debian packages that `test` needs, and nothing else.
     Setup {
         /// Leaves out what only the Linux guest needs.
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
         Chore::Faults(options) => faults::faults(&options),
         Chore::Footprint { json } => footprint::against_goal(json.as_deref()),
         Chore::Audit => audit::run(),
+        Chore::TufConformance => suites::tuf_conformance(),
         Chore::Setup { no_hil } => needs::install_all(!no_hil),
     };
     match done {
