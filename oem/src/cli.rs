@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ecu_image::{Cipher, KeyId, LogicalBlock, PageSize, Slot, SlotSet};
 
 use crate::firmware::Format;
+use crate::rotate::Rotated;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,11 +61,16 @@ pub enum Command {
     /// Decide which image keys ECUs accept: made here, signed by two holders of ECU roots.
     #[command(subcommand)]
     Keyset(Keyset),
-    /// Show what an image, a grant or a key set says.
     /// Sign the timestamps of what is published anew, with the online keys alone: they expire after
     /// 7 days.
     Refresh,
-    /// Show what an image or a grant says.
+    /// Give a role a new key: makes the next root, which the keys of the root before sign.
+    Rotate {
+        /// The role.
+        #[arg(value_enum)]
+        role: Rotated,
+    },
+    /// Show what an image, a grant or a key set says.
     Inspect(Inspect),
     /// Print a completion script for a shell.
     Completions {

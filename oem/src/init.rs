@@ -99,13 +99,10 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
         timestamp: &online,
     };
     let director = director.document(now)?;
-    files::write_atomic(&repo.path(DIRECTOR_ROOT), &director, Access::Public)?;
+    files::write_atomic(&repo.path(&director_root(1)), &director, Access::Public)?;
     repo.store_state(&State::default())?;
     Ok(repo)
 }
-
-/// The director's root, which each vehicle gets a copy of.
-pub(crate) const DIRECTOR_ROOT: &str = "keys/director-root.json";
 
 /// Generates keys at the same time; one of 3072 bits takes a second or more.
 fn generate<const N: usize>(bits: usize) -> Result<[SigningKey; N], Error> {
@@ -156,13 +153,23 @@ fn role(key: &SigningKey) -> Result<RoleKeys, Error> {
     })
 }
 
-/// Copies the director's root to where a vehicle looks for it.
+/// Copies the director's first root to where a vehicle looks for it, and every later one.
 pub(crate) fn publish_director_root(repo: &Repo, vin: &campaign::ids::Vin) -> Result<(), Error> {
-    let source = repo.path(DIRECTOR_ROOT);
-    let bytes = files::read(&source, Limits::default().root)?;
-    for name in ["1.root.json", "root.json"] {
-        let path = layout::metadata_path(Repository::Director, vin, name);
-        files::write_atomic(&repo.path(&path), &bytes, Access::Public)?;
+    let path = |name: &str| repo.path(&layout::metadata_path(Repository::Director, vin, name));
+    for version in 1.. {
+        let source = repo.path(&director_root(version));
+        if version > 1 && !source.exists() {
+            break;
+        }
+        let bytes = files::read(&source, Limits::default().root)?;
+        for name in [format!("{version}.root.json"), "root.json".to_owned()] {
+            files::write_atomic(&path(&name), &bytes, Access::Public)?;
+        }
     }
     Ok(())
+}
+
+/// Where the director's root of that version is kept for vehicles to come.
+pub(crate) fn director_root(version: u64) -> String {
+    format!("keys/director-root.{version}.json")
 }

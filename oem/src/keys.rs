@@ -150,6 +150,12 @@ impl SigningKey {
         }
     }
 
+    /// The length of an RSA modulus in bits; `None` for other keys.
+    #[must_use]
+    pub fn rsa_bits(&self) -> Option<usize> {
+        self.as_rsa().ok().map(|key| key.size().saturating_mul(8))
+    }
+
     /// The big-endian modulus.
     fn modulus(&self) -> Result<Vec<u8>, Error> {
         Ok(self.as_rsa()?.n().to_be_bytes_trimmed_vartime().to_vec())

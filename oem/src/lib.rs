@@ -27,6 +27,7 @@ pub mod pack;
 pub mod publish;
 pub mod release;
 pub mod repo;
+pub mod rotate;
 pub mod run;
 pub mod serve;
 pub mod tls;

@@ -23,6 +23,7 @@ use crate::{
     publish,
     release::{ReleaseOptions, release},
     repo::Repo,
+    rotate,
     serve::Server,
     vehicle,
 };
@@ -88,6 +89,10 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         Command::Refresh => {
             let vins = publish::refresh(&open()?, now())?;
             say(&format!("timestamps of {} vehicles refreshed", vins.len()))
+        }
+        Command::Rotate { role } => {
+            let version = rotate::rotate(&open()?, *role, now())?;
+            say(&format!("root version {version} names the new key"))
         }
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
         Command::Keyset(command) => run_keyset(cli, command),

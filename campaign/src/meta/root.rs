@@ -57,6 +57,16 @@ impl Root {
         }
     }
 
+    /// The keys of `role`, to be changed.
+    pub const fn role_mut(&mut self, role: RoleName) -> &mut RoleKeys {
+        match role {
+            RoleName::Root => &mut self.roles.root,
+            RoleName::Targets => &mut self.roles.targets,
+            RoleName::Timestamp => &mut self.roles.timestamp,
+            RoleName::Snapshot => &mut self.roles.snapshot,
+        }
+    }
+
     /// The keys of `role`.
     #[must_use]
     pub const fn role(&self, role: RoleName) -> &RoleKeys {

@@ -132,6 +132,14 @@ impl Backend {
         Ok(bundle)
     }
 
+    /// Gives a role a new key.
+    ///
+    /// # Errors
+    /// When `oem rotate` fails.
+    pub fn rotate(&self, role: &str) -> Result<()> {
+        self.oem(&["rotate", role])
+    }
+
     /// The folder with the repository's files.
     #[must_use]
     pub fn repo(&self) -> &Path {

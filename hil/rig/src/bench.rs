@@ -188,6 +188,21 @@ impl Bench {
         self.backend.release(campaign, images)
     }
 
+    /// The OEM repository's folder, for attackers that hold keys of it.
+    #[must_use]
+    pub fn repo(&self) -> &Path {
+        self.backend.repo()
+    }
+
+    /// Gives a role of the repository a new key.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    pub fn rotate(&mut self, role: &str) -> Result<()> {
+        self.say(&format!("the OEM rotates the key of {role}"));
+        self.backend.rotate(role)
+    }
+
     /// Releases images whose security counter is below the one released before.
     ///
     /// # Errors
@@ -569,7 +584,8 @@ impl Bench {
         limit * self.options.patience
     }
 
-    fn say(&self, text: &str) {
+    /// Tells who watches what happens.
+    pub fn say(&self, text: &str) {
         narrate(&self.options, text);
     }
 }

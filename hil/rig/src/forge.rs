@@ -8,9 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use campaign::UnixTime;
-use campaign::ids::sha256;
+use campaign::ids::{Vin, sha256};
+use campaign::layout::Repository;
+use campaign::meta::Targets;
+use campaign::repository::TOP_TARGETS;
 use ecu_image::HEADER_LEN;
 use oem::keys::SigningKey;
+use oem::publish::{edition, next_header, published};
 use oem::release::{Plan, ReleaseOptions, plan};
 use oem::repo::Repo;
 
@@ -101,7 +105,7 @@ fn planned(repo: &Repo, campaign: &str, images: &[PathBuf]) -> Result<Plan> {
         campaign: campaign
             .parse()
             .map_err(|error| anyhow!("{campaign}: {error}"))?,
-        vins: vec![VIN.parse().map_err(|error| anyhow!("{VIN}: {error}"))?],
+        vins: vec![vin()?],
         images: images.to_vec(),
         allow_downgrade: false,
         valid_days: 30,
@@ -112,4 +116,107 @@ fn planned(repo: &Repo, campaign: &str, images: &[PathBuf]) -> Result<Plan> {
 fn now() -> Result<UnixTime> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     Ok(UnixTime::from_secs(now))
+}
+
+/// The director's statement for the bench's vehicle as it is published now.
+///
+/// # Errors
+/// When nothing is published.
+pub fn director_statement(repo: &Path) -> Result<Targets> {
+    let repo = Repo::open(repo)?;
+    let before =
+        published(&repo, Repository::Director, &vin()?)?.context("nothing is published")?;
+    let targets = before.targets(TOP_TARGETS).context("no targets")?;
+    Ok(targets.clone())
+}
+
+/// Publishes what the director said before as its newest statement, grants and all. Needs the
+/// director's keys, which are online.
+///
+/// # Errors
+/// When the repository cannot be read or written.
+pub fn replay(repo: &Path, campaign: &str, statement: &Targets) -> Result<()> {
+    direct(repo, campaign, statement.clone())
+}
+
+/// Directs the vehicle to an image of the attacker's own: its file lies in the repository, the
+/// director names it, and the image repository's timestamp is signed anew. Needs every key that is
+/// online: those of the director and the image repository's timestamp.
+///
+/// # Errors
+/// When the repository cannot be read or written.
+pub fn direct_to_own_image(repo: &Path, campaign: &str, image: &Path) -> Result<()> {
+    let mut statement = director_statement(repo)?;
+    let bytes = std::fs::read(image)?;
+    let digest = sha256(&bytes);
+    std::fs::write(repo.join(format!("targets/{digest}.img")), &bytes)?;
+    let path = statement.targets.keys().next().cloned();
+    let path = path.context("the director names nothing")?;
+    let mut target = statement.targets.remove(&path).context("no target")?;
+    target.hashes.sha256 = Some(digest);
+    target.length = u64::try_from(bytes.len())?;
+    statement.targets.insert(format!("{path}.own"), target);
+    direct(repo, campaign, statement)?;
+    oem::publish::refresh(&Repo::open(repo)?, now()?)?;
+    Ok(())
+}
+
+/// Signs a statement as the director's next one.
+fn direct(repo: &Path, campaign: &str, mut statement: Targets) -> Result<()> {
+    let (repo, vin, now) = (Repo::open(repo)?, vin()?, now()?);
+    let before = published(&repo, Repository::Director, &vin)?;
+    statement.header = next_header(before.as_ref(), now.plus_days(30));
+    if let Some(custom) = statement.custom.as_mut() {
+        custom["campaignId"] = campaign.into();
+    }
+    edition(
+        &repo,
+        Repository::Director,
+        &vin,
+        before.as_ref(),
+        &statement,
+        now,
+    )?
+    .publish(&repo)?;
+    Ok(())
+}
+
+/// Releases `images` with timestamps of a month ago, as a mirror shows them that has been frozen.
+///
+/// # Errors
+/// When the repository cannot be read or written.
+pub fn release_a_month_ago(repo: &Path, campaign: &str, images: &[PathBuf]) -> Result<()> {
+    let repo = Repo::open(repo)?;
+    let plan = planned(&repo, campaign, images)?;
+    let then = UnixTime::from_secs(now()?.as_secs().saturating_sub(30 * 86_400));
+    plan.sign(&repo, then)?.publish(&repo, &plan)?;
+    Ok(())
+}
+
+/// What a mirror serves of the image repository.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn mirrored(repo: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(repo.join("metadata"))? {
+        let path = file?.path();
+        files.push((path.clone(), std::fs::read(&path)?));
+    }
+    Ok(files)
+}
+
+/// Serves the image repository as it was, beside the director of today.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn restore(files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
+    for (path, bytes) in files {
+        std::fs::write(path, bytes)?;
+    }
+    Ok(())
+}
+
+fn vin() -> Result<Vin> {
+    VIN.parse().map_err(|error| anyhow!("{VIN}: {error}"))
 }

@@ -2,6 +2,7 @@
 
 mod attack;
 mod fault;
+mod trust;
 mod update;
 
 use anyhow::{Result, bail};
@@ -73,12 +74,17 @@ impl Expected {
 }
 
 /// All scenarios, in the order in which `--list` names them.
-pub const ALL: [Scenario; 10] = [
+pub const ALL: [Scenario; 15] = [
     update::UPDATE,
     attack::TAMPERED_PAGE,
     attack::FORGED_SIGNATURE,
     attack::DOWNGRADE,
     attack::WRONG_HARDWARE,
+    trust::REPLAYED_GRANT,
+    trust::FROZEN_MIRROR,
+    trust::MIX_AND_MATCH,
+    trust::ROTATED_ROOT,
+    trust::STOLEN_ONLINE_KEYS,
     fault::TRIAL_CRASH,
     fault::TRIAL_HANG,
     fault::FACTORY_REVERT,

@@ -1,0 +1,92 @@
+//! What the metadata are for: old, mixed and directed statements change nothing, new keys are
+//! followed.
+
+use anyhow::Result;
+
+use super::{Expected, Scenario};
+use crate::bench::{Bench, NewApp};
+use crate::forge;
+
+pub(super) const REPLAYED_GRANT: Scenario = Scenario {
+    name: "replayed-grant",
+    about: "who holds the director's keys publishes last year's statement again, grants and all",
+    play: replayed_grant,
+};
+
+pub(super) const FROZEN_MIRROR: Scenario = Scenario {
+    name: "frozen-mirror",
+    about: "a mirror shows a state whose timestamp has expired",
+    play: frozen_mirror,
+};
+
+pub(super) const MIX_AND_MATCH: Scenario = Scenario {
+    name: "mix-and-match",
+    about: "a mirror shows the image repository of yesterday beside the director of today",
+    play: mix_and_match,
+};
+
+pub(super) const ROTATED_ROOT: Scenario = Scenario {
+    name: "rotated-root",
+    about: "root and timestamp keys are replaced; the vehicle follows the chain and updates",
+    play: rotated_root,
+};
+
+pub(super) const STOLEN_ONLINE_KEYS: Scenario = Scenario {
+    name: "stolen-online-keys",
+    about: "who holds all keys that are online directs the vehicle to an image of his own",
+    play: stolen_online_keys,
+};
+
+fn replayed_grant(bench: &mut Bench) -> Result<Expected> {
+    bench.release("first", &NewApp::good("2.0.0", 2))?;
+    bench.install()?;
+    let old = forge::director_statement(bench.repo())?;
+    bench.release("second", &NewApp::good("3.0.0", 2))?;
+    bench.install()?;
+    bench.say("somebody with the director's keys publishes the first statement again");
+    forge::replay(bench.repo(), "replayed", &old)?;
+    bench.install()?;
+    Ok(Expected::all("rejected", "unchanged", "3.0.0"))
+}
+
+fn frozen_mirror(bench: &mut Bench) -> Result<Expected> {
+    let images = bench.pack(&NewApp::good("2.0.0", 2))?;
+    bench.say("a mirror has shown the same state for a month");
+    forge::release_a_month_ago(bench.repo(), "frozen", &images)?;
+    bench.install()?;
+    Ok(Expected::all("rejected", "unchanged", "1.0.0"))
+}
+
+fn mix_and_match(bench: &mut Bench) -> Result<Expected> {
+    bench.release("yesterday", &NewApp::good("2.0.0", 2))?;
+    let yesterday = forge::mirrored(bench.repo())?;
+    bench.release("today", &NewApp::good("3.0.0", 3))?;
+    bench.say("a mirror shows the image repository of yesterday");
+    forge::restore(&yesterday)?;
+    bench.install()?;
+    Ok(Expected::all("rejected", "unchanged", "1.0.0"))
+}
+
+fn rotated_root(bench: &mut Bench) -> Result<Expected> {
+    bench.release("with-new-keys", &NewApp::good("2.0.0", 2))?;
+    for role in [
+        "image-root",
+        "image-timestamp",
+        "director-root",
+        "director-targets",
+    ] {
+        bench.rotate(role)?;
+    }
+    bench.install()?;
+    Ok(Expected::all("completed", "sealed", "2.0.0"))
+}
+
+fn stolen_online_keys(bench: &mut Bench) -> Result<Expected> {
+    bench.release("good", &NewApp::good("2.0.0", 2))?;
+    let own = bench.pack(&NewApp::good("6.6.6", 9))?;
+    bench.say("somebody with all online keys directs the vehicle to an image of his own");
+    let own = own.first().ok_or_else(|| anyhow::anyhow!("no image"))?;
+    forge::direct_to_own_image(bench.repo(), "stolen", own)?;
+    bench.install()?;
+    Ok(Expected::all("rejected", "unchanged", "1.0.0"))
+}
