@@ -73,7 +73,8 @@ impl TableCache {
 
 /// Whether `ciphertext` has this digest.
 pub(crate) fn is_authentic(ciphertext: &[u8], digest: &[u8; 32]) -> bool {
-    Sha256::digest(ciphertext).ct_eq(digest).into()
+    let found: [u8; 32] = Sha256::digest(ciphertext).into();
+    found.ct_eq(digest).into()
 }
 
 /// Reads page `page` and encrypts it again, in place in `buffer`; whether it is what the table

@@ -99,7 +99,7 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
         timestamp: &online,
     };
     let director = director.document(now)?;
-    files::write_atomic(&repo.path(&director_root(1)), &director, Access::Public)?;
+    files::write_atomic(&repo.path(&director_root_path(1)), &director, Access::Public)?;
     repo.store_state(&State::default())?;
     Ok(repo)
 }
@@ -157,7 +157,7 @@ fn role(key: &SigningKey) -> Result<RoleKeys, Error> {
 pub(crate) fn publish_director_root(repo: &Repo, vin: &campaign::ids::Vin) -> Result<(), Error> {
     let path = |name: &str| repo.path(&layout::metadata_path(Repository::Director, vin, name));
     for version in 1.. {
-        let source = repo.path(&director_root(version));
+        let source = repo.path(&director_root_path(version));
         if version > 1 && !source.exists() {
             break;
         }
@@ -170,6 +170,6 @@ pub(crate) fn publish_director_root(repo: &Repo, vin: &campaign::ids::Vin) -> Re
 }
 
 /// Where the director's root of that version is kept for vehicles to come.
-pub(crate) fn director_root(version: u64) -> String {
+pub(crate) fn director_root_path(version: u64) -> String {
     format!("keys/director-root.{version}.json")
 }

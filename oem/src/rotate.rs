@@ -20,7 +20,7 @@ use campaign::{
 use crate::{
     error::Error,
     files::{self, Access},
-    init::{ROOT_VALID_DAYS, director_root},
+    init::{ROOT_VALID_DAYS, director_root_path},
     keys::{RSA_BITS, SigningKey},
     publish::{self, published},
     repo::{KeyName, Repo},
@@ -168,7 +168,7 @@ fn newest_root(repo: &Repo, repository: Repository) -> Result<Root, Error> {
 fn kept(repository: Repository, version: u64) -> String {
     match repository {
         Repository::Image => format!("metadata/{version}.root.json"),
-        Repository::Director => director_root(version),
+        Repository::Director => director_root_path(version),
     }
 }
 
