@@ -99,7 +99,11 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
         timestamp: &online,
     };
     let director = director.document(now)?;
-    files::write_atomic(&repo.path(&director_root_path(1)), &director, Access::Public)?;
+    files::write_atomic(
+        &repo.path(&director_root_path(1)),
+        &director,
+        Access::Public,
+    )?;
     repo.store_state(&State::default())?;
     Ok(repo)
 }
