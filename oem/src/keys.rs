@@ -37,7 +37,7 @@ pub struct SigningKey {
 
 enum Private {
     Rsa(Box<RsaPrivateKey>),
-    Ed25519(ed25519_dalek::SigningKey),
+    Ed25519(Box<ed25519_dalek::SigningKey>),
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -100,7 +100,7 @@ impl SigningKey {
     fn ed25519(private: ed25519_dalek::SigningKey) -> Self {
         Self {
             public: Key::ed25519(private.verifying_key().as_bytes()),
-            private: Private::Ed25519(private),
+            private: Private::Ed25519(Box::new(private)),
         }
     }
 

@@ -205,8 +205,8 @@ pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
         entry.is_some_and(|entry| entry.status == KeyStatus::Active)
     };
     let (next, image) = (next_key_path(repo), repo.key_path(KeyName::Image));
-    let old = repo.key(KeyName::Image)?.image_key_id();
-    let rotated = next.exists() && active(SigningKey::load(&next)?.image_key_id());
+    let old = repo.key(KeyName::Image)?.image_key_id()?;
+    let rotated = next.exists() && active(SigningKey::load(&next)?.image_key_id()?);
     if !rotated && !active(old) {
         return Err(refuse(format!("image key {old} would not sign any more")));
     }

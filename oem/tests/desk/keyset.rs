@@ -12,7 +12,12 @@ use crate::common::Desk;
 #[test]
 fn two_holders_of_roots_replace_the_image_key() {
     let desk = Desk::new();
-    let old = desk.repo().key(KeyName::Image).unwrap().image_key_id();
+    let old = desk
+        .repo()
+        .key(KeyName::Image)
+        .unwrap()
+        .image_key_id()
+        .unwrap();
     let changes = Changes {
         rotate: true,
         revoke: vec![old],
@@ -32,7 +37,12 @@ fn two_holders_of_roots_replace_the_image_key() {
     assert_eq!(keyset::take(&desk.repo(), &twice).unwrap().get(), 2);
     assert!(refused(&twice), "it is in use already");
     // What is packed from now on is signed by the new key, and the set says so.
-    let new = desk.repo().key(KeyName::Image).unwrap().image_key_id();
+    let new = desk
+        .repo()
+        .key(KeyName::Image)
+        .unwrap()
+        .image_key_id()
+        .unwrap();
     assert_ne!(new, old);
     let set = keyset::current(&desk.repo()).unwrap();
     let set = set.parsed().unwrap();
@@ -45,7 +55,12 @@ fn two_holders_of_roots_replace_the_image_key() {
 #[test]
 fn a_set_without_a_key_that_signs_is_not_taken_into_use() {
     let desk = Desk::new();
-    let old = desk.repo().key(KeyName::Image).unwrap().image_key_id();
+    let old = desk
+        .repo()
+        .key(KeyName::Image)
+        .unwrap()
+        .image_key_id()
+        .unwrap();
     let changes = Changes {
         revoke: vec![old],
         ..Changes::default()
