@@ -17,6 +17,7 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(feature = "single-checks", allow(dead_code))]
 #![cfg_attr(
     not(test),
     deny(
