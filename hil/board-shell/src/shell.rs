@@ -15,7 +15,7 @@
 //! | kind | from the board |
 //! |---|---|
 //! | `f` | identifier u32; format u8; data |
-//! | `e` | a word of [`report`](crate::report); for a reset also the 16 bytes of a handover, if any |
+//! | `e` | a word of [`report`]; for a reset also the 16 bytes of a handover, if any |
 //! | `m` | a message for the application |
 //! | `x` | bytes of the flash |
 //! | `d` | nothing moves any more: now u64; next deadline u64, all ones for none; ticks u32 of the board's timer in the machine; misuses of the flash u32; free stack u32 |

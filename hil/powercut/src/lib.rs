@@ -1,7 +1,7 @@
 //! An ECU's bootloader on a bench in virtual time, and the proof that power may fail anywhere in its
 //! life.
 //!
-//! [`bench`] has the machine, a modelled flash and a tester at the other end of the CAN frames;
+//! [`mod@bench`] has the machine, a modelled flash and a tester at the other end of the CAN frames;
 //! [`images`] makes keys, images and grants when a test runs; [`tester`] is the tester's part of
 //! `docs/spec/ecu-profile.md`. [`life`] is everything that happens to an ECU, [`proof`] cuts its power
 //! at every operation of that, [`check`] says what must hold, [`cli`] is the program. [`work`] counts
