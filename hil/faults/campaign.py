@@ -307,7 +307,8 @@ def main():
             booted = sum(row[kind][BOOTED] for row in rows for kind in ("addresses", "executions"))
             if variant == "hardened" and booted:
                 wrong.append(f"{booted} skips boot a forgery")
-            if variant == "single" and not booted:
+            # A quick sample is too small to be sure of hitting one of the few that count.
+            if variant == "single" and not booted and not options.quick:
                 wrong.append("the variant with single checks does not fall: do the faults reach it?")
     report["rejects"] = equal_counts(options.hardened, options.cases)
     print("\n| rejected | wrong at | instructions |\n|---|---|---|")
