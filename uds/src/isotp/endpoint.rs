@@ -302,6 +302,10 @@ where
     /// [`poll_transmit`](Self::poll_transmit) have something to do without any frame.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        // With no room for a frame nothing is due before one is confirmed, or N_As is over.
+        if self.unconfirmed.is_full() {
+            return self.confirm_by;
+        }
         let halves = earliest(self.sender.poll_timeout(), self.receiver.poll_timeout());
         earliest(halves, self.confirm_by)
     }

@@ -190,3 +190,11 @@ proptest! {
         check(config, len);
     }
 }
+
+/// Without a gap, more frames are ready than may be unconfirmed: nothing is due until then.
+#[test]
+fn a_full_window_waits_for_its_confirmations() {
+    let mut config = Config::new(id(0x7E0), id(0x7E8));
+    config.timeouts.n_a = Some(config.timeouts.n_bs);
+    check(config, 4000);
+}
