@@ -380,10 +380,12 @@ impl Bench {
         ));
         let out = self.work.path().join("exchanged");
         let spec = vehicle::exchanged(self.buses.links(), FACTORY_COUNTER, name, hardware_id);
-        self.backend.add_vehicle(&spec, &out)?;
-        let factory =
-            self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, hardware_id)?;
-        let grant = self.backend.grant(&factory, vehicle::EXCHANGED_VIN, name)?;
+        // Of another maker: ours would give no two vehicles the same serial numbers, and here the
+        // hardware alone shall be wrong.
+        let maker = Backend::create(&self.programs, self.work.path(), "other-maker")?;
+        maker.add_vehicle(&spec, &out)?;
+        let factory = self.pack_one(&maker, FACTORY_VERSION, FACTORY_COUNTER, hardware_id)?;
+        let grant = maker.grant(&factory, vehicle::EXCHANGED_VIN, name)?;
         let limit = self.limit(HEARTBEAT_TIMEOUT);
         let mark = self.monitor.mark();
         let ecu = self.ecu_mut(name)?;
