@@ -45,6 +45,17 @@ pub fn published(
     repository: Repository,
     vin: &Vin,
 ) -> Result<Option<Believed>, Error> {
+    published_under(repo, repository, vin, u64::MAX)
+}
+
+/// What is published, as one sees it who knows no root after the version `newest`.
+pub(crate) fn published_under(
+    repo: &Repo,
+    repository: Repository,
+    vin: &Vin,
+    newest: u64,
+) -> Result<Option<Believed>, Error> {
+    let beyond = format!("{}.root.json", newest.saturating_add(1));
     let path = |name: &str| repo.path(&layout::metadata_path(repository, vin, name));
     if !path("timestamp.json").exists() {
         return Ok(None);
@@ -57,13 +68,29 @@ pub fn published(
     let mut client = client.map_err(corrupt(path("1.root.json")))?;
     while let Some(wanted) = client.wanted() {
         let file = path(&wanted.name);
-        let result = match file.exists() {
+        let result = match file.exists() && wanted.name != beyond {
             true => client.on_file(&files::read(&file, wanted.limit)?),
             false => client.on_missing(),
         };
         result.map_err(corrupt(file))?;
     }
     Ok(Some(client.believed().clone()))
+}
+
+/// The roots after the first of both repositories, by their paths: a release leaves them as they are.
+pub(crate) fn later_roots(repo: &Repo, vin: &Vin) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut roots = BTreeMap::new();
+    for repository in [Repository::Image, Repository::Director] {
+        for version in 2..=u64::MAX {
+            let path = layout::metadata_path(repository, vin, &format!("{version}.root.json"));
+            let file = repo.path(&path);
+            if !file.exists() {
+                break;
+            }
+            roots.insert(path, files::read(&file, Limits::default().root)?);
+        }
+    }
+    Ok(roots)
 }
 
 /// The next targets statement after `before`.

@@ -3,11 +3,17 @@
 //! The new root is signed by the root keys of its predecessor and by its own. A rotated role's current
 //! documents are signed anew, so that what is published stays believed. Nothing of the old root is
 //! changed: a vehicle follows the chain, however long it was away.
+//!
+//! The new key waits in `NAME.new.pem` until all is done. The root that names it, as the repository
+//! keeps it for itself, is the point of no return: an interrupted rotation is forgotten before it and
+//! completed after it, by whatever rotation comes next.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use clap::ValueEnum as _;
 
 use campaign::{
     UnixTime,
@@ -22,7 +28,7 @@ use crate::{
     files::{self, Access},
     init::{ROOT_VALID_DAYS, director_root_path},
     keys::{RSA_BITS, SigningKey},
-    publish::{self, published},
+    publish::{self, published, published_under},
     repo::{KeyName, Repo},
 };
 
@@ -71,7 +77,10 @@ impl Rotated {
 /// [`Error::Corrupt`], [`Error::File`], [`Error::Crypto`].
 pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error> {
     let (repository, name, roles) = rotated.parts();
-    finish_interrupted(repo, repository, name)?;
+    finish_interrupted(repo, rotated, now)?;
+    for vin in places(repository, &repo.vins()?) {
+        published(repo, repository, vin)?;
+    }
     let old_root_key = repo.key(match repository {
         Repository::Image => KeyName::ImageRoot,
         Repository::Director => KeyName::DirectorRoot,
@@ -81,66 +90,96 @@ pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error
         true => SigningKey::generate_ed25519()?,
         false => SigningKey::generate(old_key.rsa_bits().unwrap_or(RSA_BITS))?,
     };
-    let vins = repo.vins()?;
-    let before: Vec<_> = places(repository, &vins)
-        .map(|vin| Ok((vin, published(repo, repository, vin)?)))
-        .collect::<Result<_, Error>>()?;
+    let root = next_root(repo, rotated, &old_key, &new_key, now)?;
+    let version = root.header.version;
+    let mut signers = vec![&old_root_key];
+    if roles.contains(&RoleName::Root) {
+        signers.push(&new_key);
+    }
+    let document = SigningKey::sign_document(&root, &signers)?;
+    new_key.store(&pending(repo, name))?;
+    files::write_atomic(
+        &repo.path(&kept(repository, version)),
+        &document,
+        Access::Public,
+    )?;
+    complete(repo, rotated, version, now)?;
+    Ok(version)
+}
+
+/// The root after the newest, in which the new key has the place of the old one.
+fn next_root(
+    repo: &Repo,
+    rotated: Rotated,
+    old: &SigningKey,
+    new: &SigningKey,
+    now: UnixTime,
+) -> Result<Root, Error> {
+    let (repository, _, roles) = rotated.parts();
     let mut root = newest_root(repo, repository)?;
     let version = root.header.version.saturating_add(1);
     root.header = Header::new(RoleName::Root, version, now.plus_days(ROOT_VALID_DAYS));
-    root.keys.remove(&old_key.public().id());
-    root.keys
-        .insert(new_key.public().id(), new_key.public().clone());
-    let keys = RoleKeys::new(vec![new_key.public().id()], 1).ok_or_else(|| Error::Crypto {
+    root.keys.remove(&old.public().id());
+    root.keys.insert(new.public().id(), new.public().clone());
+    let keys = RoleKeys::new(vec![new.public().id()], 1).ok_or_else(|| Error::Crypto {
         what: "root document",
         reason: "a role without keys".into(),
     })?;
     for role in roles {
         *root.role_mut(*role) = keys.clone();
     }
-    let mut signers = vec![&old_root_key];
-    if roles.contains(&RoleName::Root) {
-        signers.push(&new_key);
-    }
-    let document = SigningKey::sign_document(&root, &signers)?;
-    // The key first: a root that names a key nobody has would end the repository.
-    let archive = repo
-        .key_path(name)
-        .with_extension(format!("v{version}.old.pem"));
-    old_key.store(&archive)?;
-    new_key.store(&repo.key_path(name))?;
-    store_root(repo, repository, &vins, version, &document)?;
-    if !roles.contains(&RoleName::Root) {
-        for (vin, before) in before {
-            if let Some(before) = before {
-                sign_again(repo, repository, vin, &before, now)?;
-            }
-        }
-    }
-    Ok(version)
+    Ok(root)
 }
 
-/// Where a new key waits for the root that names it.
+/// Where a new key waits until the rotation is complete.
 fn pending(repo: &Repo, name: KeyName) -> PathBuf {
     repo.key_path(name).with_extension("new.pem")
 }
 
-fn put_in_place(repo: &Repo, name: KeyName) -> Result<(), Error> {
-    let (from, to) = (pending(repo, name), repo.key_path(name));
-    fs::rename(from, &to).map_err(Error::file(&to))
+/// What follows the point of no return; each step may be repeated.
+fn complete(repo: &Repo, rotated: Rotated, version: u64, now: UnixTime) -> Result<(), Error> {
+    let (repository, name, roles) = rotated.parts();
+    let vins = repo.vins()?;
+    publish_root(repo, repository, &vins, version)?;
+    let (old_key, new_key) = (repo.key(name)?, SigningKey::load(&pending(repo, name))?);
+    if old_key.public().id() != new_key.public().id() {
+        let archive = format!("before-{version}.pem");
+        old_key.store(&repo.key_path(name).with_extension(archive))?;
+        new_key.store(&repo.key_path(name))?;
+    }
+    if !roles.contains(&RoleName::Root) {
+        for vin in places(repository, &vins) {
+            if published(repo, repository, vin).is_ok() {
+                continue;
+            }
+            let newest = version.saturating_sub(1);
+            if let Some(before) = published_under(repo, repository, vin, newest)? {
+                sign_again(repo, repository, vin, &before, now)?;
+            }
+        }
+    }
+    let path = pending(repo, name);
+    fs::remove_file(&path).map_err(Error::file(&path))
 }
 
-/// A rotation that was interrupted is completed where its root is published, else forgotten.
-fn finish_interrupted(repo: &Repo, repository: Repository, name: KeyName) -> Result<(), Error> {
-    let path = pending(repo, name);
-    if !path.exists() {
-        return Ok(());
+/// A rotation of the same repository that was interrupted is completed where its root is kept, else
+/// forgotten.
+fn finish_interrupted(repo: &Repo, next: Rotated, now: UnixTime) -> Result<(), Error> {
+    let (repository, ..) = next.parts();
+    for rotated in Rotated::value_variants() {
+        let (of, name, _) = rotated.parts();
+        let path = pending(repo, name);
+        if of != repository || !path.exists() {
+            continue;
+        }
+        let id = SigningKey::load(&path)?.public().id();
+        let newest = newest_root(repo, repository)?;
+        match newest.keys.contains_key(&id) {
+            true => complete(repo, *rotated, newest.header.version, now)?,
+            false => fs::remove_file(&path).map_err(Error::file(&path))?,
+        }
     }
-    let id = SigningKey::load(&path)?.public().id();
-    if newest_root(repo, repository)?.keys.contains_key(&id) {
-        return put_in_place(repo, name);
-    }
-    fs::remove_file(&path).map_err(Error::file(&path))
+    Ok(())
 }
 
 /// The vehicles whose folders hold documents of the repository: one for the image repository, which
@@ -172,14 +211,18 @@ fn kept(repository: Repository, version: u64) -> String {
     }
 }
 
-fn store_root(
+/// Copies the root to where vehicles look for it.
+fn publish_root(
     repo: &Repo,
     repository: Repository,
     vins: &[Vin],
     version: u64,
-    document: &[u8],
 ) -> Result<(), Error> {
-    let write = |path: &Path| files::write_atomic(path, document, Access::Public);
+    let document = files::read(
+        &repo.path(&kept(repository, version)),
+        Limits::default().root,
+    )?;
+    let write = |path: &Path| files::write_atomic(path, &document, Access::Public);
     for vin in places(repository, vins) {
         for name in [format!("{version}.root.json"), "root.json".to_owned()] {
             write(&repo.path(&layout::metadata_path(repository, vin, &name)))?;
@@ -189,7 +232,7 @@ fn store_root(
         // Also where no vehicle is registered yet.
         write(&repo.path("metadata/root.json"))?;
     }
-    write(&repo.path(&kept(repository, version)))
+    Ok(())
 }
 
 /// The same targets under new versions, signed with the keys of today.

@@ -2,6 +2,7 @@
 //! slot was erased.
 
 use ecu_bootloader::layout::SlotId;
+use ecu_bootloader::platform::COUNTER_JUMP;
 use ecu_bootloader::reason::Reason;
 use ecu_image::{Slot, SlotSet};
 
@@ -46,6 +47,23 @@ fn a_forged_signature() {
         ..recipe(2)
     };
     check_metadata(&mut ready(), &image.make(), Reason::HeaderSignature);
+}
+
+/// So that one image of a stolen key cannot use up the counter for all that follow.
+#[test]
+fn a_counter_may_rise_only_so_far() {
+    let with = |counter| {
+        let image = Recipe {
+            counter,
+            ..recipe(2)
+        };
+        image.make()
+    };
+    let mut bench = ready();
+    let highest = 1 + COUNTER_JUMP;
+    check_metadata(&mut bench, &with(highest + 1), Reason::HeaderJump);
+    check_metadata(&mut bench, &with(u32::MAX), Reason::HeaderJump);
+    bench.send_metadata(&with(highest)).unwrap();
 }
 
 #[test]

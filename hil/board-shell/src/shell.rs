@@ -272,7 +272,9 @@ impl<H: Host, F: MemoryFlash> Shell<H, F> {
     }
 }
 
-fn frame(bytes: &[u8]) -> Option<Frame> {
+/// The frame of these bytes: identifier, format and data as in the table above.
+#[must_use]
+pub fn frame(bytes: &[u8]) -> Option<Frame> {
     let (id, rest) = bytes.split_first_chunk()?;
     let (format, data) = rest.split_first()?;
     let raw = u32::from_le_bytes(*id);

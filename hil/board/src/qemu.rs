@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use board_shell::shell::frame;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
-use uds::can::{CanId, Format, Frame};
+use uds::can::{Format, Frame};
 
 use crate::flash;
 
@@ -225,22 +226,4 @@ fn word(bytes: &[u8], at: usize) -> Result<u32> {
 fn long(bytes: &[u8], at: usize) -> Result<u64> {
     let rest = bytes.get(at..).and_then(|rest| rest.first_chunk());
     Ok(u64::from_le_bytes(*rest.context("a short message")?))
-}
-
-fn frame(bytes: &[u8]) -> Option<Frame> {
-    let (id, rest) = bytes.split_first_chunk()?;
-    let (format, data) = rest.split_first()?;
-    let raw = u32::from_le_bytes(*id);
-    let id = if raw >> 31 == 1 {
-        CanId::extended(raw & 0x1FFF_FFFF)?
-    } else {
-        CanId::standard(u16::try_from(raw).ok()?)?
-    };
-    let format = match format {
-        0 => Format::Classical,
-        format => Format::Fd {
-            brs: format & 2 != 0,
-        },
-    };
-    Frame::new(id, format, data)
 }

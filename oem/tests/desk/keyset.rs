@@ -1,6 +1,6 @@
 //! The ceremony: an image key is replaced by two holders of roots who share nothing but a file.
 
-use ecu_image::keyset::KeyStatus;
+use ecu_image::{KeyId, keyset::KeyStatus};
 use oem::{
     Error,
     keyset::{self, Changes},
@@ -9,15 +9,16 @@ use oem::{
 
 use crate::common::Desk;
 
+/// The key that signs images now.
+fn image_key(desk: &Desk) -> KeyId {
+    let key = desk.repo().key(KeyName::Image).unwrap();
+    key.image_key_id().unwrap()
+}
+
 #[test]
 fn two_holders_of_roots_replace_the_image_key() {
     let desk = Desk::new();
-    let old = desk
-        .repo()
-        .key(KeyName::Image)
-        .unwrap()
-        .image_key_id()
-        .unwrap();
+    let old = image_key(&desk);
     let changes = Changes {
         rotate: true,
         revoke: vec![old],
@@ -37,12 +38,7 @@ fn two_holders_of_roots_replace_the_image_key() {
     assert_eq!(keyset::take(&desk.repo(), &twice).unwrap().get(), 2);
     assert!(refused(&twice), "it is in use already");
     // What is packed from now on is signed by the new key, and the set says so.
-    let new = desk
-        .repo()
-        .key(KeyName::Image)
-        .unwrap()
-        .image_key_id()
-        .unwrap();
+    let new = image_key(&desk);
     assert_ne!(new, old);
     let set = keyset::current(&desk.repo()).unwrap();
     let set = set.parsed().unwrap();
@@ -55,12 +51,7 @@ fn two_holders_of_roots_replace_the_image_key() {
 #[test]
 fn a_set_without_a_key_that_signs_is_not_taken_into_use() {
     let desk = Desk::new();
-    let old = desk
-        .repo()
-        .key(KeyName::Image)
-        .unwrap()
-        .image_key_id()
-        .unwrap();
+    let old = image_key(&desk);
     let changes = Changes {
         revoke: vec![old],
         ..Changes::default()

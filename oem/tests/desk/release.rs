@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use clap::ValueEnum as _;
+
 use crate::common::*;
 use campaign::{
     Trust, UnixTime, Verification, VerifiedCampaign, ids::SequenceNumber, meta::KeyPolicy,
@@ -13,7 +15,11 @@ use oem::{
     grant::{GrantOptions, grant_file},
     image::Image,
     init::{InitOptions, init},
-    inspect, publish, release, vehicle,
+    inspect,
+    keys::SigningKey,
+    publish, release,
+    rotate::{Rotated, rotate},
+    vehicle,
 };
 
 /// What the vehicle makes of the published files, given only what it was provisioned with.
@@ -367,4 +373,54 @@ fn a_refreshed_timestamp_keeps_a_release_believed() {
     desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
         .unwrap();
     assert_eq!(verify(&desk).unwrap().id.as_str(), "summer");
+}
+
+#[test]
+fn every_key_can_be_replaced_and_the_vehicle_follows() {
+    let desk = Desk::new();
+    desk.release("spring", &[desk.pack("hw-a", "1.2.3", 4)])
+        .unwrap();
+    for role in Rotated::value_variants() {
+        rotate(&desk.repo(), *role, now()).unwrap();
+        let campaign = verify(&desk).unwrap_or_else(|error| panic!("{role:?}: {error}"));
+        assert_eq!(campaign.id.as_str(), "spring", "{role:?}");
+    }
+    // Four roots of the image repository and three of the director have been added.
+    let newest = |path: &str| desk.path(path).exists();
+    assert!(newest("repo/metadata/5.root.json") && !newest("repo/metadata/6.root.json"));
+    let director = format!("repo/director/{VIN}");
+    assert!(newest(&format!("{director}/4.root.json")));
+    assert!(!newest(&format!("{director}/5.root.json")));
+    desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
+        .unwrap();
+    assert_eq!(verify(&desk).unwrap().id.as_str(), "summer");
+}
+
+/// Power fails before the new root is written, or between it and the new key's place.
+#[test]
+fn an_interrupted_rotation_is_forgotten_or_completed() {
+    let desk = Desk::new();
+    desk.release("spring", &[desk.pack("hw-a", "1.2.3", 4)])
+        .unwrap();
+    let (key, pending) = ("repo/keys/timestamp.pem", "repo/keys/timestamp.new.pem");
+    SigningKey::generate_ed25519()
+        .unwrap()
+        .store(&desk.path(pending))
+        .unwrap();
+    assert_eq!(
+        rotate(&desk.repo(), Rotated::ImageTimestamp, now()).unwrap(),
+        2
+    );
+    // As if the last step had not happened: the old key is in its place, the new one waits.
+    fs::rename(desk.path(key), desk.path(pending)).unwrap();
+    fs::rename(
+        desk.path("repo/keys/timestamp.before-2.pem"),
+        desk.path(key),
+    )
+    .unwrap();
+    assert_eq!(
+        rotate(&desk.repo(), Rotated::ImageTimestamp, now()).unwrap(),
+        3
+    );
+    assert!(verify(&desk).is_ok());
 }

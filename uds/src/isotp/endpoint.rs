@@ -345,16 +345,16 @@ where
     }
 
     /// The controller has taken no frame for N_As, as it does where others fill the bus or it is
-    /// bus off: whatever was to be sent fails. For drivers without confirmations.
+    /// bus off: whatever was to be sent fails (clause 9.8.2). For drivers without confirmations.
     pub fn on_blocked(&mut self) {
         if self.functional_due.take().is_some() || !self.sender.is_idle() {
             self.cancel_send();
             self.events
                 .push(Event::Failed(Error::TimeoutA(Direction::Send)));
         }
-        if !self.receiver.is_idle() {
+        // What only receives goes on: nothing of it waits for the controller.
+        if self.receiver.owes_flow_control() {
             self.receiver.abort();
-            self.unconfirmed.replace(Kind::FlowControl, Kind::Stale);
             self.events
                 .push(Event::Failed(Error::TimeoutA(Direction::Receive)));
         }

@@ -115,6 +115,11 @@ impl<R: AsRef<[u8]> + AsMut<[u8]>> Receiver<R> {
         self.state == State::Idle
     }
 
+    /// Whether a FlowControl has to be sent before anything else comes in.
+    pub(super) const fn owes_flow_control(&self) -> bool {
+        matches!(self.state, State::FlowControlDue | State::Waiting { .. })
+    }
+
     pub(super) fn abort(&mut self) {
         if !self.held {
             self.offset = 0;

@@ -1,7 +1,7 @@
 //! Flow control and timers, step by step.
 
 use super::pair::{Pair, bytes, id, mirrored};
-use crate::isotp::{Config, Direction, Error, Event, StMin};
+use crate::isotp::{Config, Direction, Endpoint, Error, Event, StMin};
 use crate::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -193,4 +193,29 @@ fn a_frame_that_is_never_confirmed_ends_its_message() {
         failures(&pair.seen[1].events),
         [Error::TimeoutA(Direction::Receive)]
     );
+}
+
+/// A controller that takes no frame: only what waits for it fails.
+#[test]
+fn a_blocked_controller_fails_what_was_to_be_sent() {
+    let now = Instant::ZERO;
+    let [tester, ecu] = &mut Pair::new(mirrored(config()), 100).ends;
+    let events = |end: &mut Endpoint<Vec<u8>, Vec<u8>>| {
+        end.on_blocked();
+        let events: Vec<_> = core::iter::from_fn(|| end.poll_event()).collect();
+        failures(&events)
+    };
+    assert_eq!(events(tester), []);
+    ecu.send(now, &bytes(60)).unwrap();
+    let first = ecu.poll_transmit(now).unwrap();
+    tester.handle_frame(now, &first);
+    // The FlowControl is not handed out.
+    assert_eq!(events(tester), [Error::TimeoutA(Direction::Receive)]);
+    tester.handle_frame(now, &first);
+    let flow = tester.poll_transmit(now).unwrap();
+    assert_eq!(events(tester), [], "it waits for the peer alone");
+    ecu.handle_frame(now, &flow);
+    assert!(ecu.poll_transmit(now).is_some());
+    assert_eq!(events(ecu), [Error::TimeoutA(Direction::Send)]);
+    assert!(!ecu.is_sending() && tester.is_receiving());
 }
