@@ -12,7 +12,7 @@ use ecu_image::keyset::KeyStatus;
 use nor::Geometry;
 
 use crate::bench::{Bench, Setup};
-use crate::images::{Image, KeySetRecipe, Recipe, Signer, key_set, recipe};
+use crate::images::{Image, KeySetRecipe, Recipe, Signer, key_set, recipe, rotation};
 use crate::tester::{Done, Failed};
 
 /// Pages of each image; one of them is blank, the last one half full.
@@ -35,8 +35,8 @@ pub struct Life {
     /// One image under three grants.
     second: [Image; 3],
     third: Image,
-    /// Versions 2 and 3.
-    key_sets: [Vec<u8>; 2],
+    /// Versions 2 to 4; the last revokes the key of the images before it.
+    key_sets: [Vec<u8>; 3],
 }
 
 /// One step of a life.
@@ -120,6 +120,11 @@ pub fn steps() -> Vec<Step> {
             },
         ),
         step(
+            "revoke the key of the confirmed image",
+            |bench, life| update_keys(bench, life, 4),
+            |state, _| state.key_set.is_some_and(|set| set.version.0 == 4),
+        ),
+        step(
             "stage the second image",
             |bench, life| install(bench, &life.second[0], Staged),
             |state, life| is(state, &life.second[0], Staged),
@@ -158,8 +163,9 @@ pub fn steps() -> Vec<Step> {
 
 impl Life {
     fn new(name: &'static str, setup: Setup, page_size: u32) -> Self {
-        let image = |number: u32, sequence: u64| {
+        let signed = |number: u32, sequence: u64, signer| {
             Recipe {
+                signer,
                 len: (PAGES * page_size - page_size / 2) as usize,
                 page_size,
                 blank: (BLANK_PAGE * page_size) as usize..((BLANK_PAGE + 1) * page_size) as usize,
@@ -170,22 +176,23 @@ impl Life {
             }
             .make()
         };
+        let image = |number, sequence| signed(number, sequence, Signer::First);
+        let after = |number, sequence| signed(number, sequence, Signer::Second);
+        let both = |version| KeySetRecipe {
+            keys: [Signer::First, Signer::Second]
+                .map(|key| (key, KeyStatus::Active))
+                .into(),
+            ..key_set(version)
+        };
         Self {
             name,
             setup,
             factory: image(1, 1),
             first: [image(2, 2), image(2, 100)],
             dropped: image(4, 3),
-            second: [image(3, 4), image(3, 5), image(3, 6)],
-            third: image(5, 7),
-            key_sets: [2, 3].map(|version| {
-                let keys = [Signer::First, Signer::Second];
-                KeySetRecipe {
-                    keys: keys.map(|key| (key, KeyStatus::Active)).into(),
-                    ..key_set(version)
-                }
-                .make()
-            }),
+            second: [after(3, 4), after(3, 5), after(3, 6)],
+            third: after(5, 7),
+            key_sets: [both(2).make(), both(3).make(), rotation(4).make()],
         }
     }
 
