@@ -5,6 +5,7 @@ use core::fmt::Debug;
 use alloc::vec::Vec;
 
 use crate::UnixTime;
+use crate::chain::Head;
 use crate::meta::{Document, Envelope, KeyPolicy, Role, Root, Snapshot, Targets, Timestamp};
 use crate::repository::{Client, Limits, Stored};
 use crate::vehicle::Vehicle;
@@ -65,6 +66,27 @@ pub fn refresh(data: &[u8]) {
     assert!(Client::new(stored, policy, Limits::default(), now).is_ok());
 }
 
+/// Any lines are a chain that is followed to its end and can be continued there, or an error in the
+/// place of the last line that was read.
+///
+/// # Panics
+/// When the next entry does not continue it.
+pub fn chain(data: &[u8]) {
+    let mut head = Head::EMPTY;
+    for line in data.split(|byte| *byte == b'\n') {
+        let before = head;
+        if head.follow(line).is_err() {
+            assert_eq!(head, before, "a refusal moved the head");
+            break;
+        }
+    }
+    let mut next = head;
+    if let Ok(line) = next.append(UnixTime::from_secs(0), &serde_json::Value::Null) {
+        assert!(head.follow(line.as_bytes()).is_ok());
+        assert_eq!(head, next);
+    }
+}
+
 fn survives<R: Role + Debug + PartialEq>(data: &[u8]) {
     let Ok(document) = Document::<R>::parse(data, MAX_LEN) else {
         return;
@@ -93,6 +115,11 @@ mod tests {
     #[test]
     fn the_corpus_of_vehicles_is_harmless() {
         replay("vehicle", super::vehicle);
+    }
+
+    #[test]
+    fn the_corpus_of_chains_is_harmless() {
+        replay("chain", super::chain);
     }
 
     #[test]

@@ -24,6 +24,7 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
+pub mod chain;
 pub mod error;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
