@@ -17,6 +17,7 @@ use crate::install::{Context, Found};
 use crate::link::Transport;
 use crate::output::{Output, columns};
 use crate::state::State;
+use crate::vehicle::Control;
 use crate::{engine, flash};
 
 const EXAMPLES: &str = "Examples:
@@ -227,7 +228,7 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
 }
 
 impl Cli {
-    fn context(&self, stop: watch::Receiver<bool>) -> Result<Context, Error> {
+    fn context(&self, stop: watch::Receiver<Control>) -> Result<Context, Error> {
         let bytes = std::fs::read(&self.config).map_err(Error::configuration(&self.config))?;
         let vehicle = Vehicle::from_json(&bytes).map_err(|source| Error::Vehicle {
             path: self.config.clone(),
@@ -251,26 +252,25 @@ impl Cli {
                 ..flash::Policy::default()
             },
             images,
-            stop,
+            control: stop,
         })
     }
 }
 
 /// Becomes true at SIGTERM or SIGINT.
-fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
+fn stop_signal() -> Result<watch::Receiver<Control>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let failed = |source| Error::file(Path::new("signal handler"))(source);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let (set, stop) = watch::channel(false);
+    let (set, stop) = watch::channel(Control::default());
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        // Without a receiver nothing is left to stop.
-        let _ = set.send(true);
+        set.send_modify(|control| control.stop = true);
         std::future::pending::<()>().await;
     });
     Ok(stop)
@@ -286,7 +286,7 @@ async fn poll(
     output: &mut Output,
 ) -> Result<Exit, Error> {
     let state = State::open(&cli.state)?;
-    let mut stop = context.stop.clone();
+    let mut stop = context.control.clone();
     loop {
         match context.install(url, &state, output).await {
             Ok(report) => output.report(&report),
@@ -299,9 +299,9 @@ async fn poll(
         let jitter: f64 = crate::random().random_range(0.0..0.25);
         tokio::select! {
             () = tokio::time::sleep(interval + interval.mul_f64(jitter)) => {}
-            _ = stop.wait_for(|stop| *stop) => return Ok(Exit::Success),
+            _ = stop.wait_for(|control| control.stop) => return Ok(Exit::Success),
         }
-        if *stop.borrow() {
+        if stop.borrow().stop {
             return Ok(Exit::Success);
         }
     }

@@ -22,7 +22,7 @@ use crate::link::{self, Links, Transport};
 use crate::output::{Line, Output};
 use crate::state::State;
 use crate::validate;
-use crate::vehicle::{EcuSetup, Inventory, Jobs, Transaction};
+use crate::vehicle::{Control, EcuSetup, Inventory, Jobs, Transaction};
 
 /// What all commands share.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub struct Context {
     pub flash: flash::Policy,
     /// Which image signatures are accepted.
     pub images: ImagePolicy,
-    /// Becomes true when the program shall stop.
-    pub stop: watch::Receiver<bool>,
+    /// What is wanted from outside.
+    pub control: watch::Receiver<Control>,
 }
 
 /// What an ECU says about itself; the step and the reason where it does not.
@@ -72,8 +72,8 @@ impl Context {
                 .into_iter()
                 .for_each(|line| output.line(&line));
         };
-        let mut stop = self.stop.clone();
-        link::drive(&mut machine, &links, &mut stop, &mut show).await?;
+        let mut control = self.control.clone();
+        link::drive(&mut machine, &links, &mut control, &mut show).await?;
         Ok(machine.into_results().into_iter().flatten().collect())
     }
 
@@ -92,7 +92,7 @@ impl Context {
     ) -> Result<VerifiedCampaign, Error> {
         let source = Source::new(source, self.ca.as_deref())?;
         let trust = state.trust(&self.root)?;
-        let mut stop = self.stop.clone();
+        let mut control = self.control.clone();
         let work = async {
             let (campaign, trust) = validate::metadata(&source, &trust, &self.vehicle).await?;
             *name = Some(campaign.id.to_string());
@@ -108,7 +108,7 @@ impl Context {
         };
         let campaign = tokio::select! {
             campaign = work => campaign,
-            _ = stop.wait_for(|stop| *stop) => Err(Error::Stopped),
+            _ = control.wait_for(|control| control.stop) => Err(Error::Stopped),
         }?;
         output.line(&Line::Campaign {
             detail: "metadata and images are verified".into(),
@@ -258,8 +258,8 @@ impl Context {
                 .into_iter()
                 .for_each(|line| output.line(&line));
         };
-        let mut stop = self.stop.clone();
-        let driven = link::drive(&mut transaction, &links, &mut stop, &mut show).await;
+        let mut control = self.control.clone();
+        let driven = link::drive(&mut transaction, &links, &mut control, &mut show).await;
         if let Some(error) = transaction.error() {
             return Err(engine::JournalError(error.0.clone()).into());
         }

@@ -16,7 +16,7 @@ use uds_client::{
 };
 
 use crate::error::Error;
-use crate::vehicle::{Address, Event, Vehicle};
+use crate::vehicle::{Address, Control, Event, Vehicle};
 
 /// Inputs that wait for the machine.
 const QUEUE: usize = 256;
@@ -151,7 +151,8 @@ enum Input {
     Broken(usize, TransportError),
 }
 
-/// Runs a machine over its links until it has finished or `stop` says so. Events go to `on_event`.
+/// Runs a machine over its links until it has finished or `control` says stop. Events go to
+/// `on_event`.
 ///
 /// # Errors
 ///
@@ -159,7 +160,7 @@ enum Input {
 pub async fn drive(
     vehicle: &mut dyn Vehicle,
     links: &Links,
-    stop: &mut watch::Receiver<bool>,
+    control: &mut watch::Receiver<Control>,
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
@@ -179,7 +180,15 @@ pub async fn drive(
         tasks.spawn(send(address, group.collect(), queue, inputs.clone()));
         outputs.insert(address, pdus);
     }
+    control.mark_changed();
     loop {
+        if control.has_changed().unwrap_or(false) {
+            let wanted = *control.borrow_and_update();
+            if wanted.stop {
+                return Err(Error::Stopped);
+            }
+            vehicle.handle_control(&wanted);
+        }
         while let Some(transmit) = vehicle.poll_transmit(now()) {
             if let Some(queue) = outputs.get(&transmit.to) {
                 // The task ends with this function only.
@@ -203,7 +212,7 @@ pub async fn drive(
                 }
             }
             () = sleep_until(timeout) => vehicle.handle_timeout(now()),
-            _ = stop.wait_for(|stop| *stop) => return Err(Error::Stopped),
+            Ok(()) = control.changed() => control.mark_changed(),
         }
     }
 }

@@ -16,6 +16,7 @@ mod transaction;
 use uds::client::TransportFault;
 use uds::time::Instant;
 
+use crate::engine::Permit;
 pub use inventory::Inventory;
 pub use jobs::{EcuSetup, Event, JobEnd, Jobs};
 pub use transaction::Transaction;
@@ -38,6 +39,17 @@ pub struct Transmit {
     pub pdu: Vec<u8>,
 }
 
+/// What is wanted of a run from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Control {
+    /// End now; the journal goes on in another run.
+    pub stop: bool,
+    /// Give the campaign up: without effect after COMMIT.
+    pub cancel: bool,
+    /// What may start at the moment.
+    pub permit: Permit,
+}
+
 /// What a driver drives.
 pub trait Vehicle {
     /// A PDU came from an ECU.
@@ -50,6 +62,8 @@ pub trait Vehicle {
     fn handle_fault(&mut self, now: Instant, to: Address, fault: TransportFault);
     /// Time has passed.
     fn handle_timeout(&mut self, now: Instant);
+    /// What is wanted from outside has changed. What asks no more than a question goes on.
+    fn handle_control(&mut self, _control: &Control) {}
     /// The next PDU to send.
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit>;
     /// When [`Vehicle::handle_timeout`] is due.

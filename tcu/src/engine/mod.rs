@@ -5,6 +5,7 @@
 //! commands are idempotent, so an effect announced may be repeated. After COMMIT the only way is
 //! forward, before it any failure reverts every ECU.
 
+mod permit;
 mod plan;
 mod record;
 mod report;
@@ -18,6 +19,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uds::time::{Instant, earliest};
 
+pub use permit::Permit;
 pub use plan::{Plan, PlannedEcu, Policy, Running};
 pub use record::{CampaignState, Cost, JobDone, Phase, Record};
 pub use report::{CampaignReport, EcuReport, EcuResult, Report};
@@ -99,6 +101,7 @@ pub struct Engine {
     phase: Phase,
     /// An ECU's failure before COMMIT, or a cancellation, waits to be decided upon.
     failed: bool,
+    permit: Permit,
     ecus: Vec<Ecu>,
     commands: VecDeque<Command>,
     rng: StdRng,
@@ -128,6 +131,7 @@ impl Engine {
             buses,
             phase: Phase::Staging,
             failed: false,
+            permit: Permit::ALL,
             ecus,
             commands: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -269,7 +273,7 @@ impl Engine {
         }
         self.ecus.iter().enumerate().find_map(|(index, ecu)| {
             let job = self.next_job(ecu)?;
-            let due = ecu.not_before.is_none();
+            let due = ecu.not_before.is_none() && self.permit.allows(job);
             let free = job != Job::Stage || self.staging_on(ecu.bus) < self.policy.parallel_per_bus;
             (ecu.running.is_none() && due && free).then_some(Record::Start { ecu: index, job })
         })
@@ -324,7 +328,13 @@ impl Engine {
                 let reverting = self.phase == Phase::Reverting;
                 if let Some(ecu) = self.ecus.get_mut(*ecu) {
                     ecu.end(*job, result, *cost, committed);
-                    self.failed |= result.is_err() && !reverting && !committed;
+                    // A job that was only paused starts again.
+                    let paused = |failure: &Failure| failure.what == What::Cancelled;
+                    let failed = result
+                        .as_ref()
+                        .err()
+                        .is_some_and(|failure| !paused(failure));
+                    self.failed |= failed && !reverting && !committed;
                 }
             }
             Record::AllStaged => self.phase = Phase::Activating,
@@ -349,15 +359,18 @@ impl Engine {
                 }
                 self.commands.push_back(Command::Start(*index, *job));
             }
-            Record::Revert => {
-                for (index, ecu) in self.ecus.iter_mut().enumerate() {
-                    if ecu.running.is_some() && !ecu.cancelled {
-                        ecu.cancelled = true;
-                        self.commands.push_back(Command::Cancel(index));
-                    }
-                }
-            }
+            Record::Revert => self.interrupt(|_| true),
             _ => {}
+        }
+    }
+
+    /// Ends the running jobs of a kind at their next occasion.
+    fn interrupt(&mut self, which: impl Fn(Job) -> bool) {
+        for (index, ecu) in self.ecus.iter_mut().enumerate() {
+            if ecu.running.is_some_and(&which) && !ecu.cancelled {
+                ecu.cancelled = true;
+                self.commands.push_back(Command::Cancel(index));
+            }
         }
     }
 
@@ -371,7 +384,7 @@ impl Engine {
     fn wake_buses(&mut self) {
         for bus in 0..self.buses.len() {
             let more = |ecu: &Ecu| ecu.bus == bus && self.next_job(ecu) == Some(Job::Stage);
-            let more = !self.failed && self.ecus.iter().any(more);
+            let more = !self.failed && self.permit.stage && self.ecus.iter().any(more);
             let quiet = self.quiet.get(bus).copied().unwrap_or(false);
             if quiet && !more && self.staging_on(bus) == 0 {
                 self.set_quiet(bus, false);

@@ -341,6 +341,9 @@ impl FakeEcu {
             if buffer.len() == PAGE as usize {
                 self.pages.append(buffer);
             }
+            if self.pages.len() == (self.page_count * PAGE) as usize {
+                self.progress = 3;
+            }
         }
         Ok(vec![0x76, pdu[1]])
     }
@@ -361,9 +364,7 @@ impl FakeEcu {
                 self.pages.clear();
                 self.slots[other] = (self.announced, SlotState::Receiving);
             }
-        } else if self.pages.len() == (self.page_count * PAGE) as usize {
-            self.progress = 3;
-        } else {
+        } else if self.progress != 3 {
             return Err(0x24);
         }
         Ok(vec![0x77])

@@ -1,19 +1,19 @@
 //! A transaction and its ECUs on an event queue: no clock, no runtime, the same for the same seed.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use ecu_image::Digest;
 use ecu_image::crypto::MacKey;
 use uds::client;
-use uds::time::{Duration, Instant};
+use uds::time::{Duration, Instant, earliest};
 
 use super::ecu::{ACCESS_KEY, FakeEcu, Fault, OLD, target};
 use crate::engine::{
-    CampaignState, Engine, Journal, JournalError, Plan, PlannedEcu, Policy, Record, Running,
+    CampaignState, Engine, Journal, JournalError, Permit, Plan, PlannedEcu, Policy, Record, Running,
 };
 use crate::flash::{self, Target};
-use crate::vehicle::{Address, EcuSetup, Event, Jobs, Transaction, Vehicle};
+use crate::vehicle::{Address, Control, EcuSetup, Event, Jobs, Transaction, Vehicle};
 
 /// A journal that dies at a record: before it is durable, or right after.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,10 @@ pub(crate) struct World {
     pub(crate) functional: Vec<(usize, String)>,
     pub(crate) seed: u64,
     pub(crate) parallel: usize,
+    /// From when on what is permitted, in order.
+    pub(crate) permits: VecDeque<(Instant, Permit)>,
+    /// The first bytes of each request to an ECU, and when it was handed out.
+    pub(crate) requests: Vec<(Instant, usize, Vec<u8>)>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +79,8 @@ impl World {
             functional: Vec::new(),
             seed: 1,
             parallel: 1,
+            permits: VecDeque::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -139,11 +145,19 @@ impl World {
         let mut queue = BinaryHeap::new();
         for turn in 0.. {
             assert!(turn < 200_000, "no end in sight at {:?}", self.now);
+            while let Some((_, permit)) = self.permits.pop_front_if(|(at, _)| *at <= self.now) {
+                machine.handle_control(&Control {
+                    permit,
+                    ..Control::default()
+                });
+            }
             while let Some(transmit) = machine.poll_transmit(self.now) {
                 let sent = self.now + Duration::from_millis(1);
                 queue.push(Reverse((sent, Due::Sent(transmit.to))));
                 match transmit.to {
                     Address::Ecu(index) => {
+                        let first = transmit.pdu.iter().take(4).copied().collect();
+                        self.requests.push((self.now, index, first));
                         let count = self.ecus[index].requests;
                         let fault = faults(index, &transmit.pdu, count);
                         let answer = self.ecus[index].request(sent, &transmit.pdu, fault);
@@ -165,7 +179,8 @@ impl World {
             if machine.is_finished() {
                 return;
             }
-            let timeout = machine.poll_timeout();
+            let permit = self.permits.front().map(|(at, _)| *at);
+            let timeout = earliest(machine.poll_timeout(), permit);
             let next = queue.peek().map(|Reverse((at, _))| *at);
             match (next, timeout) {
                 (Some(at), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {

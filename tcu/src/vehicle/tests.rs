@@ -2,9 +2,9 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use uds::time::Duration;
+use uds::time::{Duration, Instant};
 
-use crate::engine::{CampaignState, Record};
+use crate::engine::{CampaignState, Permit, Record};
 use crate::flash::{Job, Step, What};
 use crate::testing::ecu::{Application, Fault, PAGE};
 use crate::testing::world::{Ended, World};
@@ -84,6 +84,60 @@ fn a_kill_at_any_record_changes_nothing_about_the_end() {
             }
         }
     }
+}
+
+const NOTHING: Permit = Permit {
+    stage: false,
+    activate: false,
+};
+
+/// Whether a request would make an ECU leave its application or run another image.
+fn disturbs(request: &[u8]) -> bool {
+    [&[0x10, 0x02][..], &[0x34], &[0x31, 0x01, 0x02, 0x10]]
+        .iter()
+        .any(|first| request.starts_with(first))
+}
+
+#[test]
+fn a_pause_at_any_moment_loses_at_most_a_page_and_changes_nothing_about_the_end() {
+    let mut reference = World::new(3);
+    finish(&mut reference);
+    let end = reference.now.saturating_since(Instant::ZERO).as_micros();
+    let end = u64::try_from(end / 1000).unwrap();
+    for at in (0..end).step_by(5).map(Instant::from_millis) {
+        let mut world = World::new(3);
+        let resumed = at + Duration::from_secs(60);
+        world.permits = [(at, NOTHING), (resumed, Permit::ALL)].into();
+        let ended = finish(&mut world);
+        assert_eq!(
+            ended,
+            CampaignState::Completed,
+            "{at:?} {:?}",
+            world.records
+        );
+        assert!(world.all_new(), "{at:?}");
+        for ecu in &world.ecus {
+            assert!(ecu.bytes_received <= u64::from(4 * PAGE), "{at:?}");
+        }
+        // What had begun may end: the request under way, or an activation with its reset.
+        let rest = at + Duration::from_millis(100);
+        let mut while_paused = world.requests.iter();
+        let disturbed =
+            while_paused.find(|(when, _, pdu)| rest < *when && *when < resumed && disturbs(pdu));
+        assert_eq!(disturbed, None, "{at:?}");
+    }
+}
+
+#[test]
+fn while_staging_rests_the_buses_carry_their_normal_traffic() {
+    let mut world = World::new(2);
+    let (at, resumed) = (Instant::from_millis(150), Instant::from_millis(60_000));
+    world.permits = [(at, NOTHING), (resumed, Permit::ALL)].into();
+    world.run(None, &mut |_, _, _| None);
+    let of_bus = world.functional.iter().filter(|(bus, _)| *bus == 0);
+    let sent: Vec<&str> = of_bus.map(|(_, pdu)| pdu.as_str()).collect();
+    let quiet_and_wake = ["1083", "8582", "288301", "288001", "8581"];
+    assert_eq!(sent, [quiet_and_wake, quiet_and_wake].concat());
 }
 
 /// The first bytes of a request at which ECU 1 fails for good, and the step that is reported.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use uds::client::TransportFault;
 use uds::time::{Instant, earliest};
 
-use super::{Address, Event, Jobs, Transmit, Vehicle};
+use super::{Address, Control, Event, Jobs, Transmit, Vehicle};
 use crate::engine::{
     CampaignState, Command, Engine, JobDone, Journal, JournalError, Phase, Report,
 };
@@ -140,6 +140,13 @@ impl<J: Journal> Vehicle for Transaction<J> {
     fn handle_timeout(&mut self, now: Instant) {
         self.jobs.handle_timeout(now);
         self.pump(now);
+    }
+
+    fn handle_control(&mut self, control: &Control) {
+        if control.cancel {
+            self.engine.cancel();
+        }
+        self.engine.permit(control.permit);
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
