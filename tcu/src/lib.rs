@@ -2,7 +2,7 @@
 //!
 //! [`flash`] drives one ECU, [`engine`] the transaction over all; both are pure machines, and
 //! [`vehicle`] composes them with one UDS client per ECU, still without I/O. Around them are the
-//! ports: [`journal`], [`fetch`], [`link`], [`output`]. [`install`] is the order in which a command
+//! ports: [`journal`], [`fetch`], [`link`], [`output`], and [`ports`] for clock and reports. [`install`] is the order in which a command
 //! uses them.
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod install;
 pub mod journal;
 pub mod link;
 pub mod output;
+pub mod ports;
 pub mod profile;
 pub mod state;
 #[cfg(test)]

@@ -33,16 +33,17 @@ pub struct JournalError(pub String);
 
 /// Where records become durable.
 pub trait Journal {
-    /// Returns when the record would survive a loss of power.
+    /// Returns when the record, and the report that it leads to, would survive a loss of power:
+    /// both or none.
     ///
     /// # Errors
     ///
     /// [`JournalError`]: the record may or may not be there, and the transaction must not go on.
-    fn append(&mut self, record: &Record) -> Result<(), JournalError>;
+    fn append(&mut self, record: &Record, report: Option<&Report>) -> Result<(), JournalError>;
 }
 
 impl Journal for Vec<Record> {
-    fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+    fn append(&mut self, record: &Record, _: Option<&Report>) -> Result<(), JournalError> {
         self.push(record.clone());
         Ok(())
     }
@@ -104,6 +105,8 @@ pub struct Engine {
     permit: Permit,
     ecus: Vec<Ecu>,
     commands: VecDeque<Command>,
+    /// The journal failed: what this machine believes may not be so.
+    broken: bool,
     rng: StdRng,
 }
 
@@ -134,6 +137,7 @@ impl Engine {
             permit: Permit::ALL,
             ecus,
             commands: VecDeque::new(),
+            broken: false,
             rng: StdRng::seed_from_u64(seed),
         };
         for record in records {
@@ -185,8 +189,7 @@ impl Engine {
             let Some(record) = self.decide() else {
                 return Ok(None);
             };
-            journal.append(&record)?;
-            self.apply(&record);
+            self.make_durable(&record, journal)?;
             self.carry_out(&record);
         }
     }
@@ -215,8 +218,7 @@ impl Engine {
             result,
             cost,
         };
-        journal.append(&record)?;
-        self.apply(&record);
+        self.make_durable(&record, journal)?;
         if failed {
             self.delay(now, ecu);
         }
@@ -240,6 +242,9 @@ impl Engine {
     /// How the run ended: the transaction is done, or nothing more can be done in this run.
     #[must_use]
     pub fn finished(&self) -> Option<CampaignState> {
+        if self.broken {
+            return None;
+        }
         if let Phase::Done(state) = self.phase {
             return Some(state);
         }
@@ -310,6 +315,19 @@ impl Engine {
         self.ecus.iter().filter(staging).count()
     }
 
+    /// Nothing follows from a record before it is durable.
+    fn make_durable(
+        &mut self,
+        record: &Record,
+        journal: &mut impl Journal,
+    ) -> Result<(), JournalError> {
+        self.apply(record);
+        let report = record.is_reported().then(|| self.report());
+        journal
+            .append(record, report.as_ref())
+            .inspect_err(|_| self.broken = true)
+    }
+
     /// What a record means for the state: the same live and after a restart.
     fn apply(&mut self, record: &Record) {
         match record {
@@ -337,11 +355,7 @@ impl Engine {
                     self.failed |= failed && !reverting && !committed;
                 }
             }
-            Record::AllStaged => self.phase = Phase::Activating,
-            Record::AllActivated => self.phase = Phase::AwaitingHealthy,
-            Record::Commit => self.phase = Phase::Sealing,
-            Record::Revert => self.phase = Phase::Reverting,
-            Record::Done(state) => self.phase = Phase::Done(*state),
+            _ => self.phase = record.phase().unwrap_or(self.phase),
         }
     }
 

@@ -93,3 +93,24 @@ pub enum Record {
     /// The end.
     Done(CampaignState),
 }
+
+impl Record {
+    /// Whether the backend learns of it: each phase is reported, single jobs are not.
+    #[must_use]
+    pub const fn is_reported(&self) -> bool {
+        !matches!(self, Self::Start { .. } | Self::End { .. })
+    }
+
+    /// The phase that begins with this record.
+    #[must_use]
+    pub const fn phase(&self) -> Option<Phase> {
+        Some(match self {
+            Self::Start { .. } | Self::End { .. } => return None,
+            Self::AllStaged => Phase::Activating,
+            Self::AllActivated => Phase::AwaitingHealthy,
+            Self::Commit => Phase::Sealing,
+            Self::Revert => Phase::Reverting,
+            Self::Done(state) => Phase::Done(*state),
+        })
+    }
+}

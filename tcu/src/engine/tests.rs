@@ -222,7 +222,11 @@ fn a_revert_that_ends_on_another_image_is_not_believed() {
 fn a_failing_journal_stops_everything() {
     struct Full;
     impl super::Journal for Full {
-        fn append(&mut self, _: &Record) -> Result<(), super::JournalError> {
+        fn append(
+            &mut self,
+            _: &Record,
+            _: Option<&super::Report>,
+        ) -> Result<(), super::JournalError> {
             Err(super::JournalError("no space left".into()))
         }
     }

@@ -10,7 +10,8 @@ use uds::time::{Duration, Instant, earliest};
 
 use super::ecu::{ACCESS_KEY, FakeEcu, Fault, OLD, target};
 use crate::engine::{
-    CampaignState, Engine, Journal, JournalError, Permit, Plan, PlannedEcu, Policy, Record, Running,
+    CampaignState, Engine, Journal, JournalError, Permit, Plan, PlannedEcu, Policy, Record, Report,
+    Running,
 };
 use crate::flash::{self, Target};
 use crate::vehicle::{Address, Control, EcuSetup, Event, Jobs, Transaction, Vehicle};
@@ -23,7 +24,7 @@ pub(crate) struct KillJournal {
 }
 
 impl Journal for KillJournal {
-    fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+    fn append(&mut self, record: &Record, _: Option<&Report>) -> Result<(), JournalError> {
         let kill = self.kill_at.filter(|(at, _)| *at == self.records.len());
         if kill.is_none_or(|(_, durable)| durable) {
             self.records.push(record.clone());
