@@ -8,6 +8,7 @@ use campaign::ids::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ecu_image::{Cipher, KeyId, LogicalBlock, PageSize, Slot, SlotSet};
 
+use crate::audit::NotedHead;
 use crate::firmware::Format;
 use crate::rotate::Rotated;
 
@@ -70,6 +71,9 @@ pub enum Command {
         #[arg(value_enum)]
         role: Rotated,
     },
+    /// The record of all commands that changed trust or released something.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Show what an image, a grant or a key set says.
     Inspect(Inspect),
     /// Print a completion script for a shell.
@@ -112,6 +116,26 @@ pub enum Vehicle {
     },
     /// List the registered vehicles.
     List,
+}
+
+/// Subcommands of `audit`.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Print the record; who acted is $OEM_OPERATOR, else the login name.
+    Show {
+        /// Print the lines as they are: JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Follow the chain from its first entry and print its head, to be noted elsewhere.
+    Verify {
+        /// A head that was noted before: the record must still hold its entry.
+        #[arg(long, value_name = "SEQUENCE:DIGEST")]
+        head: Option<NotedHead>,
+        /// Print {"sequence": .., "digest": ..}.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Subcommands of `keyset`.

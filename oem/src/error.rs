@@ -170,6 +170,11 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The audit log was tampered with, or its end is missing.
+    #[error(
+        "audit log, {0}; nothing was changed. Keep keys/audit.log as evidence before you begin another"
+    )]
+    Audit(campaign::chain::ChainError),
     /// A cryptographic operation failed.
     #[error("{what} failed: {reason}")]
     Crypto {
@@ -191,7 +196,7 @@ impl Error {
             | Self::TooLong { .. }
             | Self::Id(_)
             | Self::Pack(_) => ExitCode::Input,
-            Self::NoRepository(_) | Self::Corrupt { .. } | Self::Crypto { .. } => {
+            Self::NoRepository(_) | Self::Corrupt { .. } | Self::Audit(_) | Self::Crypto { .. } => {
                 ExitCode::Repository
             }
             _ => ExitCode::Refused,

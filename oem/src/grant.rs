@@ -5,7 +5,10 @@ use std::path::Path;
 use campaign::ids::{EcuName, ImageDigest, SequenceNumber, Vin};
 use ecu_image::{GRANT_LEN, Grant, GrantFlags, pack::GrantRequest, provision::EcuProvisioning};
 
+use serde_json::json;
+
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     image::Image,
@@ -108,6 +111,11 @@ pub fn grant_file(
         downgrade: options.allow_downgrade,
     };
     let (grant, sequence) = next(&mut vehicle, &options.ecu, &image, options.sequence, flags)?;
+    let details = json!({
+        "vin": options.vin, "ecu": options.ecu, "sequence": sequence, "image": image.digest,
+        "downgrade": options.allow_downgrade,
+    });
+    audit::record(repo, "grant", &details)?;
     repo.store_vehicle(&vehicle)?;
     files::write_atomic(out, &grant, Access::Public)?;
     Ok(sequence)

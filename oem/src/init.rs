@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, thread};
 
 use campaign::{
     UnixTime,
+    ids::sha256,
     layout::{self, Repository},
     meta::{Header, RoleKeys, RoleName, Roles, Root},
     repository::Limits,
@@ -11,7 +12,10 @@ use campaign::{
 
 use ecu_image::keyset::THRESHOLD;
 
+use serde_json::json;
+
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     keys::{RSA_BITS, SigningKey},
@@ -104,6 +108,8 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
         &director,
         Access::Public,
     )?;
+    let digests = json!({ "image_root": sha256(&image), "director_root": sha256(&director) });
+    audit::record(&repo, "init", &digests)?;
     repo.store_state(&State::default())?;
     Ok(repo)
 }

@@ -15,7 +15,11 @@ use ecu_image::{
     provision::{ImageKey, KeySetBytes, RootKeys},
 };
 
+use campaign::ids::sha256;
+use serde_json::json;
+
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     keys::SigningKey,
@@ -210,6 +214,8 @@ pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
     if !rotated && !active(old) {
         return Err(refuse(format!("image key {old} would not sign any more")));
     }
+    let details = json!({ "version": version, "digest": sha256(&set) });
+    audit::record(repo, "keyset use", &details)?;
     if rotated {
         // The set last: interrupted between the two, this is simply done again.
         let kept = repo.path(&format!("keys/image-{old}.pem"));

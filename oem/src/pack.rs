@@ -9,7 +9,10 @@ use ecu_image::{
     pack::{PackRequest, build},
 };
 
+use serde_json::json;
+
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     firmware::{FIRMWARE_MAX, Firmware, Format},
@@ -110,6 +113,11 @@ pub fn pack_file(
         error,
     })?;
     let packed = pack(&firmware, options, &repo.key(KeyName::Image)?)?;
+    let details = json!({
+        "image": packed.digest, "hardware_id": options.hardware_id, "version": options.version,
+        "security_counter": options.security_counter,
+    });
+    audit::record(repo, "pack", &details)?;
     repo.store_image_secrets(&packed.digest, &packed.secrets)?;
     files::write_atomic(out, &packed.bytes, Access::Public)?;
     Ok(packed)

@@ -14,7 +14,10 @@ use campaign::{
     repository::{Believed, Client, Limits, Stored, TOP_TARGETS},
 };
 
+use serde_json::json;
+
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     keys::SigningKey,
@@ -188,6 +191,7 @@ fn timestamp(
 pub fn refresh(repo: &Repo, now: UnixTime) -> Result<Vec<Vin>, Error> {
     let mut refreshed = Vec::new();
     let vins = repo.vins()?;
+    audit::record(repo, "refresh", &json!({ "vehicles": vins.len() }))?;
     let directors = vins.iter().map(|vin| (Repository::Director, vin));
     let image = vins.first().map(|vin| (Repository::Image, vin));
     for (repository, vin) in image.into_iter().chain(directors) {
@@ -208,6 +212,12 @@ pub fn refresh(repo: &Repo, now: UnixTime) -> Result<Vec<Vin>, Error> {
 }
 
 impl Edition {
+    /// All documents by their paths, the timestamp last.
+    pub fn documents(&self) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+        let (timestamp, bytes) = &self.timestamp;
+        self.new.iter().chain([(timestamp, bytes)])
+    }
+
     /// A document by its path.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&[u8]> {
@@ -224,8 +234,7 @@ impl Edition {
     ///
     /// [`Error::File`].
     pub fn publish(&self, repo: &Repo) -> Result<(), Error> {
-        let (timestamp, bytes) = &self.timestamp;
-        for (path, bytes) in self.new.iter().chain([(timestamp, bytes)]) {
+        for (path, bytes) in self.documents() {
             files::write_atomic(&repo.path(path), bytes, Access::Public)?;
         }
         Ok(())

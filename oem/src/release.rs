@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use campaign::{
     UnixTime,
-    ids::{CampaignId, HardwareId, TargetPath, Vin},
+    ids::{CampaignId, Digest, HardwareId, TargetPath, Vin, sha256},
     layout::{self, Repository},
     meta::{
         DirectorCustom, DirectorStatement, EcuAssignment, ImageCustom, ImageStatement, KeyPolicy,
@@ -17,9 +17,10 @@ use campaign::{
     repository::{Believed, TOP_TARGETS},
 };
 use ecu_image::GrantFlags;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     grant,
@@ -407,6 +408,40 @@ impl Signed {
         Ok(())
     }
 
+    /// What the record says of a release. All that is published for vehicles is one digest: that of
+    /// the list that `sha256sum` prints for the documents, in the order of their paths.
+    fn audited(&self, plan: &Plan) -> Value {
+        let documents = |editions: &mut dyn Iterator<Item = &Edition>| -> BTreeMap<String, Digest> {
+            let documents = editions.flat_map(Edition::documents);
+            documents
+                .map(|(path, bytes)| (path.clone(), sha256(bytes)))
+                .collect()
+        };
+        let directors = documents(&mut self.directors.values());
+        let list: String = directors
+            .iter()
+            .map(|(path, digest)| format!("{digest}  {path}\n"))
+            .collect();
+        let image = |image: &Image| {
+            let header = &image.header;
+            json!({
+                "image": image.digest, "hardware_id": header.hardware_id, "version": header.version,
+                "security_counter": header.security_counter,
+            })
+        };
+        let statement = plan
+            .vehicles
+            .first()
+            .and_then(|it| it.director_targets.custom.as_ref());
+        json!({
+            "campaign": statement.and_then(|custom| custom.get("campaignId")),
+            "images": plan.images.iter().map(image).collect::<Vec<_>>(),
+            "documents": documents(&mut [&self.image].into_iter()),
+            "vehicles": self.directors.len(),
+            "director_documents": sha256(list.as_bytes()),
+        })
+    }
+
     /// Stores and publishes. Sequences and counters first, then images, then the image repository's
     /// documents, then the directors': whatever interrupts it, no published document names what is
     /// not there, and no sequence is given twice.
@@ -415,6 +450,7 @@ impl Signed {
     ///
     /// [`Error::File`].
     pub fn publish(&self, repo: &Repo, plan: &Plan) -> Result<(), Error> {
+        audit::record(repo, "release", &self.audited(plan))?;
         for vehicle in &plan.vehicles {
             repo.store_vehicle(&vehicle.record)?;
         }

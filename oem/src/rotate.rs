@@ -17,13 +17,16 @@ use clap::ValueEnum as _;
 
 use campaign::{
     UnixTime,
-    ids::Vin,
+    ids::{Vin, sha256},
     layout::{self, Repository},
     meta::{Header, RoleKeys, RoleName, Root},
     repository::{Believed, Limits, TOP_TARGETS},
 };
 
+use serde_json::json;
+
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     init::{ROOT_VALID_DAYS, director_root_path},
@@ -97,6 +100,11 @@ pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error
         signers.push(&new_key);
     }
     let document = SigningKey::sign_document(&root, &signers)?;
+    let details = json!({
+        "repository": repository.to_string(), "version": version, "digest": sha256(&document),
+        "removed": old_key.public().id(), "added": new_key.public().id(),
+    });
+    audit::record(repo, "rotate", &details)?;
     new_key.store(&pending(repo, name))?;
     files::write_atomic(
         &repo.path(&kept(repository, version)),

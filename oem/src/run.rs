@@ -11,7 +11,7 @@ use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
 use crate::{
-    bundle, cli,
+    audit, bundle, cli,
     cli::{Cli, Command},
     error::{Error, ExitCode},
     grant::{GrantOptions, grant_file},
@@ -96,6 +96,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         }
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
         Command::Keyset(command) => run_keyset(cli, command),
+        Command::Audit(command) => run_audit(&open()?, command),
         Command::Inspect(arguments) => run_inspect(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -108,6 +109,36 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
                 .render(&mut page)
                 .map_err(output_error)?;
             write_out(&page)
+        }
+    }
+}
+
+fn run_audit(repo: &Repo, command: &cli::Audit) -> Result<(), Error> {
+    match command {
+        cli::Audit::Show { json } => {
+            for entry in audit::read(repo)?.entries {
+                let (sequence, time, body) = (entry.sequence, entry.time, &entry.body);
+                if *json {
+                    let text = serde_json::to_string(&entry);
+                    say(&text.map_err(Error::crypto("JSON encoding"))?)?;
+                } else {
+                    let text = |name: &str| body[name].as_str().unwrap_or("?").to_owned();
+                    let (who, what) = (text("who"), text("what"));
+                    say(&format!(
+                        "{sequence} {time} {who}: {what} {}",
+                        body["details"]
+                    ))?;
+                }
+            }
+            Ok(())
+        }
+        cli::Audit::Verify { head, json } => {
+            let record = audit::verify(repo, head.as_ref())?;
+            let (head, count) = (record.head, record.entries.len());
+            match json {
+                true => say(&json!(head).to_string()),
+                false => say(&format!("{count} entries, head {}", audit::NotedHead(head))),
+            }
         }
     }
 }

@@ -18,8 +18,10 @@ use ecu_image::{
     provision::EcuProvisioning,
 };
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
+    audit,
     error::Error,
     files::{self, Access},
     init::publish_director_root,
@@ -85,6 +87,13 @@ pub fn add(repo: &Repo, spec: &Path, out: &Path) -> Result<VehicleRecord, Error>
         return Err(Error::VehicleExists(vin.clone()));
     }
     check_serials(repo, &record, spec)?;
+    let ecus: Vec<_> = record
+        .vehicle
+        .ecus()
+        .iter()
+        .map(|ecu| &ecu.serial)
+        .collect();
+    audit::record(repo, "vehicle add", &json!({ "vin": vin, "ecus": ecus }))?;
     publish_director_root(repo, vin)?;
     repo.store_vehicle(&record)?;
     export(repo, vin, out)?;

@@ -366,8 +366,8 @@ fn a_refreshed_timestamp_keeps_a_release_believed() {
         .collect();
     assert_eq!(
         changed.len(),
-        2,
-        "{changed:?}: nothing but the two timestamps"
+        3,
+        "{changed:?}: nothing but the two timestamps and the audit log"
     );
     // The next release goes on from there.
     desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
