@@ -8,7 +8,7 @@ use crate::ids::{
     TargetPath, Version, Vin,
 };
 use alloc::{string::String, vec::Vec};
-use ecu_image::provision::ImageKey;
+use ecu_image::provision::{ImageKey, KeySetBytes};
 
 /// A campaign of which every statement has been verified for one vehicle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub struct VerifiedCampaign {
     pub ecus: Vec<EcuTarget>,
     /// Public keys that image headers may be signed with, named by the image repository.
     pub image_keys: Vec<ImageKey>,
+    /// The key set that ECUs are to hold before they are given an image. Only they know the roots
+    /// that decide whether it is right.
+    pub key_set: Option<KeySetBytes>,
 }
 
 /// What to install on one ECU.

@@ -25,9 +25,8 @@ use crate::{
 use alloc::{
     collections::{BTreeMap, VecDeque},
     string::String,
-    vec::Vec,
 };
-use ecu_image::{GRANT_LEN, Grant, provision::ImageKey};
+use ecu_image::{GRANT_LEN, Grant};
 
 /// A document to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,7 +232,7 @@ fn assign(
     vehicle: &Vehicle,
 ) -> Result<VerifiedCampaign, VerifyError> {
     let statement = director_statement(director, vehicle)?;
-    let image_keys = image_keys(image)?;
+    let offered_keys = image_statement(image)?;
     let mut by_serial: BTreeMap<Serial, EcuTarget> = BTreeMap::new();
     for (path, directed) in &director.targets {
         let refuse = |fault| VerifyError::Target {
@@ -265,7 +264,8 @@ fn assign(
         id: statement.campaign_id,
         vin: statement.vin,
         ecus,
-        image_keys,
+        image_keys: offered_keys.image_keys,
+        key_set: offered_keys.key_set,
     })
 }
 
@@ -287,18 +287,13 @@ fn director_statement(
     }
 }
 
-/// The keys of image headers.
-fn image_keys(image: &Targets) -> Result<Vec<ImageKey>, VerifyError> {
-    let statement: Result<ImageStatement, _> = custom(image.custom.as_ref());
-    statement
-        .map(|statement| statement.image_keys)
-        .map_err(|error| {
-            let (version, fault) = (Some(image.header.version), DocumentFault::Custom(error));
-            of(
-                Repository::Image,
-                Refusal::of(RoleName::Targets, None, version, fault),
-            )
-        })
+/// What the image repository says of the keys of images.
+fn image_statement(image: &Targets) -> Result<ImageStatement, VerifyError> {
+    custom(image.custom.as_ref()).map_err(|error| {
+        let (version, fault) = (Some(image.header.version), DocumentFault::Custom(error));
+        let refusal = Refusal::of(RoleName::Targets, None, version, fault);
+        of(Repository::Image, refusal)
+    })
 }
 
 /// An image about which both repositories say the same.

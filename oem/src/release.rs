@@ -25,6 +25,7 @@ use crate::{
     files::{self, Access},
     grant,
     image::Image,
+    keyset,
     publish::{self, Edition, published},
     repo::{KeyName, Repo, State, VehicleRecord},
     vehicle::pinned,
@@ -304,6 +305,7 @@ fn image_targets(
     targets.header = header;
     targets.custom = Some(value(&ImageStatement {
         image_keys: vec![repo.key(KeyName::Image)?.image_key()?],
+        key_set: Some(keyset::current(repo)?),
         extra: BTreeMap::new(),
     })?);
     for image in images {

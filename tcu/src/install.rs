@@ -195,10 +195,11 @@ impl Context {
             .map(ecu)
             .collect::<Result<Vec<_>, _>>()?;
         let found = self.inventory(&ecus, Job::Inventory, output).await?;
+        let keys = campaign.key_set.as_ref();
         let mut planned = Vec::new();
         for ((target, ecu), found) in campaign.ecus.iter().zip(&ecus).zip(found) {
             let found = found.map_err(|failure| silent(target, &failure))?;
-            planned.push(validate::plan_ecu(target, ecu.bus.as_str(), &found)?);
+            planned.push(validate::plan_ecu(target, keys, ecu.bus.as_str(), &found)?);
         }
         // An ECU with nothing to do is left alone: a vehicle that polls may be driving.
         let concerned = || planned.iter().map(|ecu: &PlannedEcu| !ecu.unchanged);

@@ -13,6 +13,8 @@ pub const DID_PROGRESS: Did = Did(0xFD00);
 pub const DID_BOOT_STATUS: Did = Did(0xFD01);
 /// Last failure, access-protected.
 pub const DID_LAST_FAILURE: Did = Did(0xFD02);
+/// Key set in use.
+pub const DID_KEY_SET: Did = Did(0xFD03);
 
 /// checkProgrammingPreconditions.
 pub const ROUTINE_PRECONDITIONS: RoutineId = RoutineId(0x0203);
@@ -27,6 +29,8 @@ pub const ROUTINE_REVERT: RoutineId = RoutineId(0x0213);
 
 /// The virtual address of `grant ‖ header ‖ table pages`.
 pub const METADATA_ADDRESS: u32 = 0xF000_0000;
+/// The virtual address of a key set.
+pub const KEY_SET_ADDRESS: u32 = 0xF100_0000;
 
 /// How far programming has come, in FD00.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use campaign::vehicle::Vehicle;
 use campaign::{EcuTarget, Trust, UnixTime, Verification, VerifiedCampaign};
-use ecu_image::provision::ImageKey;
+use ecu_image::provision::{ImageKey, KeySetBytes};
 use ecu_image::verify::{Policy, VerifyError, verify_image};
 use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature, pss};
 use rsa::pss::VerifyingKey;
@@ -125,6 +125,7 @@ pub fn target(path: &Path, planned: &PlannedEcu) -> Result<Target, Error> {
     Ok(Target {
         image: planned.image,
         grant,
+        key_set: planned.key_set.clone(),
         metadata_len: u32::try_from(metadata_len).unwrap_or(u32::MAX),
         page_size: header.layout().page_size().get(),
         page_count: header.layout().page_count(),
@@ -137,7 +138,12 @@ pub fn target(path: &Path, planned: &PlannedEcu) -> Result<Target, Error> {
 /// # Errors
 ///
 /// [`Error::Mismatch`].
-pub fn plan_ecu(target: &EcuTarget, bus: &str, found: &Outcome) -> Result<PlannedEcu, Error> {
+pub fn plan_ecu(
+    target: &EcuTarget,
+    key_set: Option<&KeySetBytes>,
+    bus: &str,
+    found: &Outcome,
+) -> Result<PlannedEcu, Error> {
     let refuse = |what: String| Error::Mismatch {
         ecu: target.ecu.to_string(),
         what,
@@ -159,6 +165,7 @@ pub fn plan_ecu(target: &EcuTarget, bus: &str, found: &Outcome) -> Result<Planne
         image: target.image_digest,
         artifact: target.sha256,
         grant: hex::encode(&target.grant),
+        key_set: key_set.filter(|set| is_for(set, target)).cloned(),
         from: Running {
             version,
             image: match slot {
@@ -174,6 +181,14 @@ pub fn plan_ecu(target: &EcuTarget, bus: &str, found: &Outcome) -> Result<Planne
         check_grant(target, found).map_err(refuse)?;
     }
     Ok(planned)
+}
+
+/// Whether a key set is for the ECU's hardware.
+fn is_for(set: &KeySetBytes, target: &EcuTarget) -> bool {
+    set.parsed().is_ok_and(|set| {
+        let named = set.hardware_id;
+        named.is_none_or(|hardware| hardware == target.hardware_id)
+    })
 }
 
 /// An ECU refuses a grant of an old sequence, and an image below its floor.

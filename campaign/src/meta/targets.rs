@@ -10,7 +10,7 @@ use crate::ids::{
 };
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use base64::Engine as _;
-use ecu_image::provision::ImageKey;
+use ecu_image::provision::{ImageKey, KeySetBytes};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -152,6 +152,9 @@ pub struct EcuAssignment {
 pub struct ImageStatement {
     /// Keys that image headers may be signed with.
     pub image_keys: Vec<ImageKey>,
+    /// The key set that ECUs are to hold, signed by their own roots; hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_set: Option<KeySetBytes>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,

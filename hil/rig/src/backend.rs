@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use oem::repo::{KeyName, Repo};
 
 use crate::process::{Process, run};
 use crate::programs::Programs;
@@ -138,6 +139,30 @@ impl Backend {
     /// When `oem rotate` fails.
     pub fn rotate(&self, role: &str) -> Result<()> {
         self.oem(&["rotate", role])
+    }
+
+    /// Gives images a new key and revokes the one before: a key set that two ECU roots sign.
+    ///
+    /// # Errors
+    /// When an `oem keyset` command fails.
+    pub fn replace_image_key(&self) -> Result<()> {
+        let old = Repo::open(&self.repo)?
+            .key(KeyName::Image)?
+            .image_key_id()?;
+        let old = old.to_string();
+        let file = |name: &str| self.work.join(name).display().to_string();
+        let root = |number: u32| {
+            let path = self.repo.join(format!("keys/ecu-roots/{number}.pem"));
+            path.display().to_string()
+        };
+        let (draft, once, twice) = (file("0.keyset"), file("1.keyset"), file("2.keyset"));
+        let make = [
+            "keyset", "make", "--rotate", "--revoke", &old, "--out", &draft,
+        ];
+        self.oem(&make)?;
+        self.oem(&["keyset", "sign", &draft, "--root", &root(1), "--out", &once])?;
+        self.oem(&["keyset", "sign", &once, "--root", &root(3), "--out", &twice])?;
+        self.oem(&["keyset", "use", &twice])
     }
 
     /// The folder with the repository's files.

@@ -203,6 +203,15 @@ impl Bench {
         self.backend.rotate(role)
     }
 
+    /// The OEM gives images a new key and revokes the one before.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    pub fn replace_image_key(&mut self) -> Result<()> {
+        self.say("two holders of ECU roots sign a key set that replaces the image key");
+        self.backend.replace_image_key()
+    }
+
     /// Releases images whose security counter is below the one released before.
     ///
     /// # Errors

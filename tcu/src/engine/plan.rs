@@ -1,7 +1,7 @@
 //! What a transaction is about: written to the journal before its first effect, so that a restart
 //! needs nothing else.
 
-use ecu_image::{Digest, ImageDigest};
+use ecu_image::{Digest, ImageDigest, provision::KeySetBytes};
 use serde::{Deserialize, Serialize};
 use uds::time::Duration;
 
@@ -27,6 +27,9 @@ pub struct PlannedEcu {
     pub artifact: Digest,
     /// The install grant, hexadecimal.
     pub grant: String,
+    /// The key set that the ECU is to hold first, where the campaign brings one for its hardware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_set: Option<KeySetBytes>,
     /// What the ECU ran before, as it said.
     pub from: Running,
     /// The new image's version.

@@ -18,6 +18,7 @@ fn plan(unchanged: bool) -> Plan {
         bus: "bus".into(),
         image: NEW,
         artifact: Digest::ZERO,
+        key_set: None,
         grant: String::new(),
         from: Running {
             version: "1.0.0".into(),

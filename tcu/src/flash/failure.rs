@@ -31,6 +31,14 @@ pub enum Step {
     SendKey,
     /// `2E F15A`.
     Fingerprint,
+    /// `22 FD03`.
+    KeySet,
+    /// `34` for a key set.
+    KeySetDownload,
+    /// `36` of a key set.
+    KeySetBlock,
+    /// `37` after a key set.
+    KeySetExit,
     /// `22 FD00`.
     Progress,
     /// `34` for grant, header and table.
@@ -82,6 +90,10 @@ impl Step {
             Self::RequestSeed => "security access, seed",
             Self::SendKey => "security access, key",
             Self::Fingerprint => "fingerprint",
+            Self::KeySet => "key set",
+            Self::KeySetDownload => "key set download",
+            Self::KeySetBlock => "key set transfer",
+            Self::KeySetExit => "key set check",
             Self::Progress => "progress",
             Self::MetadataDownload => "metadata download",
             Self::MetadataBlock => "metadata transfer",

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use ecu_image::ImageDigest;
+use ecu_image::provision::KeySetBytes;
 use serde::{Deserialize, Serialize};
 use uds::time::Duration;
 
@@ -48,7 +49,7 @@ impl ImageSource for File {
     }
 }
 
-impl ImageSource for Vec<u8> {
+impl ImageSource for [u8] {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let bytes = usize::try_from(offset)
             .ok()
@@ -59,6 +60,12 @@ impl ImageSource for Vec<u8> {
     }
 }
 
+impl ImageSource for Vec<u8> {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.as_slice().read(offset, buffer)
+    }
+}
+
 /// A verified image, ready to be sent, with the grant of one ECU.
 #[derive(Clone)]
 pub struct Target {
@@ -66,6 +73,8 @@ pub struct Target {
     pub image: ImageDigest,
     /// The install grant.
     pub grant: Vec<u8>,
+    /// The key set that the ECU is to hold first, unless its own is as new.
+    pub key_set: Option<KeySetBytes>,
     /// Length of header and table pages: where the ciphertext starts in the packed image.
     pub metadata_len: u32,
     /// Bytes of a page.

@@ -8,10 +8,11 @@ use uds::service::{
     TransferData, WriteDataByIdentifier,
 };
 
-use super::{Flash, Step, What};
+use super::{Flash, ImageSource as _, Step, What};
 use crate::profile::{
-    DID_BOOT_STATUS, DID_LAST_FAILURE, DID_PROGRESS, METADATA_ADDRESS, ROUTINE_ACTIVATE,
-    ROUTINE_CHECK, ROUTINE_PRECONDITIONS, ROUTINE_REVERT, ROUTINE_SEAL,
+    DID_BOOT_STATUS, DID_KEY_SET, DID_LAST_FAILURE, DID_PROGRESS, KEY_SET_ADDRESS,
+    METADATA_ADDRESS, ROUTINE_ACTIVATE, ROUTINE_CHECK, ROUTINE_PRECONDITIONS, ROUTINE_REVERT,
+    ROUTINE_SEAL,
 };
 
 /// Plain and unencrypted, as the metadata is.
@@ -29,6 +30,7 @@ impl Flash {
             Step::Serial => self.read(Did::ECU_SERIAL_NUMBER),
             Step::Hardware => self.read(Did::ECU_HARDWARE_NUMBER),
             Step::Version => self.read(Did::ECU_SOFTWARE_VERSION),
+            Step::KeySet => self.read(DID_KEY_SET),
             Step::Progress => self.read(DID_PROGRESS),
             Step::LastFailure => self.read(DID_LAST_FAILURE),
             Step::ExtendedSession => self.session(Session::EXTENDED),
@@ -65,8 +67,12 @@ impl Flash {
                 let area = MemoryArea::new(offset, len.saturating_sub(offset));
                 self.download(ENCRYPTED, area)
             }
-            Step::MetadataBlock | Step::PayloadBlock => self.block(step),
-            Step::MetadataExit | Step::PayloadExit => {
+            Step::KeySetDownload => {
+                let len = self.key_set_len()?;
+                self.download(PLAIN, MemoryArea::new(KEY_SET_ADDRESS, len))
+            }
+            Step::KeySetBlock | Step::MetadataBlock | Step::PayloadBlock => self.block(step),
+            Step::KeySetExit | Step::MetadataExit | Step::PayloadExit => {
                 self.put(&RequestTransferExit { record: &[] })
             }
         }
@@ -128,11 +134,13 @@ impl Flash {
         self.pdu.resize(2 + len as usize, 0);
         let target = self.target.as_ref().ok_or(What::NotRunning)?;
         let data = self.pdu.get_mut(2..).unwrap_or_default();
-        let read = if step == Step::PayloadBlock {
-            let start = u64::from(target.metadata_len) + u64::from(offset);
-            target.source.read(start, data)
-        } else {
-            read_metadata(target, offset as usize, data)
+        let read = match step {
+            Step::PayloadBlock => {
+                let start = u64::from(target.metadata_len) + u64::from(offset);
+                target.source.read(start, data)
+            }
+            Step::KeySetBlock => key_set_of(target).read(offset.into(), data),
+            _ => read_metadata(target, offset as usize, data),
         };
         read.map_err(|error| What::Source(error.to_string()))
     }
@@ -144,6 +152,12 @@ impl Flash {
             .ok()
             .and_then(|len| len.checked_add(target.metadata_len))
             .ok_or_else(|| What::Source("the metadata is too long".into()))
+    }
+
+    /// Length of the key set.
+    pub(super) fn key_set_len(&self) -> Result<u32, What> {
+        u32::try_from(key_set_of(self.target()?).len())
+            .map_err(|_| What::Source("the key set is too long".into()))
     }
 
     pub(super) fn target(&self) -> Result<&super::Target, What> {
@@ -158,6 +172,10 @@ fn key_for(access_key: &MacKey, seed: &[u8]) -> [u8; 16] {
     let mut message = seed.to_vec();
     message.push(0x01);
     access_key.mac(&message)
+}
+
+fn key_set_of(target: &super::Target) -> &[u8] {
+    target.key_set.as_ref().map_or(&[], |set| set.as_bytes())
 }
 
 /// Bytes of `grant ‖ header ‖ table pages` from `offset` on.

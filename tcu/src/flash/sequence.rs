@@ -1,8 +1,9 @@
 //! What follows from each response.
 //!
 //! ```text
-//! stage:    status > 10 03 > 0203 > 10 02 > access > F15A > FD00 > metadata > erase > pages > check
-//!           > dependencies > reset > boot            (FD00 says from where on)
+//! stage:    status > 10 03 > 0203 > 10 02 > access > F15A > FD03 > key set > FD00 > metadata > erase
+//!           > pages > check > dependencies > reset > boot
+//!           (FD03 says whether the key set is needed, FD00 from where on the image is)
 //! activate: status > 10 03 > 10 02 > access > 0210 > reset
 //! healthy:  status, again and again > version
 //! seal:     status > 10 03 > access > 0212 > status > version
@@ -82,7 +83,10 @@ impl Flash {
                 }
             }
             Step::SendKey => self.on_unlocked(),
-            Step::Fingerprint => send(Step::Progress),
+            Step::Fingerprint => send(match self.target()?.key_set {
+                Some(_) => Step::KeySet,
+                None => Step::Progress,
+            }),
             Step::LastFailure => self.on_last_failure(Some(pdu)),
             Step::Activate => {
                 expect_done(pdu)?;
@@ -104,6 +108,13 @@ impl Flash {
     /// The part of the sequence between FD00 and FF01.
     fn on_programming(&mut self, step: Step, pdu: &[u8]) -> Next {
         match step {
+            Step::KeySet => self.on_key_set(pdu),
+            Step::KeySetDownload => {
+                let end = self.key_set_len()?;
+                self.transfer = Transfer::new(0, end, self.max_block(pdu)?, 0);
+                self.next_block(step)
+            }
+            Step::KeySetExit => send(Step::Progress),
             Step::Progress => self.on_progress(pdu),
             Step::MetadataDownload => {
                 let end = self.metadata_stream_len()?;
@@ -116,7 +127,9 @@ impl Flash {
                 self.transfer = Transfer::new(self.durable, end, self.max_block(pdu)?, page);
                 self.next_block(step)
             }
-            Step::MetadataBlock | Step::PayloadBlock => self.on_block(step, pdu),
+            Step::KeySetBlock | Step::MetadataBlock | Step::PayloadBlock => {
+                self.on_block(step, pdu)
+            }
             Step::MetadataExit => {
                 self.durable = 0;
                 send(Step::Erase)
@@ -261,6 +274,18 @@ impl Flash {
         ))
     }
 
+    /// FD03 says whether the ECU holds a key set as new as the campaign's.
+    fn on_key_set(&mut self, pdu: &[u8]) -> Next {
+        let held = record(pdu)?.first_chunk::<4>();
+        let held = held.ok_or_else(|| wrong("FD03 is malformed"))?;
+        let offered = self.target()?.key_set.as_ref();
+        let offered = offered.and_then(|set| Some(set.parsed().ok()?.version.get()));
+        send(match offered {
+            Some(version) if u32::from_be_bytes(*held) < version => Step::KeySetDownload,
+            _ => Step::Progress,
+        })
+    }
+
     /// FD00 says from where on the ECU wants the image.
     fn on_progress(&mut self, pdu: &[u8]) -> Next {
         let progress = Progress::parse(record(pdu)?).ok_or_else(|| wrong("FD00 is malformed"))?;
@@ -308,16 +333,17 @@ impl Flash {
 
     /// The next block of the download, or its end.
     fn next_block(&self, step: Step) -> Next {
-        let metadata = matches!(step, Step::MetadataDownload | Step::MetadataBlock);
+        let (block, exit) = match step {
+            Step::KeySetDownload | Step::KeySetBlock => (Step::KeySetBlock, Step::KeySetExit),
+            Step::MetadataDownload | Step::MetadataBlock => {
+                (Step::MetadataBlock, Step::MetadataExit)
+            }
+            _ => (Step::PayloadBlock, Step::PayloadExit),
+        };
         let left = self
             .transfer
             .is_some_and(|transfer| transfer.block().is_some());
-        send(match (metadata, left) {
-            (true, true) => Step::MetadataBlock,
-            (true, false) => Step::MetadataExit,
-            (false, true) => Step::PayloadBlock,
-            (false, false) => Step::PayloadExit,
-        })
+        send(if left { block } else { exit })
     }
 
     fn on_block(&mut self, step: Step, pdu: &[u8]) -> Next {

@@ -1,9 +1,12 @@
 //! One ECU: what each answer leads to.
 
 use ecu_image::crypto::MacKey;
+use ecu_image::keyset::{KeySetContent, KeyStatus, NewKey};
+use ecu_image::provision::KeySetBytes;
+use ecu_image::{Algorithm, KeySetVersion};
 use uds::time::{Duration, Instant};
 
-use super::{Action, Failure, Flash, Job, Outcome, Policy, RequestError, Step, What};
+use super::{Action, Failure, Flash, Job, Outcome, Policy, RequestError, Step, Target, What};
 use crate::testing::ecu::{ACCESS_KEY, FakeEcu, target};
 
 /// What is answered instead of what the ECU says.
@@ -13,11 +16,19 @@ type Reply = Option<Result<Vec<u8>, RequestError>>;
 fn run(
     ecu: &mut FakeEcu,
     job: Job,
+    tamper: impl FnMut(&[u8]) -> Reply,
+) -> (Result<Outcome, Failure>, Vec<String>) {
+    run_with(ecu, job, target(1, 2), tamper)
+}
+
+fn run_with(
+    ecu: &mut FakeEcu,
+    job: Job,
+    image: Target,
     mut tamper: impl FnMut(&[u8]) -> Reply,
 ) -> (Result<Outcome, Failure>, Vec<String>) {
-    let image = Some(target(1, 2));
     let key = MacKey::new(ACCESS_KEY);
-    let mut flash = Flash::new(job, image, key, Policy::default(), 1);
+    let mut flash = Flash::new(job, Some(image), key, Policy::default(), 1);
     // Long after the job before.
     let mut now = Instant::from_millis(1 + u64::from(ecu.requests) * 100_000);
     let mut sent = Vec::new();
@@ -58,6 +69,40 @@ fn staging_sends_the_sequence_of_the_profile() {
     let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, untampered);
     assert!(result.is_ok());
     insta::assert_snapshot!(sent.join(" "), @"22fd01 1003 31010203 1002 2701 2702 2ef15a 22fd00 3400 3601 3602 37 3101ff00 3401 3601 3602 3603 3604 37 31010202 3101ff01 1101 22fd01 22fd01");
+}
+
+#[test]
+fn a_key_set_is_sent_where_the_ecu_holds_an_older_one() {
+    let sequence = |held, offered| {
+        let mut ecu = FakeEcu::new();
+        ecu.key_set = held;
+        let image = Target {
+            key_set: Some(key_set(offered)),
+            ..target(1, 2)
+        };
+        let (result, sent) = run_with(&mut ecu, Job::Stage, image, untampered);
+        assert!(result.is_ok(), "{result:?}");
+        assert_eq!(ecu.key_set, held.max(offered));
+        let from = sent.iter().position(|pdu| pdu == "22fd03").unwrap();
+        sent[from..from + 5].join(" ")
+    };
+    insta::assert_snapshot!(sequence(1, 2), @"22fd03 3400 3601 37 22fd00");
+    insta::assert_snapshot!(sequence(2, 2), @"22fd03 22fd00 3400 3601 3602");
+    insta::assert_snapshot!(sequence(3, 2), @"22fd03 22fd00 3400 3601 3602");
+}
+
+/// A key set that nobody has signed: the ECU of these tests looks at the version alone.
+fn key_set(version: u32) -> KeySetBytes {
+    let content = KeySetContent {
+        hardware_id: None,
+        version: KeySetVersion(version),
+        keys: vec![NewKey {
+            algorithm: Algorithm::RsaPssSha256,
+            status: KeyStatus::Active,
+            bytes: vec![0xA5; 256],
+        }],
+    };
+    content.build().unwrap().try_into().unwrap()
 }
 
 #[test]

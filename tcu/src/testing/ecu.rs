@@ -2,10 +2,11 @@
 
 use ecu_image::ImageDigest;
 use ecu_image::crypto::MacKey;
+use ecu_image::keyset::KeySet;
 use uds::time::{Duration, Instant};
 
 use crate::flash::Target;
-use crate::profile::{METADATA_ADDRESS, SlotState};
+use crate::profile::{KEY_SET_ADDRESS, METADATA_ADDRESS, SlotState};
 
 pub(crate) const ACCESS_KEY: [u8; 16] = [7; 16];
 pub(crate) const OLD: ImageDigest = ImageDigest([0x01; 32]);
@@ -53,12 +54,15 @@ pub(crate) struct FakeEcu {
     page_count: u32,
     pub(crate) pages: Vec<u8>,
     pub(crate) bytes_received: u64,
+    /// Version of its key set.
+    pub(crate) key_set: u32,
     // Volatile.
     bootloader: bool,
     session: u8,
     unlocked: bool,
     seed: [u8; 16],
-    download: Option<(bool, u32, u8, Vec<u8>)>,
+    /// Address, length, next block counter, bytes.
+    download: Option<(u32, u32, u8, Vec<u8>)>,
     last_block: Option<Vec<u8>>,
     up_at: Instant,
     healthy_at: Option<Instant>,
@@ -82,6 +86,7 @@ impl FakeEcu {
             page_count: 0,
             pages: Vec::new(),
             bytes_received: 0,
+            key_set: 1,
             bootloader: false,
             session: 1,
             unlocked: false,
@@ -259,6 +264,7 @@ impl FakeEcu {
                 record.extend(other.0.0);
                 record
             }
+            0xFD03 => [&self.key_set.to_be_bytes()[..], &[0; 32]].concat(),
             0xFD02 if self.unlocked => vec![0, 42, 0, 0, 0, 1],
             _ => return Err(0x31),
         })
@@ -313,19 +319,19 @@ impl FakeEcu {
 
     fn start_download(&mut self, pdu: &[u8]) -> Result<Vec<u8>, u8> {
         let address = u32::from_be_bytes(pdu[3..7].try_into().unwrap());
-        let metadata = address == METADATA_ADDRESS;
-        if !metadata && (self.progress < 2 || address as usize != self.pages.len()) {
+        let payload = address < METADATA_ADDRESS;
+        if payload && (self.progress < 2 || address as usize != self.pages.len()) {
             return Err(0x70);
         }
         let len = u32::from_be_bytes(pdu[7..11].try_into().unwrap());
-        self.download = Some((metadata, len, 1, Vec::new()));
+        self.download = Some((address, len, 1, Vec::new()));
         self.last_block = None;
         // Two blocks of 512 to a page.
         Ok(vec![0x74, 0x20, 0x02, 0x30])
     }
 
     fn block(&mut self, pdu: &[u8]) -> Result<Vec<u8>, u8> {
-        let (metadata, _, counter, buffer) = self.download.as_mut().ok_or(0x24)?;
+        let (address, _, counter, buffer) = self.download.as_mut().ok_or(0x24)?;
         if self.last_block.as_deref() == Some(pdu) {
             return Ok(vec![0x76, pdu[1]]);
         }
@@ -335,7 +341,7 @@ impl FakeEcu {
         *counter = counter.wrapping_add(1);
         buffer.extend(&pdu[2..]);
         self.last_block = Some(pdu.to_vec());
-        if !*metadata {
+        if *address < METADATA_ADDRESS {
             assert!(buffer.len() <= PAGE as usize, "a block crosses a page");
             self.bytes_received += pdu.len() as u64 - 2;
             if buffer.len() == PAGE as usize {
@@ -349,13 +355,19 @@ impl FakeEcu {
     }
 
     fn end_download(&mut self) -> Result<Vec<u8>, u8> {
-        let (metadata, len, _, buffer) = self.download.take().ok_or(0x24)?;
+        let (address, len, _, buffer) = self.download.take().ok_or(0x24)?;
         let other = 1 - self.running;
-        if metadata {
-            // grant (256) ‖ header: the digest stands at its start in tests.
-            if buffer.len() != len as usize {
-                return Err(0x24);
+        if address >= METADATA_ADDRESS && buffer.len() != len as usize {
+            return Err(0x24);
+        }
+        if address == KEY_SET_ADDRESS {
+            let set = KeySet::parse(&buffer).map_err(|_| 0x72)?;
+            if set.version.get() <= self.key_set {
+                return Err(0x72);
             }
+            self.key_set = set.version.get();
+        } else if address == METADATA_ADDRESS {
+            // grant (256) ‖ header: the digest stands at its start in tests.
             let digest: [u8; 32] = buffer[256..288].try_into().unwrap();
             self.page_count = u32::from_be_bytes(buffer[288..292].try_into().unwrap());
             if self.announced.0 != digest || self.progress == 0 {
@@ -381,6 +393,7 @@ pub(crate) fn target(seed: u8, pages: u32) -> Target {
     Target {
         image: ImageDigest(digest),
         grant: vec![0x33; 256],
+        key_set: None,
         metadata_len: 600,
         page_size: PAGE,
         page_count: pages,

@@ -206,6 +206,7 @@ impl Oem {
         Target {
             image: release.digest,
             grant: self.grant(release, ecu),
+            key_set: None,
             metadata_len: layout.table_len() + u32::try_from(HEADER_LEN).expect("a short header"),
             page_size: layout.page_size().get(),
             page_count: layout.page_count(),

@@ -11,6 +11,7 @@ mod frozen_mirror;
 mod inventory;
 mod mix_and_match;
 mod replayed_grant;
+mod rotated_image_key;
 mod rotated_root;
 mod stolen_online_keys;
 mod tampered_page;

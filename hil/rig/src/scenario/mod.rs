@@ -74,7 +74,7 @@ impl Expected {
 }
 
 /// All scenarios, in the order in which `--list` names them.
-pub const ALL: [Scenario; 15] = [
+pub const ALL: [Scenario; 16] = [
     update::UPDATE,
     attack::TAMPERED_PAGE,
     attack::FORGED_SIGNATURE,
@@ -84,6 +84,7 @@ pub const ALL: [Scenario; 15] = [
     trust::FROZEN_MIRROR,
     trust::MIX_AND_MATCH,
     trust::ROTATED_ROOT,
+    trust::ROTATED_IMAGE_KEY,
     trust::STOLEN_ONLINE_KEYS,
     fault::TRIAL_CRASH,
     fault::TRIAL_HANG,

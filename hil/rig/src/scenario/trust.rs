@@ -31,6 +31,12 @@ pub(super) const ROTATED_ROOT: Scenario = Scenario {
     play: rotated_root,
 };
 
+pub(super) const ROTATED_IMAGE_KEY: Scenario = Scenario {
+    name: "rotated-image-key",
+    about: "a key set signed by two ECU roots replaces the image key; the next release brings it",
+    play: rotated_image_key,
+};
+
 pub(super) const STOLEN_ONLINE_KEYS: Scenario = Scenario {
     name: "stolen-online-keys",
     about: "who holds all keys that are online directs the vehicle to an image of his own",
@@ -79,6 +85,15 @@ fn rotated_root(bench: &mut Bench) -> Result<Expected> {
     }
     bench.install()?;
     Ok(Expected::all("completed", "sealed", "2.0.0"))
+}
+
+fn rotated_image_key(bench: &mut Bench) -> Result<Expected> {
+    bench.release("old-key", &NewApp::good("2.0.0", 2))?;
+    bench.install()?;
+    bench.replace_image_key()?;
+    bench.release("new-key", &NewApp::good("3.0.0", 3))?;
+    bench.install()?;
+    Ok(Expected::all("completed", "sealed", "3.0.0"))
 }
 
 fn stolen_online_keys(bench: &mut Bench) -> Result<Expected> {
