@@ -4,7 +4,10 @@
 //! gets its name in the cache when it has its hash.
 
 mod bundle;
+mod download;
 mod http;
+mod part;
+mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +19,11 @@ use ecu_image::Digest;
 use sha2::{Digest as _, Sha256};
 
 pub use bundle::BundleSource;
-pub use http::{HttpSource, Limits};
+pub use http::HttpSource;
+pub use retry::{Limits, Pace, Retry, retry_after};
 
 use crate::error::Exit;
+use part::Part;
 
 /// Why something was not fetched.
 #[derive(Debug, thiserror::Error)]
@@ -183,25 +188,15 @@ impl Source {
     }
 }
 
-/// The file that grows until it has its length and hash.
-fn part_of(artifact: &Artifact, cache: &Path) -> PathBuf {
-    cache.join(format!("{}.part", artifact.sha256))
-}
-
 /// Gives a complete file its name, or deletes it where its hash is wrong.
 fn settle(artifact: &Artifact, cache: &Path) -> Result<(), FetchError> {
-    let part = part_of(artifact, cache);
-    if !has_hash(&part, artifact)? {
-        std::fs::remove_file(&part).map_err(FetchError::file(&part))?;
+    let part = Part::of(artifact, cache);
+    if !has_hash(part.path(), artifact)? {
+        part.remove().map_err(FetchError::file(part.path()))?;
         return Err(FetchError::Hash(artifact.path.clone()));
     }
     let path = artifact.cached(cache);
-    let rename = || {
-        File::open(&part)?.sync_all()?;
-        std::fs::rename(&part, &path)?;
-        File::open(cache)?.sync_all()
-    };
-    rename().map_err(FetchError::file(&path))
+    part.finish(&path).map_err(FetchError::file(&path))
 }
 
 /// Whether a file has the artifact's length and hash.

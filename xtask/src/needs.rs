@@ -20,10 +20,11 @@ const fn need(package: &'static str, program: &'static str) -> Need {
 }
 
 /// Needed by every run of the tests.
-pub(crate) const BASE: [Need; 6] = [
+pub(crate) const BASE: [Need; 7] = [
     need("g++", "c++"),
     need("gcc", "cc"),
     need("libc6-dev", "cc"),
+    need("nginx-light", "nginx"),
     need("openssl", "openssl"),
     need("python3", "python3"),
     need("shellcheck", "shellcheck"),

@@ -1,10 +1,11 @@
 //! A bundle: one tar file with the documents and images of one vehicle, named as in the repository.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{Artifact, FetchError, part_of, settle};
+use super::part::Part;
+use super::{Artifact, FetchError, settle};
 
 /// A bundle file.
 #[derive(Debug)]
@@ -57,17 +58,10 @@ impl BundleSource {
         cache: &Path,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), FetchError> {
-        let part = part_of(artifact, cache);
-        let mut out = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&part)
-            .map_err(FetchError::file(&part))?;
+        let part = Part::of(artifact, cache);
+        let mut out = part.restart(None).map_err(FetchError::file(part.path()))?;
         let copied = self.with_entry(&artifact.path, |entry| {
-            let copied = std::io::copy(&mut entry.take(artifact.length), &mut out)?;
-            out.flush()?;
-            Ok(copied)
+            std::io::copy(&mut entry.take(artifact.length), &mut out)
         })?;
         progress(copied.ok_or_else(|| FetchError::Missing(artifact.path.clone()))?);
         settle(artifact, cache)

@@ -1,68 +1,47 @@
-//! A repository over HTTPS: bounded, resumed by Range, retried a bounded number of times.
+//! HTTPS: bounded answers, paced, retried as [`Retry`] says.
 
-use std::fs::OpenOptions;
-use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
 
-use super::{Artifact, FetchError, part_of, settle};
-
-/// Bounds of the network.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Time to connect.
-    pub connect: Duration,
-    /// Time without a byte.
-    pub idle: Duration,
-    /// Tries in a row that bring nothing further.
-    pub attempts: u32,
-    /// Pause before the second try, doubled for each further one, plus up to half of jitter.
-    pub backoff: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            idle: Duration::from_secs(30),
-            attempts: 5,
-            backoff: Duration::from_millis(500),
-        }
-    }
-}
-
-/// A repository.
-#[derive(Debug)]
-pub struct HttpSource {
-    client: Client,
-    base: String,
-    limits: Limits,
-}
+use super::download::Download;
+use super::retry::{Limits, Pace, Retry, retry_after};
+use super::{Artifact, FetchError};
 
 /// Why one try failed.
-enum Fault {
-    /// Trying again may help.
-    Transient(FetchError),
+pub(crate) enum Fault {
+    /// Trying again may help, after what the server asks for.
+    Transient(FetchError, Option<Duration>),
     /// It will not.
     Final(FetchError),
 }
 
-impl HttpSource {
-    /// The repository at `base`, an `https` URL. With `ca` only servers that those authorities
-    /// vouch for are spoken to, else those that the system trusts.
-    ///
-    /// # Errors
-    ///
-    /// [`FetchError::Ca`], [`FetchError::NoSource`].
-    pub fn new(base: &str, ca: Option<&Path>, limits: Limits) -> Result<Self, FetchError> {
+impl From<FetchError> for Fault {
+    fn from(error: FetchError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// Speaks to servers: no redirect is followed, no proxy asked.
+#[derive(Debug)]
+pub(crate) struct Http {
+    pub(super) client: Client,
+    pub(super) limits: Limits,
+    epoch: Instant,
+}
+
+impl Http {
+    /// With `ca` only servers that those authorities vouch for are spoken to, else those that the
+    /// system trusts.
+    pub(crate) fn new(ca: Option<&Path>, limits: Limits) -> Result<Self, FetchError> {
         // Fails where another one is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -76,11 +55,106 @@ impl HttpSource {
         }
         let client = builder
             .build()
-            .map_err(|error| FetchError::NoSource(format!("{base}: {error}")))?;
+            .map_err(|error| FetchError::NoSource(error.to_string()))?;
         Ok(Self {
             client,
-            base: base.trim_end_matches('/').to_owned(),
             limits,
+            epoch: Instant::now(),
+        })
+    }
+
+    /// Sends one request; any status is an answer.
+    pub(super) async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, Fault> {
+        let response = request.send().await;
+        response.map_err(|error| unreachable(url, &error))
+    }
+
+    /// A pace that begins now.
+    pub(super) fn pace(&self) -> Pace {
+        Pace::new(&self.limits, self.now())
+    }
+
+    /// The next bytes of an answer that keeps its pace.
+    pub(super) async fn next(
+        &self,
+        url: &str,
+        response: &mut Response,
+        pace: &mut Pace,
+    ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>, Fault> {
+        let deadline = self.epoch + pace.deadline();
+        let Ok(chunk) = tokio::time::timeout_at(deadline, response.chunk()).await else {
+            return Err(unreachable(url, &"it sends too slowly"));
+        };
+        let chunk = chunk.map_err(|error| unreachable(url, &error))?;
+        pace.received(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        if pace.too_slow(self.now()) && chunk.is_some() {
+            return Err(unreachable(url, &"it sends too slowly"));
+        }
+        Ok(chunk)
+    }
+
+    /// The body of an answer, of at most `limit` bytes.
+    pub(super) async fn body(
+        &self,
+        url: &str,
+        mut response: Response,
+        limit: usize,
+    ) -> Result<Vec<u8>, Fault> {
+        let (mut bytes, mut pace) = (Vec::new(), self.pace());
+        while let Some(chunk) = self.next(url, &mut response, &mut pace).await? {
+            if bytes.len().saturating_add(chunk.len()) > limit {
+                return Err(Fault::Final(FetchError::TooLong {
+                    what: url.to_owned(),
+                    limit: limit as u64,
+                }));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    /// A sequence of tries.
+    pub(super) fn retry(&self) -> Retry {
+        Retry::new(self.limits.clone(), crate::random().random())
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+}
+
+/// Waits before the next try, or gives up; `have` bytes are there.
+pub(super) async fn pause(retry: &mut Retry, have: u64, fault: Fault) -> Result<(), FetchError> {
+    let (error, asked) = match fault {
+        Fault::Final(error) => return Err(error),
+        Fault::Transient(error, asked) => (error, asked),
+    };
+    let Some(pause) = retry.failed(have, asked) else {
+        return Err(error);
+    };
+    tracing::info!(%error, seconds = pause.as_secs_f32(), "trying again");
+    tokio::time::sleep(pause).await;
+    Ok(())
+}
+
+/// A repository.
+#[derive(Debug)]
+pub struct HttpSource {
+    http: Http,
+    base: String,
+}
+
+impl HttpSource {
+    /// The repository at `base`, an `https` URL. With `ca` only servers that those authorities
+    /// vouch for are spoken to, else those that the system trusts.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError::Ca`], [`FetchError::NoSource`].
+    pub fn new(base: &str, ca: Option<&Path>, limits: Limits) -> Result<Self, FetchError> {
+        Ok(Self {
+            http: Http::new(ca, limits)?,
+            base: base.trim_end_matches('/').to_owned(),
         })
     }
 
@@ -91,12 +165,11 @@ impl HttpSource {
     /// [`FetchError`].
     pub async fn document(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, FetchError> {
         let url = format!("{}/{path}", self.base);
-        let mut attempt = 1;
+        let mut retry = self.http.retry();
         loop {
             match self.try_document(&url, limit).await {
                 Ok(document) => return Ok(document),
-                Err(Fault::Final(error)) => return Err(error),
-                Err(Fault::Transient(error)) => self.pause(&mut attempt, error).await?,
+                Err(fault) => pause(&mut retry, 0, fault).await?,
             }
         }
     }
@@ -112,117 +185,18 @@ impl HttpSource {
         cache: &Path,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), FetchError> {
-        let part = part_of(artifact, cache);
-        let (mut attempt, mut reached) = (1, 0);
-        loop {
-            let length = std::fs::metadata(&part).map_or(0, |metadata| metadata.len());
-            if length == artifact.length {
-                return settle(artifact, cache);
-            }
-            let Err(fault) = self.try_artifact(artifact, &part, length, progress).await else {
-                continue;
-            };
-            let error = match fault {
-                Fault::Final(error) => return Err(error),
-                Fault::Transient(error) => error,
-            };
-            let length = std::fs::metadata(&part).map_or(0, |metadata| metadata.len());
-            if length > reached {
-                (attempt, reached) = (1, length);
-            }
-            self.pause(&mut attempt, error).await?;
-        }
+        let url = format!("{}/{}", self.base, artifact.path);
+        let download = Download::new(&self.http, url, artifact, cache);
+        download.run(progress).await
     }
 
     async fn try_document(&self, url: &str, limit: usize) -> Result<Option<Vec<u8>>, Fault> {
-        let response = self.client.get(url).send().await;
-        let mut response = response.map_err(|error| unreachable(url, &error))?;
+        let response = self.http.send(url, self.http.client.get(url)).await?;
         match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            status => return Err(refused(url, status)),
+            StatusCode::OK => self.http.body(url, response, limit).await.map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refused(url, &response)),
         }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = next(url, &mut response).await? {
-            if bytes.len() + chunk.len() > limit {
-                return Err(Fault::Final(FetchError::TooLong {
-                    what: url.to_owned(),
-                    limit: limit as u64,
-                }));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Some(bytes))
-    }
-
-    /// One request for what is missing; what it brings is appended to the part file.
-    async fn try_artifact(
-        &self,
-        artifact: &Artifact,
-        part: &Path,
-        have: u64,
-        progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<(), Fault> {
-        let url = format!("{}/{}", self.base, artifact.path);
-        // Ranges count bytes of the file, not of an encoding of it.
-        let mut request = self.client.get(&url).header(ACCEPT_ENCODING, "identity");
-        if have > 0 && have < artifact.length {
-            request = request.header(RANGE, format!("bytes={have}-"));
-        }
-        let response = request.send().await;
-        let mut response = response.map_err(|error| unreachable(&url, &error))?;
-        let mut done = match response.status() {
-            // Without the range the file starts anew.
-            StatusCode::OK => 0,
-            StatusCode::PARTIAL_CONTENT if starts_at(&response, have) => have,
-            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
-                remove(part)?;
-                return Err(unreachable(&url, &"another range than asked for"));
-            }
-            status => return Err(refused(&url, status)),
-        };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(part)
-            .map_err(|source| io(part, source))?;
-        file.set_len(done).map_err(|source| io(part, source))?;
-        file.seek(SeekFrom::End(0))
-            .map_err(|source| io(part, source))?;
-        progress(done);
-        while let Some(chunk) = next(&url, &mut response).await? {
-            done += chunk.len() as u64;
-            if done > artifact.length {
-                remove(part)?;
-                return Err(Fault::Final(FetchError::TooLong {
-                    what: url,
-                    limit: artifact.length,
-                }));
-            }
-            file.write_all(&chunk).map_err(|source| io(part, source))?;
-            progress(done);
-        }
-        if done < artifact.length {
-            return Err(unreachable(
-                &url,
-                &"the server sent less than the whole file",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Waits before the next try, or gives up.
-    async fn pause(&self, attempt: &mut u32, error: FetchError) -> Result<(), FetchError> {
-        if *attempt >= self.limits.attempts {
-            return Err(error);
-        }
-        tracing::info!(attempt, %error, "trying again");
-        let pause = self.limits.backoff * (1 << (*attempt - 1).min(6));
-        let jitter: f64 = crate::random().random_range(0.0..0.5);
-        tokio::time::sleep(pause + pause.mul_f64(jitter)).await;
-        *attempt += 1;
-        Ok(())
     }
 }
 
@@ -233,16 +207,16 @@ fn pinned(ca: &Path) -> Result<ClientConfig, FetchError> {
         what,
     };
     let mut roots = RootCertStore::empty();
-    let certificates =
-        CertificateDer::pem_file_iter(ca).map_err(|error| fault(error.to_string()))?;
-    for certificate in certificates {
+    for certificate in
+        CertificateDer::pem_file_iter(ca).map_err(|error| fault(error.to_string()))?
+    {
         let certificate = certificate.map_err(|error| fault(error.to_string()))?;
         roots
             .add(certificate)
             .map_err(|error| fault(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(fault("it is empty".into()));
+        return Err(fault("the file is empty".into()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -251,35 +225,17 @@ fn pinned(ca: &Path) -> Result<ClientConfig, FetchError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-async fn next(
-    url: &str,
-    response: &mut Response,
-) -> Result<Option<impl AsRef<[u8]> + std::ops::Deref<Target = [u8]> + use<>>, Fault> {
-    response
-        .chunk()
-        .await
-        .map_err(|error| unreachable(url, &error))
-}
-
-/// Whether a partial response begins where it was asked to.
-fn starts_at(response: &Response, start: u64) -> bool {
-    let range = response.headers().get(CONTENT_RANGE);
-    let text = range.and_then(|range| range.to_str().ok()).unwrap_or("");
-    text.strip_prefix("bytes ")
-        .and_then(|text| text.split_once('-'))
-        .is_some_and(|(first, _)| first.parse() == Ok(start))
-}
-
-/// With all causes: "error sending request" alone helps nobody.
-fn unreachable(url: &str, error: &dyn Describe) -> Fault {
-    Fault::Transient(FetchError::Unreachable {
+/// Worth another try; with all causes: "error sending request" alone helps nobody.
+pub(super) fn unreachable(url: &str, error: &dyn Describe) -> Fault {
+    let error = FetchError::Unreachable {
         url: url.to_owned(),
         what: error.describe(),
-    })
+    };
+    Fault::Transient(error, None)
 }
 
 /// An error in words, causes included.
-trait Describe {
+pub(super) trait Describe {
     fn describe(&self) -> String;
 }
 
@@ -302,28 +258,25 @@ impl Describe for &str {
 }
 
 /// A server in trouble may recover; a refusal stays one.
-fn refused(url: &str, status: StatusCode) -> Fault {
+pub(super) fn refused(url: &str, response: &Response) -> Fault {
+    let status = response.status();
     let error = FetchError::Status {
         url: url.to_owned(),
         status: status.as_u16(),
     };
     let busy = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT;
-    if status.is_server_error() || busy {
-        Fault::Transient(error)
-    } else if status == StatusCode::NOT_FOUND {
-        Fault::Final(FetchError::Missing(url.to_owned()))
-    } else {
-        Fault::Final(error)
+    if !status.is_server_error() && !busy {
+        return Fault::Final(error);
     }
+    let headers = response.headers();
+    let asked = text(headers, &RETRY_AFTER);
+    Fault::Transient(
+        error,
+        asked.and_then(|asked| retry_after(asked, text(headers, &DATE))),
+    )
 }
 
-fn io(path: &Path, source: std::io::Error) -> Fault {
-    Fault::Final(FetchError::file(path)(source))
-}
-
-fn remove(part: &Path) -> Result<(), Fault> {
-    match std::fs::remove_file(part) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(part, error)),
-        _ => Ok(()),
-    }
+/// A header that is text.
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
 }
