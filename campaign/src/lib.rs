@@ -33,6 +33,7 @@ pub mod json;
 pub mod layout;
 pub mod meta;
 pub mod repository;
+pub mod rules;
 pub mod time;
 pub mod trust;
 pub mod vehicle;

@@ -7,6 +7,7 @@ use crate::ids::{
     CampaignId, Digest, EcuName, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Serial,
     TargetPath, Version, Vin,
 };
+use crate::rules::ImageRules;
 use alloc::{string::String, vec::Vec};
 use ecu_image::provision::{ImageKey, KeySetBytes};
 
@@ -24,6 +25,9 @@ pub struct VerifiedCampaign {
     /// The key set that ECUs are to hold before they are given an image. Only they know the roots
     /// that decide whether it is right.
     pub key_set: Option<KeySetBytes>,
+    /// What the images that the image repository offers ask of the vehicle, those that the campaign
+    /// does not bring included: an ECU may run one already.
+    pub rules: Vec<ImageRules>,
 }
 
 /// What to install on one ECU.

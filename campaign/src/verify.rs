@@ -17,6 +17,7 @@ use crate::{
         Target, Targets, custom,
     },
     repository::Client,
+    rules::ImageRules,
     time::UnixTime,
     trust::Trust,
     vehicle::{Ecu, Vehicle},
@@ -25,6 +26,7 @@ use crate::{
 use alloc::{
     collections::{BTreeMap, VecDeque},
     string::String,
+    vec::Vec,
 };
 use ecu_image::{GRANT_LEN, Grant};
 
@@ -266,6 +268,7 @@ fn assign(
         ecus,
         image_keys: offered_keys.image_keys,
         key_set: offered_keys.key_set,
+        rules: rules(image, offered),
     })
 }
 
@@ -285,6 +288,23 @@ fn director_statement(
     } else {
         Err(refuse(DocumentFault::OtherVehicle(statement.vin)))
     }
+}
+
+/// The rules of all images that are at hand. A target that cannot be read has none: the campaign's own
+/// were read before.
+fn rules(image: &Targets, offered: &BTreeMap<String, Option<Target>>) -> Vec<ImageRules> {
+    let offered = offered.values().flatten();
+    let listed = image.targets.values().chain(offered);
+    let read = listed.filter_map(|target| custom::<ImageCustom>(target.custom.as_ref()).ok());
+    let ruled = read.filter(|image| !image.rules.is_empty());
+    let rules = ruled.map(|image| (image.image_digest.0, image.rules));
+    // By digest, since a target may be listed and offered.
+    let rules: BTreeMap<_, _> = rules.collect();
+    let named = |(digest, rules)| ImageRules {
+        image_digest: ecu_image::ImageDigest(digest),
+        rules,
+    };
+    rules.into_iter().map(named).collect()
 }
 
 /// What the image repository says of the keys of images.

@@ -8,6 +8,7 @@ use crate::ids::{
     CampaignId, Digest, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Serial, Version,
     Vin,
 };
+use crate::rules::Rules;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use base64::Engine as _;
 use ecu_image::provision::{ImageKey, KeySetBytes};
@@ -108,6 +109,9 @@ pub struct ImageCustom {
     pub security_counter: SecurityCounter,
     /// SHA-256 of the image's signed header.
     pub image_digest: ImageDigest,
+    /// What the image asks of the other ECUs of a vehicle.
+    #[serde(default, skip_serializing_if = "Rules::is_empty")]
+    pub rules: Rules,
     /// Fields that this version does not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
