@@ -269,6 +269,10 @@ pub struct Release {
     /// An image; it goes to every ECU of its hardware type.
     #[arg(long = "image", value_name = "FILE", required = true)]
     pub images: Vec<PathBuf>,
+    /// What the images ask of other ECUs, by hardware type: {"bcu-r2": {"requires": [{"hardwareId":
+    /// "gw-r1", "versions": ">=1.4.0"}], "conflicts": [..], "after": [..], "group": {..}}}.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
     /// Permit images below the counter released before; the grants say so.
     #[arg(long)]
     pub allow_downgrade: bool,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use campaign::{
     ids::{Digest, ImageDigest, sha256},
     layout,
+    rules::Rules,
 };
 use ecu_image::{
     Header, SignatureLen,
@@ -34,6 +35,8 @@ pub struct Image {
     pub digest: ImageDigest,
     /// Its secrets.
     pub secrets: ImageSecrets,
+    /// What it asks of other ECUs, which is decided when it is released.
+    pub rules: Rules,
 }
 
 impl Image {
@@ -55,6 +58,7 @@ impl Image {
             header,
             digest,
             secrets,
+            rules: Rules::default(),
         })
     }
 }

@@ -4,7 +4,10 @@
 //! before it is signed, or a [`Signed`] release after it; [`release`] is the whole way and leaves
 //! none out.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use campaign::{
     UnixTime,
@@ -15,6 +18,7 @@ use campaign::{
         Target, Targets,
     },
     repository::{Believed, TOP_TARGETS},
+    rules::Rules,
 };
 use ecu_image::GrantFlags;
 use serde_json::{Value, json};
@@ -44,11 +48,16 @@ pub struct ReleaseOptions {
     pub vins: Vec<Vin>,
     /// Image files.
     pub images: Vec<PathBuf>,
+    /// What the images ask of the other ECUs: a JSON object of [`Rules`] by hardware type.
+    pub rules: Option<PathBuf>,
     /// Whether an image may be below the counter released before; its grants then say so.
     pub allow_downgrade: bool,
     /// How long the metadata are believed, in days.
     pub valid_days: u32,
 }
+
+/// Upper bound of a file of rules in bytes.
+const RULES_MAX_LEN: u64 = 1 << 20;
 
 /// Everything that a release will publish, unsigned.
 #[derive(Debug, Clone)]
@@ -213,7 +222,25 @@ fn load_images(repo: &Repo, options: &ReleaseOptions) -> Result<Vec<Image>, Erro
         }
         images.push(image);
     }
+    if let Some(path) = &options.rules {
+        read_rules(path, &mut images)?;
+    }
     Ok(images)
+}
+
+/// Gives each image the rules that the file has for its hardware.
+fn read_rules(path: &Path, images: &mut [Image]) -> Result<(), Error> {
+    let bytes = files::read(path, RULES_MAX_LEN)?;
+    let rules: BTreeMap<HardwareId, Rules> =
+        serde_json::from_slice(&bytes).map_err(|error| Error::input(path, error))?;
+    for (hardware, rules) in rules {
+        let image = images
+            .iter_mut()
+            .find(|image| image.header.hardware_id == hardware)
+            .ok_or_else(|| Error::input(path, format!("no image is for {hardware}")))?;
+        image.rules = rules;
+    }
+    Ok(())
 }
 
 /// Raises the released counters; returns the hardware types whose image is below.
@@ -314,6 +341,7 @@ fn image_targets(
             version: image.header.version,
             security_counter: image.header.security_counter,
             image_digest: image.digest,
+            rules: image.rules.clone(),
             extra: BTreeMap::new(),
         };
         targets

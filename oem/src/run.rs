@@ -247,6 +247,7 @@ fn run_release(repo: &Repo, arguments: &cli::Release) -> Result<(), Error> {
         campaign: arguments.campaign.clone(),
         vins: arguments.vins.clone(),
         images: arguments.images.clone(),
+        rules: arguments.rules.clone(),
         allow_downgrade: arguments.allow_downgrade,
         valid_days: arguments.valid_days,
     };

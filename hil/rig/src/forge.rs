@@ -107,6 +107,7 @@ fn planned(repo: &Repo, campaign: &str, images: &[PathBuf]) -> Result<Plan> {
             .map_err(|error| anyhow!("{campaign}: {error}"))?,
         vins: vec![vin()?],
         images: images.to_vec(),
+        rules: None,
         allow_downgrade: false,
         valid_days: 30,
     };

@@ -110,6 +110,7 @@ impl Desk {
             campaign: campaign.parse().unwrap(),
             vins: Vec::new(),
             images: images.to_vec(),
+            rules: None,
             allow_downgrade: false,
             valid_days: 30,
         }

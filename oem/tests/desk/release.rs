@@ -424,3 +424,30 @@ fn an_interrupted_rotation_is_forgotten_or_completed() {
     );
     assert!(verify(&desk).is_ok());
 }
+
+/// What `--rules` says stands in the image repository, and stays there with the next release.
+#[test]
+fn rules_of_images_are_published_and_kept() {
+    let desk = Desk::new();
+    let mut options = desk.options("spring", &[desk.pack("hw-a", "1.2.3", 4)]);
+    let file = desk.path("rules.json");
+    fs::write(&file, r#"{"hw-b": {"after": ["hw-a"]}}"#).unwrap();
+    options.rules = Some(file.clone());
+    let refused = oem::release::release(&desk.repo(), &options, now()).unwrap_err();
+    assert!(
+        refused.to_string().contains("no image is for hw-b"),
+        "{refused}"
+    );
+    let rules = r#"{"hw-a": {"requires": [{"hardwareId": "hw-b", "versions": ">=1.4.0"}]}}"#;
+    fs::write(&file, rules).unwrap();
+    oem::release::release(&desk.repo(), &options, now()).unwrap();
+    let published = verify(&desk).unwrap().rules;
+    assert_eq!(published.len(), 1);
+    assert_eq!(
+        published[0].rules.requires[0].versions.to_string(),
+        ">=1.4.0"
+    );
+    desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
+        .unwrap();
+    assert_eq!(verify(&desk).unwrap().rules, published);
+}
