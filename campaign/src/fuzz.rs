@@ -6,11 +6,17 @@ use alloc::vec::Vec;
 
 use crate::UnixTime;
 use crate::chain::Head;
-use crate::meta::{Document, Envelope, KeyPolicy, Role, Root, Snapshot, Targets, Timestamp};
+use crate::error::Refusal;
+use crate::meta::{
+    DirectorCustom, DirectorStatement, Document, Envelope, ImageCustom, ImageStatement, KeyPolicy,
+    Role, Root, Snapshot, Targets, Timestamp, custom,
+};
 use crate::repository::{Client, Limits, Stored};
 use crate::vehicle::Vehicle;
 
 const MAX_LEN: usize = 1 << 20;
+
+const POLICY: KeyPolicy = KeyPolicy { rsa_min_bits: 2048 };
 
 /// Any bytes are a vehicle configuration that survives being written and read, or an error.
 ///
@@ -23,15 +29,61 @@ pub fn vehicle(data: &[u8]) {
     }
 }
 
-/// Any bytes are metadata of a role that survives being written and read, or an error.
+/// Any bytes are root metadata that survive being written and read, or an error; whatever keys they
+/// name can be asked whether they signed.
 ///
 /// # Panics
-/// When it does not survive.
-pub fn metadata(data: &[u8]) {
-    survives::<Root>(data);
-    survives::<Timestamp>(data);
-    survives::<Snapshot>(data);
-    survives::<Targets>(data);
+/// When they do not survive.
+pub fn root(data: &[u8]) {
+    if let Some(document) = survives::<Root>(data) {
+        let root = document.unverified();
+        for role in [&root.roles.root, &root.roles.timestamp] {
+            let _signed = document.verify(&root.keys, role, POLICY);
+        }
+    }
+}
+
+/// The same of timestamp metadata, which describe some file or another.
+///
+/// # Panics
+/// When they do not survive.
+pub fn timestamp(data: &[u8]) {
+    if let Some(document) = survives::<Timestamp>(data) {
+        let _described = document.unverified().meta.snapshot.describes(data);
+    }
+}
+
+/// The same of snapshot metadata.
+///
+/// # Panics
+/// When they do not survive.
+pub fn snapshot(data: &[u8]) {
+    if let Some(document) = survives::<Snapshot>(data) {
+        let snapshot = document.unverified();
+        let _top = snapshot.of_role("targets").map(|meta| meta.describes(data));
+    }
+}
+
+/// The same of targets metadata, top-level, delegated or a director's: their delegations cover a path
+/// or not, and name keys or nobody.
+///
+/// # Panics
+/// When they do not survive.
+pub fn targets(data: &[u8]) {
+    let Some(document) = survives::<Targets>(data) else {
+        return;
+    };
+    let targets = document.unverified();
+    for role in targets.delegations.iter().flat_map(|it| &it.roles) {
+        let _covered = role.covers("hw-a/2.0.0.img");
+        let _keys = role.keys();
+    }
+    for target in targets.targets.values() {
+        let _image = custom::<ImageCustom>(target.custom.as_ref());
+        let _directed = custom::<DirectorCustom>(target.custom.as_ref());
+    }
+    let _repository = custom::<ImageStatement>(targets.custom.as_ref());
+    let _director = custom::<DirectorStatement>(targets.custom.as_ref());
 }
 
 /// Any sequence of files, separated by zero bytes, is a refresh that ends: the first one is the root
@@ -42,10 +94,7 @@ pub fn metadata(data: &[u8]) {
 /// When it does not end, or what it leaves is not believed.
 pub fn refresh(data: &[u8]) {
     let mut files = data.split(|byte| *byte == 0);
-    let stored = Stored::root(files.next().unwrap_or(&[]));
-    let policy = KeyPolicy { rsa_min_bits: 2048 };
-    let now = UnixTime::from_secs(1_800_000_000);
-    let Ok(mut client) = Client::new(stored, policy, Limits::default(), now) else {
+    let Ok(mut client) = client(Stored::root(files.next().unwrap_or(&[]))) else {
         return;
     };
     let mut left: Vec<&[u8]> = files.collect();
@@ -62,8 +111,7 @@ pub fn refresh(data: &[u8]) {
         }
         let _refused = client.find(path);
     }
-    let stored = client.believed().to_stored();
-    assert!(Client::new(stored, policy, Limits::default(), now).is_ok());
+    assert!(self::client(client.believed().to_stored()).is_ok());
 }
 
 /// Any lines are a chain that is followed to its end and can be continued there, or an error in the
@@ -87,14 +135,18 @@ pub fn chain(data: &[u8]) {
     }
 }
 
-fn survives<R: Role + Debug + PartialEq>(data: &[u8]) {
-    let Ok(document) = Document::<R>::parse(data, MAX_LEN) else {
-        return;
-    };
+fn client(stored: Stored) -> Result<Client, Refusal> {
+    let now = UnixTime::from_secs(1_800_000_000);
+    Client::new(stored, POLICY, Limits::default(), now)
+}
+
+fn survives<R: Role + Clone + Debug + PartialEq>(data: &[u8]) -> Option<Document<R>> {
+    let document = Document::<R>::parse(data, MAX_LEN).ok()?;
     let envelope = serde_json::from_slice::<Envelope>(data);
     let text = envelope.map(|envelope| envelope.to_json().unwrap_or_default());
     let again = Document::<R>::parse(&text.unwrap_or_default(), usize::MAX);
-    assert_eq!(again, Ok(document));
+    assert_eq!(again.as_ref(), Ok(&document));
+    Some(document)
 }
 
 #[cfg(test)]
@@ -128,7 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn the_corpus_of_metadata_is_harmless() {
-        replay("metadata", super::metadata);
+    fn the_corpus_of_each_role_is_harmless() {
+        replay("metadata_root", super::root);
+        replay("metadata_timestamp", super::timestamp);
+        replay("metadata_snapshot", super::snapshot);
+        replay("metadata_targets", super::targets);
     }
 }

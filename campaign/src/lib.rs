@@ -25,6 +25,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod chain;
+pub mod directing;
 pub mod error;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
@@ -32,6 +33,7 @@ pub mod ids;
 pub mod json;
 pub mod layout;
 pub mod meta;
+pub mod pair;
 pub mod repository;
 pub mod rules;
 pub mod time;

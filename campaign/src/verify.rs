@@ -9,25 +9,23 @@
 //! the grant that it brings. The first rule that does not hold ends it.
 
 use crate::{
+    directing::{self, Assignment},
     error::{DocumentFault, GrantFault, Refusal, TargetFault, VerifyError},
-    ids::{Digest, Serial, TargetPath},
+    ids::{Serial, TargetPath},
     layout::{self, ARTIFACT_MAX_LEN, Repository},
     meta::{
         DirectorCustom, DirectorStatement, EcuAssignment, ImageCustom, ImageStatement, RoleName,
-        Target, Targets, custom,
+        Targets, custom,
     },
+    pair::{Offered, Pair, of},
     repository::Client,
     rules::ImageRules,
     time::UnixTime,
     trust::Trust,
-    vehicle::{Ecu, Vehicle},
+    vehicle::Vehicle,
     verified::{EcuTarget, VerifiedCampaign},
 };
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    string::String,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use ecu_image::{GRANT_LEN, Grant};
 
 /// A document to be fetched.
@@ -44,12 +42,7 @@ pub struct Wanted {
 pub struct Verification<'a> {
     vehicle: &'a Vehicle,
     trust: Trust,
-    director: Client,
-    image: Client,
-    /// The director's targets that the image repository has not been asked about.
-    left: VecDeque<String>,
-    /// What the image repository says about those before.
-    offered: BTreeMap<String, Option<Target>>,
+    pair: Pair,
 }
 
 impl<'a> Verification<'a> {
@@ -67,18 +60,14 @@ impl<'a> Verification<'a> {
         Ok(Self {
             vehicle,
             trust: trust.clone(),
-            director: client(Repository::Director)?,
-            image: client(Repository::Image)?,
-            left: VecDeque::new(),
-            offered: BTreeMap::new(),
+            pair: Pair::new(client(Repository::Director)?, client(Repository::Image)?),
         })
     }
 
     /// The document that is needed next; `None` when all are there, or one was refused.
     #[must_use]
     pub fn wanted(&self) -> Option<Wanted> {
-        let repository = self.turn();
-        let wanted = self.client(repository).wanted()?;
+        let (repository, wanted) = self.pair.wanted()?;
         Some(Wanted {
             path: layout::metadata_path(repository, self.vehicle.vin(), &wanted.name),
             limit: usize::try_from(wanted.limit).unwrap_or(usize::MAX),
@@ -91,17 +80,7 @@ impl<'a> Verification<'a> {
     ///
     /// [`VerifyError`]: nothing more is asked for.
     pub fn on_document(&mut self, bytes: Option<&[u8]>) -> Result<(), VerifyError> {
-        let repository = self.turn();
-        let client = self.client_mut(repository);
-        let result = match bytes {
-            Some(bytes) => client.on_file(bytes),
-            None => client.on_missing(),
-        };
-        result.map_err(|refusal| of(repository, refusal))?;
-        if repository == Repository::Director && self.director.is_current() {
-            self.begin_targets()?;
-        }
-        self.search()
+        self.pair.on_document(bytes)
     }
 
     /// What is verified, and the trust to store, when nothing is wanted any more.
@@ -110,90 +89,13 @@ impl<'a> Verification<'a> {
     ///
     /// [`VerifyError`] with the first rule that does not hold; the trust stays as it was then.
     pub fn finish(mut self) -> Result<(VerifiedCampaign, Trust), VerifyError> {
-        let missing = |repository| {
-            let fault = DocumentFault::Missing;
-            of(
-                repository,
-                Refusal::of(RoleName::Targets, None, None, fault),
-            )
-        };
-        let director = self.director.targets();
-        let director = director.ok_or_else(|| missing(Repository::Director))?;
-        let image = self.image.targets();
-        let image = image.filter(|_| self.left.is_empty() && self.image.is_current());
-        let image = image.ok_or_else(|| missing(Repository::Image))?;
-        let campaign = assign(image, &self.offered, director, self.vehicle)?;
-        for (repository, client) in [
-            (Repository::Director, &self.director),
-            (Repository::Image, &self.image),
-        ] {
-            *self.trust.repository_mut(repository) = client.believed().to_stored();
+        let (director, image, offered) = self.pair.current()?;
+        let campaign = assign(image, offered, director, self.vehicle)?;
+        for repository in [Repository::Director, Repository::Image] {
+            let believed = self.pair.client(repository).believed();
+            *self.trust.repository_mut(repository) = believed.to_stored();
         }
         Ok((campaign, self.trust))
-    }
-
-    /// Whose documents are asked for now.
-    fn turn(&self) -> Repository {
-        match self.director.is_current() {
-            false => Repository::Director,
-            true => Repository::Image,
-        }
-    }
-
-    const fn client(&self, repository: Repository) -> &Client {
-        match repository {
-            Repository::Director => &self.director,
-            Repository::Image => &self.image,
-        }
-    }
-
-    const fn client_mut(&mut self, repository: Repository) -> &mut Client {
-        match repository {
-            Repository::Director => &mut self.director,
-            Repository::Image => &mut self.image,
-        }
-    }
-
-    /// The director's targets are there: each is searched for in the image repository.
-    fn begin_targets(&mut self) -> Result<(), VerifyError> {
-        let Some(targets) = self.director.targets() else {
-            return Ok(());
-        };
-        if targets.delegations.is_some() {
-            let version = Some(targets.header.version);
-            let refusal = Refusal::of(RoleName::Targets, None, version, DocumentFault::Delegates);
-            return Err(of(Repository::Director, refusal));
-        }
-        self.left = targets.targets.keys().cloned().collect();
-        Ok(())
-    }
-
-    /// Takes what was found, and goes on to the next target while no document is needed for it.
-    fn search(&mut self) -> Result<(), VerifyError> {
-        while self.turn() == Repository::Image && self.image.is_current() {
-            let Some(path) = self.left.front() else {
-                return Ok(());
-            };
-            if !self.image.has_searched(path) {
-                let path = path.clone();
-                self.image
-                    .find(&path)
-                    .map_err(|refusal| of(Repository::Image, refusal))?;
-                continue;
-            }
-            let found = self.image.found().map(|(_, target)| target.clone());
-            if let Some(path) = self.left.pop_front() {
-                self.offered.insert(path, found);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn of(repository: Repository, refusal: Refusal) -> VerifyError {
-    VerifyError::Document {
-        repository,
-        refusal,
     }
 }
 
@@ -229,33 +131,17 @@ pub fn verify<'d>(
 /// Checks what the director asks for, and puts it in the order of the vehicle's ECUs.
 fn assign(
     image: &Targets,
-    offered: &BTreeMap<String, Option<Target>>,
+    offered: &Offered,
     director: &Targets,
     vehicle: &Vehicle,
 ) -> Result<VerifiedCampaign, VerifyError> {
     let statement = director_statement(director, vehicle)?;
     let offered_keys = image_statement(image)?;
+    let hardware = |serial: &Serial| vehicle.ecu_by_serial(serial).map(|ecu| ecu.hardware_id);
     let mut by_serial: BTreeMap<Serial, EcuTarget> = BTreeMap::new();
-    for (path, directed) in &director.targets {
-        let refuse = |fault| VerifyError::Target {
-            path: path.clone(),
-            fault,
-        };
-        let name = TargetPath::new(path).map_err(|_| refuse(TargetFault::Path))?;
-        let offered = offered.get(path).and_then(Option::as_ref);
-        let offered = offered.ok_or_else(|| refuse(TargetFault::NotInImageRepository))?;
-        let agreed = Agreed::new(offered, directed).map_err(refuse)?;
-        if agreed.directed.ecu_identifiers.is_empty() {
-            return Err(refuse(TargetFault::NoEcu));
-        }
-        for (serial, assignment) in &agreed.directed.ecu_identifiers {
-            let target = agreed
-                .for_ecu(&name, serial, assignment, vehicle)
-                .map_err(refuse)?;
-            if by_serial.insert(*serial, target).is_some() {
-                return Err(refuse(TargetFault::EcuTwice(*serial)));
-            }
-        }
+    for assignment in directing::assignments(director, offered, hardware)? {
+        let target = ecu_target(&assignment, vehicle).map_err(|fault| assignment.refuse(fault))?;
+        by_serial.insert(assignment.serial, target);
     }
     let ecus = vehicle
         .ecus()
@@ -292,7 +178,7 @@ fn director_statement(
 
 /// The rules of all images that are at hand. A target that cannot be read has none: the campaign's own
 /// were read before.
-fn rules(image: &Targets, offered: &BTreeMap<String, Option<Target>>) -> Vec<ImageRules> {
+fn rules(image: &Targets, offered: &Offered) -> Vec<ImageRules> {
     let offered = offered.values().flatten();
     let listed = image.targets.values().chain(offered);
     let read = listed.filter_map(|target| custom::<ImageCustom>(target.custom.as_ref()).ok());
@@ -316,83 +202,53 @@ fn image_statement(image: &Targets) -> Result<ImageStatement, VerifyError> {
     })
 }
 
-/// An image about which both repositories say the same.
-struct Agreed {
-    length: u64,
-    sha256: Digest,
-    offered: ImageCustom,
-    directed: DirectorCustom,
+/// What Uptane does not know: both repositories agree on the image itself, and the grant is for it.
+fn ecu_target(assignment: &Assignment<'_>, vehicle: &Vehicle) -> Result<EcuTarget, TargetFault> {
+    let serial = assignment.serial;
+    let ecu = vehicle
+        .ecu_by_serial(&serial)
+        .ok_or(TargetFault::UnknownEcu(serial))?;
+    let path = TargetPath::new(assignment.path).map_err(|_| TargetFault::Path)?;
+    let (image, directed) = same_image(assignment)?;
+    let granted = directed.ecu_identifiers.get(&serial);
+    let granted = granted.ok_or(TargetFault::UnknownEcu(serial))?;
+    check_grant(granted, &serial, &image.image_digest)
+        .map_err(|fault| TargetFault::Grant { serial, fault })?;
+    Ok(EcuTarget {
+        ecu: ecu.name.clone(),
+        serial,
+        hardware_id: ecu.hardware_id,
+        path,
+        length: assignment.offered.length,
+        sha256: assignment
+            .offered
+            .hashes
+            .sha256
+            .ok_or(TargetFault::NoSha256)?,
+        image_digest: image.image_digest,
+        version: image.version,
+        security_counter: image.security_counter,
+        grant: granted.grant.clone(),
+        grant_sequence: granted.grant_sequence,
+    })
 }
 
-impl Agreed {
-    fn new(offered: &Target, directed: &Target) -> Result<Self, TargetFault> {
-        let unreadable = |repository| move |error| TargetFault::Custom { repository, error };
-        let differ = |field| TargetFault::Disagreement { field };
-        let image: ImageCustom =
-            custom(offered.custom.as_ref()).map_err(unreadable(Repository::Image))?;
-        let director: DirectorCustom =
-            custom(directed.custom.as_ref()).map_err(unreadable(Repository::Director))?;
-        if offered.length != directed.length {
-            return Err(differ("length"));
-        }
-        if offered.hashes != directed.hashes {
-            return Err(differ("hashes"));
-        }
-        if image.version != director.version {
-            return Err(differ("version"));
-        }
-        if image.security_counter != director.security_counter {
-            return Err(differ("securityCounter"));
-        }
-        if image.image_digest != director.image_digest {
-            return Err(differ("imageDigest"));
-        }
-        if offered.length > ARTIFACT_MAX_LEN {
-            let length = offered.length;
-            return Err(TargetFault::TooLong { length });
-        }
-        Ok(Self {
-            length: offered.length,
-            sha256: offered.hashes.sha256.ok_or(TargetFault::NoSha256)?,
-            offered: image,
-            directed: director,
-        })
-    }
-
-    fn for_ecu(
-        &self,
-        path: &TargetPath,
-        serial: &Serial,
-        assignment: &EcuAssignment,
-        vehicle: &Vehicle,
-    ) -> Result<EcuTarget, TargetFault> {
-        let ecu: &Ecu = vehicle
-            .ecu_by_serial(serial)
-            .ok_or(TargetFault::UnknownEcu(*serial))?;
-        let fits = ecu.hardware_id == assignment.hardware_id
-            && self.offered.hardware_ids.contains(&ecu.hardware_id);
-        if !fits {
-            return Err(TargetFault::Hardware(*serial));
-        }
-        check_grant(assignment, serial, &self.offered.image_digest).map_err(|fault| {
-            TargetFault::Grant {
-                serial: *serial,
-                fault,
-            }
-        })?;
-        Ok(EcuTarget {
-            ecu: ecu.name.clone(),
-            serial: *serial,
-            hardware_id: ecu.hardware_id,
-            path: path.clone(),
-            length: self.length,
-            sha256: self.sha256,
-            image_digest: self.offered.image_digest,
-            version: self.offered.version,
-            security_counter: self.offered.security_counter,
-            grant: assignment.grant.clone(),
-            grant_sequence: assignment.grant_sequence,
-        })
+/// What both repositories say about the image, where it is the same.
+fn same_image(assignment: &Assignment<'_>) -> Result<(ImageCustom, DirectorCustom), TargetFault> {
+    let differ = |field| Err(TargetFault::Disagreement { field });
+    let image: ImageCustom = directing::read(Repository::Image, assignment.offered)?;
+    let directed: DirectorCustom = directing::read(Repository::Director, assignment.directed)?;
+    let length = assignment.offered.length;
+    if image.version != directed.version {
+        differ("version")
+    } else if image.security_counter != directed.security_counter {
+        differ("securityCounter")
+    } else if image.image_digest != directed.image_digest {
+        differ("imageDigest")
+    } else if length > ARTIFACT_MAX_LEN {
+        Err(TargetFault::TooLong { length })
+    } else {
+        Ok((image, directed))
     }
 }
 

@@ -99,6 +99,9 @@ enum Chore {
     /// Runs the TUF conformance suite, of which `TUF_CONFORMANCE` names a checkout, against the
     /// verifier of the vehicles; needs `faketime`, and PyPI for the suite's own packages.
     TufConformance,
+    /// Runs the Uptane vectors, of which `UPTANE_VECTORS` names a checkout, against the same; needs
+    /// PyPI for what writes them.
+    UptaneVectors,
     /// Installs the Debian packages that `test` needs, and nothing else.
     Setup {
         /// Leaves out what only the Linux guest needs.
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Chore::Footprint { json } => footprint::against_goal(json.as_deref()),
         Chore::Audit => audit::run(),
         Chore::TufConformance => suites::tuf_conformance(),
+        Chore::UptaneVectors => suites::uptane_vectors(),
         Chore::Setup { no_hil } => needs::install_all(!no_hil),
     };
     match done {

@@ -1,13 +1,14 @@
 //! The envelope `{"signed": .., "signatures": [..]}`, its signatures and thresholds.
 
 use super::{Header, Key, KeyId, KeyPolicy, Role, root::RoleKeys};
-use crate::json;
+use crate::json::{self, Form};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec::Vec,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,7 +70,7 @@ impl core::error::Error for SignatureShortfall {}
 pub struct SignatureEntry {
     /// The key that made it.
     pub keyid: KeyId,
-    /// The signature in hexadecimal.
+    /// The signature: hexadecimal is what we write, base64 is read too.
     pub sig: String,
     /// Fields that this version does not know.
     #[serde(flatten)]
@@ -107,7 +108,11 @@ impl Envelope {
     ///
     /// [`Malformed::Json`] for a statement with numbers that are not integers.
     pub fn signing_bytes(&self) -> Result<Vec<u8>, Malformed> {
-        json::canonical(&self.signed).map_err(|error| Malformed::Json(error.to_string()))
+        self.signed_as(Form::Olpc)
+    }
+
+    fn signed_as(&self, form: Form) -> Result<Vec<u8>, Malformed> {
+        json::canonical_as(&self.signed, form).map_err(|error| Malformed::Json(error.to_string()))
     }
 
     /// Adds a signature, replacing an earlier one by the same key.
@@ -141,6 +146,8 @@ fn json_error(error: &serde_json::Error) -> Malformed {
 pub struct Document<R> {
     statement: R,
     canonical: Vec<u8>,
+    /// The other canonical form, where it is not the same.
+    subset: Option<Vec<u8>>,
     signatures: Vec<(KeyId, Vec<u8>)>,
 }
 
@@ -168,6 +175,8 @@ impl<R: Role> Document<R> {
     /// As [`Document::parse`], without a limit.
     pub fn from_envelope(envelope: Envelope) -> Result<Self, Malformed> {
         let canonical = envelope.signing_bytes()?;
+        let subset = envelope.signed_as(Form::Subset)?;
+        let subset = (subset != canonical).then_some(subset);
         if envelope.signatures.len() > SIGNATURES_MAX {
             return Err(Malformed::Rule("more than 64 signatures"));
         }
@@ -177,8 +186,7 @@ impl<R: Role> Document<R> {
             if !seen.insert(entry.keyid.clone()) {
                 return Err(Malformed::Rule("two signatures by one key"));
             }
-            // An unreadable signature is one that does not verify.
-            signatures.push((entry.keyid, hex::decode(&entry.sig).unwrap_or_default()));
+            signatures.push((entry.keyid, signature(&entry.sig)));
         }
         let statement: R =
             serde_json::from_value(envelope.signed).map_err(|error| json_error(&error))?;
@@ -188,6 +196,7 @@ impl<R: Role> Document<R> {
         Ok(Self {
             statement,
             canonical,
+            subset,
             signatures,
         })
     }
@@ -211,7 +220,8 @@ impl<R: Role> Document<R> {
             let Ok(verifying) = key.verifying(policy) else {
                 continue;
             };
-            if verifying.verifies(&self.canonical, signature) {
+            let mut messages = core::iter::once(&self.canonical).chain(&self.subset);
+            if messages.any(|message| verifying.verifies(message, signature)) {
                 signers.insert(verifying.identity());
             }
         }
@@ -236,4 +246,12 @@ impl<R: Role> Document<R> {
     pub fn unverified_header(&self) -> &Header {
         self.statement.header()
     }
+}
+
+/// An unreadable signature is one that does not verify.
+fn signature(text: &str) -> Vec<u8> {
+    hex::decode(text)
+        .ok()
+        .or_else(|| STANDARD.decode(text).ok())
+        .unwrap_or_default()
 }

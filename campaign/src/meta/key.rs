@@ -54,7 +54,9 @@ impl<'de> Deserialize<'de> for KeyId {
 pub struct Key {
     /// `rsa`, `ed25519` or `ecdsa`.
     pub keytype: String,
-    /// How it signs: [`RSA_PSS_SHA256`], [`ED25519`] or [`ECDSA_P256_SHA256`].
+    /// How it signs: [`RSA_PSS_SHA256`], [`ED25519`] or [`ECDSA_P256_SHA256`]. Empty where it is not
+    /// said: of each type we know one scheme alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scheme: String,
     /// The key itself.
     pub keyval: KeyVal,
@@ -196,9 +198,9 @@ impl Key {
         let text = self.keyval.public.trim();
         // The second name of ECDSA keys is that of TUF before 1.0.32.
         match (self.keytype.as_str(), self.scheme.as_str()) {
-            ("rsa", RSA_PSS_SHA256) => rsa_key(text, policy)
+            ("rsa", RSA_PSS_SHA256 | "") => rsa_key(text, policy)
                 .map(|key| VerifyingKey::RsaPssSha256(pss::VerifyingKey::new(key))),
-            (ED25519, ED25519) => {
+            (ED25519, ED25519 | "") => {
                 let bytes = hex::decode(text).map_err(|_| KeyError::Encoding)?;
                 let bytes = bytes
                     .as_slice()
@@ -208,7 +210,7 @@ impl Key {
                     .map(VerifyingKey::Ed25519)
                     .map_err(|_| KeyError::Encoding)
             }
-            ("ecdsa" | ECDSA_P256_SHA256, ECDSA_P256_SHA256) => {
+            ("ecdsa" | ECDSA_P256_SHA256, ECDSA_P256_SHA256 | "") => {
                 p256::ecdsa::VerifyingKey::from_public_key_pem(text)
                     .map(VerifyingKey::EcdsaP256)
                     .map_err(|_| KeyError::Encoding)

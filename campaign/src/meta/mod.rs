@@ -37,12 +37,16 @@ pub const SPEC_VERSION: &str = "1.0.33";
 #[serde(rename_all = "lowercase")]
 pub enum RoleName {
     /// Names the keys of every role, its own included.
+    #[serde(alias = "Root")]
     Root,
     /// Names the current snapshot.
+    #[serde(alias = "Timestamp")]
     Timestamp,
     /// Names the current version of every targets document.
+    #[serde(alias = "Snapshot")]
     Snapshot,
     /// Names images.
+    #[serde(alias = "Targets")]
     Targets,
 }
 
@@ -72,12 +76,17 @@ pub struct Header {
     /// The role.
     #[serde(rename = "_type")]
     pub role: RoleName,
-    /// Version of the metadata format.
+    /// Version of the metadata format; ours where it is not said, since Uptane does not ask for it.
+    #[serde(default = "our_version")]
     pub spec_version: String,
     /// Version of the document: rises with every release.
     pub version: u64,
     /// When it ceases to be believed.
     pub expires: UnixTime,
+}
+
+fn our_version() -> String {
+    String::from(SPEC_VERSION)
 }
 
 impl Header {
@@ -86,7 +95,7 @@ impl Header {
     pub fn new(role: RoleName, version: u64, expires: UnixTime) -> Self {
         Self {
             role,
-            spec_version: String::from(SPEC_VERSION),
+            spec_version: our_version(),
             version,
             expires,
         }

@@ -35,9 +35,17 @@ pub struct Roles {
     pub root: RoleKeys,
     /// Of the top-level targets document.
     pub targets: RoleKeys,
-    /// Of the timestamp document.
+    /// Of the timestamp document. A director for partial verification alone may have none.
+    #[serde(
+        default = "RoleKeys::nobody",
+        skip_serializing_if = "RoleKeys::is_nobody"
+    )]
     pub timestamp: RoleKeys,
-    /// Of the snapshot document.
+    /// Of the snapshot document, likewise.
+    #[serde(
+        default = "RoleKeys::nobody",
+        skip_serializing_if = "RoleKeys::is_nobody"
+    )]
     pub snapshot: RoleKeys,
     /// Roles that this version does not know.
     #[serde(flatten)]
@@ -110,6 +118,19 @@ impl RoleKeys {
             keyids,
             extra: BTreeMap::new(),
         })
+    }
+
+    /// Nobody can sign: one is needed of none.
+    const fn nobody() -> Self {
+        Self {
+            keyids: Vec::new(),
+            threshold: NonZeroU32::MIN,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    fn is_nobody(&self) -> bool {
+        *self == Self::nobody()
     }
 
     /// How many distinct keys must sign.

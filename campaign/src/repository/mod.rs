@@ -104,6 +104,8 @@ pub struct Client {
     policy: KeyPolicy,
     limits: Limits,
     now: UnixTime,
+    /// Root and top-level targets alone.
+    partial: bool,
     step: Step,
     roots: usize,
     search: Option<Search>,
@@ -134,10 +136,31 @@ impl Client {
             policy,
             limits,
             now,
+            partial: false,
             step: Step::Root,
             roots: 0,
             search: None,
             changed: VecDeque::new(),
+        })
+    }
+
+    /// A client of root and top-level targets alone, for an ECU that gets a director's documents from its
+    /// primary: partial verification (Uptane Standard 2.1, clause 5.4.4.1). It sees signatures, versions
+    /// and expiry, and neither which targets are current nor what the image repository says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::new`].
+    pub fn partial(
+        stored: Stored,
+        policy: KeyPolicy,
+        limits: Limits,
+        now: UnixTime,
+    ) -> Result<Self, Refusal> {
+        let client = Self::new(stored, policy, limits, now)?;
+        Ok(Self {
+            partial: true,
+            ..client
         })
     }
 
@@ -164,6 +187,7 @@ impl Client {
                     limit.min(self.limits.snapshot),
                 )
             }
+            Step::Role(name, _) if self.partial => (format!("{name}.json"), self.limits.targets),
             Step::Role(name, _) => {
                 let meta = self.believed.snapshot.as_ref()?.statement.of_role(name)?;
                 let limit = meta.length.unwrap_or(self.limits.targets);
@@ -187,6 +211,7 @@ impl Client {
             Step::Root => self.next_root(bytes),
             Step::Timestamp => self.take_timestamp(bytes),
             Step::Snapshot => self.take_snapshot(bytes),
+            Step::Role(..) if self.partial => self.take_unnamed_targets(bytes),
             Step::Role(name, delegator) => self.take_role(bytes, &name, delegator.as_deref()),
             Step::Current | Step::Refused => Ok(()),
         };
@@ -232,7 +257,7 @@ impl Client {
     ///
     /// [`Refusal`] of a delegated role that is believed no more.
     pub fn find(&mut self, path: &str) -> Result<(), Refusal> {
-        if self.step != Step::Current {
+        if self.step != Step::Current || self.partial {
             return Ok(());
         }
         self.search = Some(Search {

@@ -41,6 +41,11 @@ impl Client {
     /// The newest root must not have expired; older ones of the chain may.
     pub(super) fn after_roots(&mut self) -> Result<(), Refusal> {
         not_expired(&self.believed.root.statement.header, None, self.now)?;
+        if self.partial {
+            self.believe_stored_targets();
+            self.step = Step::Role(TOP_TARGETS.to_string(), None);
+            return Ok(());
+        }
         // One whose keys have been replaced is forgotten: so a repository recovers from a version
         // that an attacker drove up.
         self.believed.timestamp = self.stored.get("timestamp").and_then(|bytes| {
@@ -197,6 +202,39 @@ impl Client {
             self.look_in(name);
             return self.go_on_searching();
         }
+        self.step = Step::Current;
+        Ok(())
+    }
+
+    /// In partial verification stored targets count for the version that they forbid to go below.
+    fn believe_stored_targets(&mut self) {
+        let root = &self.believed.root.statement;
+        let document = self.stored.get(TOP_TARGETS).and_then(|bytes| {
+            let document = parse::<Targets>(bytes, self.limits.targets, None).ok()?;
+            check(&document, root, &root.roles.targets, self.policy, None).ok()?;
+            Some(held(bytes, &document))
+        });
+        if let Some(held) = document {
+            self.believed.roles.insert(TOP_TARGETS.to_string(), held);
+        }
+    }
+
+    /// Targets that no snapshot names: all but their version, length and digest is checked.
+    pub(super) fn take_unnamed_targets(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let root = &self.believed.root.statement;
+        let document = parse::<Targets>(bytes, self.limits.targets, None)?;
+        check(&document, root, &root.roles.targets, self.policy, None)?;
+        let header = document.unverified_header();
+        let expected = self.believed.roles.get(TOP_TARGETS);
+        let expected = expected.map_or(0, |held| held.statement.header.version);
+        if header.version < expected {
+            let (version, fault) = (Some(header.version), DocumentFault::Version { expected });
+            return Err(Refusal::of(RoleName::Targets, None, version, fault));
+        }
+        not_expired(header, None, self.now)?;
+        let held = held(bytes, &document);
+        self.believed.roles.insert(TOP_TARGETS.to_string(), held);
+        self.changed.push_back(TOP_TARGETS.to_string());
         self.step = Step::Current;
         Ok(())
     }

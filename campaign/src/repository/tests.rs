@@ -1,5 +1,7 @@
 //! The machine against a repository in memory: what it asks for, and each rule spoiled once.
 
+mod partial;
+
 use super::*;
 use crate::meta::{
     DelegatedRole, Delegations, Envelope, FileHashes, Header, Key, KeyId, MetaFile, Roles,
