@@ -16,6 +16,7 @@ use crate::flash::Job;
 use crate::install::{Context, Found};
 use crate::link::Transport;
 use crate::output::{Output, columns};
+use crate::planner::Battery;
 use crate::state::State;
 use crate::vehicle::Control;
 use crate::{engine, flash};
@@ -61,6 +62,12 @@ pub struct Cli {
     /// Seconds for a new image to report healthy.
     #[arg(long, global = true, value_name = "S", default_value_t = 60)]
     health_timeout: u64,
+    /// Energy in Wh that an update may draw from the battery; a campaign that needs more is left.
+    #[arg(long, global = true, value_name = "WH")]
+    battery_budget: Option<u32>,
+    /// What the vehicle draws while it is updated, in W.
+    #[arg(long, global = true, value_name = "W", default_value_t = 60)]
+    draw: u32,
     /// Accept image signatures of RSA-2048, for tests.
     #[arg(long, global = true, hide = true)]
     accept_rsa_2048: bool,
@@ -79,6 +86,14 @@ enum Command {
     Verify {
         /// The https URL of the repository, or the path of a bundle.
         source: String,
+    },
+    /// Say what a campaign would do, in which order, in what time; no ECU is touched.
+    Plan {
+        /// The https URL of the repository, or the path of a bundle.
+        source: String,
+        /// Name each ECU and rule, not the sum alone.
+        #[arg(long)]
+        explain: bool,
     },
     /// Install a campaign, or go on with the one that was interrupted.
     Install {
@@ -207,6 +222,17 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
             output.value(&verified, &format!("campaign {} is valid", campaign.id));
             Ok(Exit::Success)
         }
+        Command::Plan { source, explain } => {
+            let state = State::open(&cli.state)?;
+            let mut name = None;
+            let (_, explanation) = context.plan(source, &state, &mut output, &mut name).await?;
+            let text = match explain {
+                true => explanation.to_string(),
+                false => explanation.sum(),
+            };
+            output.value(&explanation, &text);
+            Ok(Exit::Success)
+        }
         Command::Install { source } => {
             let state = State::open(&cli.state)?;
             let report = context.install(source, &state, &mut output).await?;
@@ -252,6 +278,10 @@ impl Cli {
                 ..flash::Policy::default()
             },
             images,
+            battery: self.battery_budget.map(|budget_wh| Battery {
+                budget_wh,
+                draw_w: self.draw,
+            }),
             control: stop,
         })
     }

@@ -119,6 +119,9 @@ pub enum Error {
         /// Why.
         what: String,
     },
+    /// The campaign does not fit the vehicle.
+    #[error("the campaign does not fit the vehicle: {0}")]
+    Unfit(#[from] crate::planner::Unfit),
     /// An ECU does not answer the inventory.
     #[error("{ecu} does not answer: {what}; nothing was changed")]
     Silent {
@@ -187,7 +190,12 @@ impl Error {
             | Self::Vehicle { .. }
             | Self::Trust { .. } => Exit::Usage,
             Self::Fetch(error) => error.exit(),
-            Self::Metadata(_) | Self::Image { .. } | Self::Mismatch { .. } => Exit::Rejected,
+            Self::Metadata(_)
+            | Self::Image { .. }
+            | Self::Mismatch { .. }
+            | Self::Unfit(crate::planner::Unfit::Rules(_)) => Exit::Rejected,
+            // Another time, with a fuller battery.
+            Self::Unfit(crate::planner::Unfit::Battery { .. }) => Exit::Unreachable,
             Self::Silent { .. } | Self::NotReady { .. } => Exit::Unreachable,
             Self::Stopped => Exit::Incomplete,
             Self::File { .. } | Self::Busy(_) | Self::Journal(_) | Self::Link { .. } => Exit::Io,

@@ -1,7 +1,9 @@
 //! The commands: what they do, in order, with the machines and the ports.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use campaign::ids::EcuName;
 use campaign::vehicle::{Ecu, Vehicle};
 use campaign::{EcuTarget, VerifiedCampaign};
 use ecu_image::crypto::MacKey;
@@ -20,6 +22,7 @@ use crate::flash::{self, Job, Outcome};
 use crate::journal::SqliteJournal;
 use crate::link::{self, Links, Transport};
 use crate::output::{Line, Output};
+use crate::planner::{self, Battery, Explanation};
 use crate::state::State;
 use crate::validate;
 use crate::vehicle::{Control, EcuSetup, Inventory, Jobs, Transaction};
@@ -41,6 +44,8 @@ pub struct Context {
     pub flash: flash::Policy,
     /// Which image signatures are accepted.
     pub images: ImagePolicy,
+    /// What the battery may give, where that matters.
+    pub battery: Option<Battery>,
     /// What is wanted from outside.
     pub control: watch::Receiver<Control>,
 }
@@ -132,7 +137,7 @@ impl Context {
         }
         let mut campaign = None;
         let plan = match self.plan(source, state, output, &mut campaign).await {
-            Ok(plan) => plan,
+            Ok((plan, _)) => plan,
             Err(error) if error.exit() == Exit::Rejected => {
                 return Ok(self.rejected(campaign, &error));
             }
@@ -172,14 +177,19 @@ impl Context {
             .map(Some)
     }
 
-    /// Everything before the first ECU is touched. `name` becomes the campaign's, once it is known.
-    async fn plan(
+    /// Everything before the first ECU is touched: the plan, and what it means for the vehicle.
+    /// `name` becomes the campaign's, once it is known.
+    ///
+    /// # Errors
+    ///
+    /// Whatever does not hold.
+    pub async fn plan(
         &self,
         source: &str,
         state: &State,
         output: &mut Output,
         name: &mut Option<String>,
-    ) -> Result<Plan, Error> {
+    ) -> Result<(Plan, Explanation), Error> {
         let campaign = self.verify(source, state, output, name).await?;
         let ecu = |target: &EcuTarget| {
             self.vehicle
@@ -197,10 +207,17 @@ impl Context {
         let found = self.inventory(&ecus, Job::Inventory, output).await?;
         let keys = campaign.key_set.as_ref();
         let mut planned = Vec::new();
+        let mut said = BTreeMap::new();
         for ((target, ecu), found) in campaign.ecus.iter().zip(&ecus).zip(found) {
             let found = found.map_err(|failure| silent(target, &failure))?;
             planned.push(validate::plan_ecu(target, keys, ecu.bus.as_str(), &found)?);
+            said.insert(ecu.name.clone(), found);
         }
+        if !campaign.rules.is_empty() {
+            said.extend(self.ask_others(&ecus, output).await?);
+        }
+        let (vehicle, battery) = (&self.vehicle, self.battery);
+        let explanation = planner::judge(&campaign, vehicle, &said, &mut planned, battery)?;
         // An ECU with nothing to do is left alone: a vehicle that polls may be driving.
         let concerned = || planned.iter().map(|ecu: &PlannedEcu| !ecu.unchanged);
         let chosen = ecus.iter().zip(concerned()).filter(|(_, chosen)| *chosen);
@@ -216,10 +233,32 @@ impl Context {
                 ready.map_err(|failure| silent(target, &failure))?;
             }
         }
-        Ok(Plan {
+        let plan = Plan {
             campaign: campaign.id.to_string(),
             ecus: planned,
-        })
+        };
+        Ok((plan, explanation))
+    }
+
+    /// What the ECUs that the campaign leaves alone say, as far as they answer.
+    async fn ask_others(
+        &self,
+        ecus: &[&Ecu],
+        output: &mut Output,
+    ) -> Result<BTreeMap<EcuName, Outcome>, Error> {
+        let others = self.vehicle.ecus().iter();
+        let others: Vec<&Ecu> = others
+            .filter(|ecu| ecus.iter().all(|asked| asked.name != ecu.name))
+            .collect();
+        if others.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let found = self.inventory(&others, Job::Inventory, output).await?;
+        let names = others.iter().map(|ecu| ecu.name.clone());
+        let said = names
+            .zip(found)
+            .filter_map(|(name, found)| Some((name, found.ok()?)));
+        Ok(said.collect())
     }
 
     /// Runs the transaction from where `records` end.

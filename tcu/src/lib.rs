@@ -16,6 +16,7 @@ pub mod install;
 pub mod journal;
 pub mod link;
 pub mod output;
+pub mod planner;
 pub mod ports;
 pub mod profile;
 pub mod state;

@@ -176,6 +176,7 @@ pub fn plan_ecu(
         },
         to_version: target.version.to_string(),
         unchanged: matches!(slot, Some((SlotState::Sealed, true))),
+        after: Vec::new(),
     };
     if !planned.unchanged {
         check_grant(target, found).map_err(refuse)?;

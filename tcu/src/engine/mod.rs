@@ -278,10 +278,21 @@ impl Engine {
         }
         self.ecus.iter().enumerate().find_map(|(index, ecu)| {
             let job = self.next_job(ecu)?;
-            let due = ecu.not_before.is_none() && self.permit.allows(job);
+            let due =
+                ecu.not_before.is_none() && self.permit.allows(job) && self.is_its_turn(index);
             let free = job != Job::Stage || self.staging_on(ecu.bus) < self.policy.parallel_per_bus;
             (ecu.running.is_none() && due && free).then_some(Record::Start { ecu: index, job })
         })
+    }
+
+    /// Whether all ECUs that are activated before this one are. After COMMIT nobody waits.
+    fn is_its_turn(&self, ecu: usize) -> bool {
+        if self.phase != Phase::Activating {
+            return true;
+        }
+        let waits_for = self.plan.ecus.get(ecu).map_or(&[][..], |ecu| &ecu.after);
+        let mut waits_for = waits_for.iter().filter_map(|index| self.ecus.get(*index));
+        waits_for.all(|ecu| !matches!(ecu.progress, Progress::Pending | Progress::Staged))
     }
 
     /// What an idle ECU still needs in this phase and run.

@@ -36,6 +36,9 @@ pub struct PlannedEcu {
     pub to_version: String,
     /// The new image runs already and is sealed: nothing to do.
     pub unchanged: bool,
+    /// Indices of the ECUs that are activated before this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<usize>,
 }
 
 /// What an ECU runs.

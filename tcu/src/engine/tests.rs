@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ecu_image::{Digest, ImageDigest};
 use uds::time::{Duration, Instant};
 
-use super::{Cost, Engine, JobDone, Plan, PlannedEcu, Policy, Record, Running};
+use super::{Command, Cost, Engine, JobDone, Plan, PlannedEcu, Policy, Record, Running};
 use crate::flash::{Failure, Job, RequestError, Step, What};
 use crate::profile::BootReason;
 
@@ -18,6 +18,7 @@ fn plan(unchanged: bool) -> Plan {
         bus: "bus".into(),
         image: NEW,
         artifact: Digest::ZERO,
+        after: Vec::new(),
         key_set: None,
         grant: String::new(),
         from: Running {
@@ -262,4 +263,28 @@ fn the_report_has_the_documented_names() {
     let engine = Engine::new(plan(false), policy(), &journal_of("sealing"), 1);
     let report = serde_json::to_value(engine.report()).unwrap();
     insta::assert_snapshot!(report.to_string(), @r#"{"campaign":{"id":"c","state":"incomplete"},"ecus":[{"bus":"bus","bytes":0,"from":"1.0.0","name":"a","reason":null,"seconds":0.0,"state":"healthy","to":"2.0.0"},{"bus":"bus","bytes":0,"from":"1.0.0","name":"b","reason":null,"seconds":0.0,"state":"healthy","to":"2.0.0"}]}"#);
+}
+
+/// `b` is activated only when `a` is; a plan that names nobody, or an index of nobody, waits for none.
+#[test]
+fn an_ecu_is_activated_after_those_that_go_first() {
+    let mut journal = journal_of("activating");
+    let mut first = plan(false);
+    first.ecus[1].after = vec![0, 7];
+    let mut engine = Engine::new(first, policy(), &journal, 1);
+    let started = |engine: &mut Engine, journal: &mut Vec<Record>| {
+        let mut commands = Vec::new();
+        while let Some(command) = engine.poll_command(Instant::ZERO, journal).unwrap() {
+            if let Command::Start(ecu, job) = command {
+                commands.push((ecu, job));
+            }
+        }
+        commands
+    };
+    assert_eq!(started(&mut engine, &mut journal), [(0, Job::Activate)]);
+    let result = Ok(done(Job::Activate));
+    engine
+        .on_job_end(Instant::ZERO, 0, result, Cost::default(), &mut journal)
+        .unwrap();
+    assert_eq!(started(&mut engine, &mut journal), [(1, Job::Activate)]);
 }

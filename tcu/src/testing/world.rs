@@ -95,6 +95,7 @@ impl World {
                 bus: format!("bus{}", index % 2),
                 image: target.image,
                 artifact: Digest::ZERO,
+                after: Vec::new(),
                 key_set: None,
                 grant: hex::encode(&target.grant),
                 from: Running {

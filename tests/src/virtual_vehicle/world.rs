@@ -166,6 +166,7 @@ impl World {
                 bus: ecu.provisioning.bus.to_string(),
                 image: release.digest,
                 artifact: ecu_image::crypto::sha256(&[&release.image]),
+                after: Vec::new(),
                 key_set: None,
                 grant: target
                     .grant
