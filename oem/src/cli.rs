@@ -6,11 +6,14 @@ use campaign::ids::{
     CampaignId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Version, Vin,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ecu_image::{Cipher, KeyId, LogicalBlock, PageSize, Slot, SlotSet};
+use ecu_image::{Cipher, LogicalBlock, PageSize, Slot, SlotSet};
 
-use crate::audit::NotedHead;
 use crate::firmware::Format;
 use crate::rotate::Rotated;
+
+mod trust;
+
+pub use trust::{Audit, Key, Keyset, Root};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +21,9 @@ Examples:
   oem --repo fleet vehicle add --spec vehicle-spec.json --out out/
   oem --repo fleet pack --input brake.elf --hardware-id bcu-r2 --version 2.0.0 --counter 7 --out brake.img
   oem --repo fleet release --campaign spring --image brake.img
+  oem --repo fleet release --campaign spring --image brake.img --draft spring.draft
+  oem sign spring.draft --key bob.pem
+  oem --repo fleet publish spring.draft
   oem --repo fleet serve --listen 0.0.0.0:8443
   oem inspect brake.img
 
@@ -71,10 +77,45 @@ pub enum Command {
         #[arg(value_enum)]
         role: Rotated,
     },
+    /// Show or change a repository's root: whose keys speak for which role, and how many of them must
+    /// sign.
+    #[command(subcommand)]
+    Root(Root),
+    /// Take a key's power: of a metadata role, or to sign images.
+    #[command(after_help = trust::REVOKE_HELP)]
+    Revoke {
+        /// The key, as `oem root show` or `oem keyset show` names it.
+        #[arg(value_name = "KEY-ID")]
+        key: String,
+        /// Write what is to be signed to this file; for an image key, the next key set.
+        #[arg(long, value_name = "FILE")]
+        draft: Option<PathBuf>,
+    },
+    /// Add the signature of one person to a draft; needs no repository.
+    Sign {
+        /// The draft, which is replaced.
+        #[arg(value_name = "DRAFT")]
+        draft: PathBuf,
+        /// The person's private key.
+        #[arg(long, value_name = "PEM")]
+        key: PathBuf,
+    },
+    /// Publish a draft that enough people have signed.
+    Publish {
+        /// The draft.
+        #[arg(value_name = "DRAFT")]
+        draft: PathBuf,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keys of people who sign.
+    #[command(subcommand)]
+    Key(Key),
     /// The record of all commands that changed trust or released something.
     #[command(subcommand)]
     Audit(Audit),
-    /// Show what an image, a grant or a key set says.
+    /// Show what an image, a grant, a key set or a draft says.
     Inspect(Inspect),
     /// Print a completion script for a shell.
     Completions {
@@ -91,6 +132,12 @@ pub struct Init {
     /// A name or address of the server beside 127.0.0.1, ::1 and localhost.
     #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
+    /// People who share the roots and the right to release, each with keys of their own.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub signers: usize,
+    /// How many of them must sign.
+    #[arg(long, value_name = "M", default_value_t = 1)]
+    pub threshold: u32,
 }
 
 /// Subcommands of `vehicle`.
@@ -116,66 +163,6 @@ pub enum Vehicle {
     },
     /// List the registered vehicles.
     List,
-}
-
-/// Subcommands of `audit`.
-#[derive(Debug, Subcommand)]
-pub enum Audit {
-    /// Print the record; who acted is $OEM_OPERATOR, else the login name.
-    Show {
-        /// Print the lines as they are: JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Follow the chain from its first entry and print its head, to be noted elsewhere.
-    Verify {
-        /// A head that was noted before: the record must still hold its entry.
-        #[arg(long, value_name = "SEQUENCE:DIGEST")]
-        head: Option<NotedHead>,
-        /// Print {"sequence": .., "digest": ..}.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Subcommands of `keyset`.
-#[derive(Debug, Subcommand)]
-pub enum Keyset {
-    /// Write the successor of the key set in use, unsigned.
-    Make {
-        /// Add a new image key, which signs once the set is in use.
-        #[arg(long)]
-        rotate: bool,
-        /// A key that no longer signs.
-        #[arg(long, value_name = "KEY-ID")]
-        revoke: Vec<KeyId>,
-        /// A key to leave out; ECUs that run an image of it refuse the set.
-        #[arg(long, value_name = "KEY-ID")]
-        drop: Vec<KeyId>,
-        /// The key set's file.
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-    },
-    /// Add the signature of one root; needs no repository.
-    Sign {
-        /// The key set.
-        #[arg(value_name = "FILE")]
-        input: PathBuf,
-        /// The root's private key.
-        #[arg(long, value_name = "PEM")]
-        root: PathBuf,
-        /// The key set with the signature.
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-    },
-    /// Take a key set that two roots have signed into use.
-    Use {
-        /// The key set.
-        #[arg(value_name = "FILE")]
-        input: PathBuf,
-    },
-    /// Show what a key set says.
-    Show(Inspect),
 }
 
 /// Arguments of `pack`.
@@ -279,6 +266,9 @@ pub struct Release {
     /// How long the metadata are believed.
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub valid_days: u32,
+    /// Change nothing: write what is to be signed to this file, for `oem sign` and `oem publish`.
+    #[arg(long, value_name = "FILE")]
+    pub draft: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -309,7 +299,7 @@ pub struct Serve {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// An image, a grant or a key set.
+    /// An image, a grant, a key set or a draft.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Print JSON.

@@ -82,6 +82,37 @@ pub enum Error {
     /// A key set that cannot be made or taken into use.
     #[error("key set: {0}; nothing was changed")]
     KeySet(String),
+    /// A root that cannot be made.
+    #[error("root: {0}; nothing was changed")]
+    Root(String),
+    /// A draft that cannot be signed or published.
+    #[error("draft: {0}; nothing was changed")]
+    Draft(String),
+    /// Too few signatures on a draft.
+    #[error(
+        "{shortfall} {what}; `oem sign` adds one, with the key of another person; nothing was changed"
+    )]
+    Signatures {
+        /// Whose signatures, and on what.
+        what: &'static str,
+        /// How many there are.
+        shortfall: campaign::meta::SignatureShortfall,
+    },
+    /// Too few keys of a role are at the desk.
+    #[error(
+        "{repository}, {role}: {needed} signatures needed, {here} of its keys here; write the request \
+         with --draft, let the holders sign it with `oem sign`, then `oem publish` it"
+    )]
+    Signers {
+        /// The repository.
+        repository: campaign::layout::Repository,
+        /// The role.
+        role: campaign::meta::RoleName,
+        /// Keys that are here.
+        here: usize,
+        /// The threshold.
+        needed: u32,
+    },
     /// `init` in a repository that has keys.
     #[error("{} holds a repository already; nothing was changed", .0.display())]
     RepositoryExists(PathBuf),

@@ -16,8 +16,8 @@ use ecu_image::{
 
 use crate::{
     error::Error,
-    files,
-    repo::{ImageSecrets, KeyName, Repo},
+    files, keyset,
+    repo::{ImageSecrets, Repo},
 };
 
 /// An image that this repository packed.
@@ -48,8 +48,8 @@ impl Image {
     /// [`Error::UnknownImage`] where its content key is not here.
     pub fn load(repo: &Repo, path: &Path) -> Result<Self, Error> {
         let bytes = files::read(path, layout::ARTIFACT_MAX_LEN)?;
-        let key = repo.key(KeyName::Image)?.image_key()?;
-        let (header, digest) = verify(&bytes, &key).map_err(|error| Error::input(path, error))?;
+        let keys = keyset::active(repo)?;
+        let (header, digest) = verify(&bytes, &keys).map_err(|error| Error::input(path, error))?;
         let secrets = repo.image_secrets(&digest)?;
         Ok(Self {
             path: path.to_owned(),
@@ -63,19 +63,20 @@ impl Image {
     }
 }
 
-/// Header and identity of an image that verifies with `key`.
+/// Header and identity of an image that verifies with one of `keys`.
 fn verify(
     bytes: &[u8],
-    key: &ImageKey,
+    keys: &[ImageKey],
 ) -> Result<(Header, ImageDigest), ecu_image::verify::VerifyError> {
     // Whatever length this repository signs with is acceptable to itself.
     let policy = Policy {
         shortest_signature: SignatureLen::Rsa2048,
     };
     let image = verify_image(bytes, &policy, |key_id, signed, signature| {
-        let public = key.public_key();
         let digest = ImageDigest(sha256(signed).0);
-        key_id == public.id() && verifies(Verifier::new(public, &digest, signature))
+        let mut keys = keys.iter().map(ImageKey::public_key);
+        let key = keys.find(|key| key.id() == key_id);
+        key.is_some_and(|key| verifies(Verifier::new(key, &digest, signature)))
     })?;
     Ok((image.header, image.digest))
 }

@@ -20,12 +20,19 @@ use crate::{
     files::{self, Access},
     keys::{RSA_BITS, SigningKey},
     keyset,
-    repo::{KeyName, Repo, State},
-    tls,
+    repo::{KeyName, Repo, SIGNERS_MAX, State},
+    root, tls,
 };
 
 /// How long a root document is believed. Rotation by hand is rare, so ten years.
 pub const ROOT_VALID_DAYS: u32 = 3650;
+
+/// The keys that several people may share.
+const SHARED: [KeyName; 3] = [
+    KeyName::ImageRoot,
+    KeyName::ImageTargets,
+    KeyName::DirectorRoot,
+];
 
 /// What `init` makes.
 #[derive(Debug, Clone)]
@@ -34,6 +41,11 @@ pub struct InitOptions {
     pub hosts: Vec<String>,
     /// Length of the RSA keys in bits; 3072 except in tests, which have a policy for it.
     pub rsa_bits: usize,
+    /// People who share the root roles and the image repository's targets role, each with keys of
+    /// their own; at most [`SIGNERS_MAX`].
+    pub signers: usize,
+    /// How many of them must sign.
+    pub threshold: u32,
 }
 
 impl Default for InitOptions {
@@ -41,6 +53,8 @@ impl Default for InitOptions {
         Self {
             hosts: ["127.0.0.1", "::1", "localhost"].map(String::from).to_vec(),
             rsa_bits: RSA_BITS,
+            signers: 1,
+            threshold: 1,
         }
     }
 }
@@ -49,28 +63,36 @@ impl Default for InitOptions {
 ///
 /// # Errors
 ///
-/// [`Error::RepositoryExists`], [`Error::File`], [`Error::Crypto`].
+/// [`Error::RepositoryExists`], [`Error::Root`] for a threshold that cannot be met, [`Error::File`],
+/// [`Error::Crypto`].
 pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Error> {
+    let possible = 1..=options.signers.min(SIGNERS_MAX);
+    let threshold = usize::try_from(options.threshold);
+    if options.signers > SIGNERS_MAX || !threshold.is_ok_and(|it| possible.contains(&it)) {
+        let (threshold, signers) = (options.threshold, options.signers);
+        let reason = format!("{threshold} of {signers} signers cannot be; at most {SIGNERS_MAX}");
+        return Err(Error::Root(reason));
+    }
     let repo = Repo::create(dir)?;
     let certificates = tls::generate(&options.hosts)?;
-    let roots = generate::<{ keyset::ROOTS }>(options.rsa_bits)?;
+    let roots = generate(keyset::ROOTS, options.rsa_bits)?;
     for (number, root) in (1..).zip(&roots) {
         root.store(&keyset::root_path(&repo, number))?;
     }
-    let keys = generate(options.rsa_bits)?;
-    for (name, key) in KeyName::RSA.into_iter().zip(&keys) {
-        key.store(&repo.key_path(name))?;
+    for name in KeyName::RSA {
+        let count = if SHARED.contains(&name) {
+            options.signers
+        } else {
+            1
+        };
+        for (number, key) in (1..).zip(generate(count, options.rsa_bits)?) {
+            key.store(&repo.signer_path(name, number))?;
+        }
     }
     for name in KeyName::ED25519 {
         SigningKey::generate_ed25519()?.store(&repo.key_path(name))?;
     }
-    let [
-        image_root,
-        image_targets,
-        director_root,
-        director_targets,
-        image_key,
-    ] = keys;
+    let image_key = repo.key(KeyName::Image)?;
     let public: Result<_, _> = roots.iter().map(SigningKey::image_key).collect();
     keyset::store_roots(&repo, public?)?;
     let signers: Vec<_> = roots.iter().take(THRESHOLD).collect();
@@ -83,26 +105,11 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
     ] {
         files::write_atomic(&repo.path("keys/tls").join(name), text.as_bytes(), access)?;
     }
-    let timestamp = repo.key(KeyName::ImageTimestamp)?;
-    let snapshot = repo.key(KeyName::ImageSnapshot)?;
-    let image = RootKeys {
-        root: &image_root,
-        targets: &image_targets,
-        snapshot: &snapshot,
-        timestamp: &timestamp,
-    };
-    let image = image.document(now)?;
+    let image = first_root(&repo, Repository::Image, options.threshold, now)?;
     for path in ["metadata/1.root.json", "metadata/root.json"] {
         files::write_atomic(&repo.path(path), &image, Access::Public)?;
     }
-    let online = repo.key(KeyName::DirectorTimestamp)?;
-    let director = RootKeys {
-        root: &director_root,
-        targets: &director_targets,
-        snapshot: &online,
-        timestamp: &online,
-    };
-    let director = director.document(now)?;
+    let director = first_root(&repo, Repository::Director, options.threshold, now)?;
     files::write_atomic(
         &repo.path(&director_root_path(1)),
         &director,
@@ -115,52 +122,54 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
 }
 
 /// Generates keys at the same time; one of 3072 bits takes a second or more.
-fn generate<const N: usize>(bits: usize) -> Result<[SigningKey; N], Error> {
+fn generate(count: usize, bits: usize) -> Result<Vec<SigningKey>, Error> {
     let failed = |reason: &str| Error::Crypto {
         what: "key generation",
         reason: reason.into(),
     };
-    let keys: Vec<_> = thread::scope(|scope| {
-        let threads = [(); N].map(|()| scope.spawn(|| SigningKey::generate(bits)));
+    thread::scope(|scope| {
+        let generate = || scope.spawn(|| SigningKey::generate(bits));
+        let threads: Vec<_> = std::iter::repeat_with(generate).take(count).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| failed("its thread ended"))?)
-            .collect::<Result<_, _>>()
-    })?;
-    keys.try_into().map_err(|_| failed("a key is missing"))
-}
-
-/// The keys of a repository's four roles.
-struct RootKeys<'a> {
-    root: &'a SigningKey,
-    targets: &'a SigningKey,
-    snapshot: &'a SigningKey,
-    timestamp: &'a SigningKey,
-}
-
-impl RootKeys<'_> {
-    /// The first root document.
-    fn document(&self, now: UnixTime) -> Result<Vec<u8>, Error> {
-        let keys: BTreeMap<_, _> = [self.root, self.targets, self.snapshot, self.timestamp]
-            .map(|key| (key.public().id(), key.public().clone()))
-            .into();
-        let roles = Roles {
-            root: role(self.root)?,
-            targets: role(self.targets)?,
-            snapshot: role(self.snapshot)?,
-            timestamp: role(self.timestamp)?,
-            extra: BTreeMap::new(),
-        };
-        let header = Header::new(RoleName::Root, 1, now.plus_days(ROOT_VALID_DAYS));
-        SigningKey::sign_document(&Root::new(header, keys, roles), &[self.root])
-    }
-}
-
-fn role(key: &SigningKey) -> Result<RoleKeys, Error> {
-    RoleKeys::new(vec![key.public().id()], 1).ok_or_else(|| Error::Crypto {
-        what: "root document",
-        reason: "a role without keys".into(),
+            .collect()
     })
+}
+
+/// The first root document of a repository; `threshold` is that of the shared roles.
+fn first_root(
+    repo: &Repo,
+    repository: Repository,
+    threshold: u32,
+    now: UnixTime,
+) -> Result<Vec<u8>, Error> {
+    let mut keys = BTreeMap::new();
+    let mut role = |role| {
+        let name = root::key_name(repository, role);
+        let here = repo.keys(name)?;
+        let ids = here.iter().map(|key| key.public().id()).collect();
+        keys.extend(
+            here.iter()
+                .map(|key| (key.public().id(), key.public().clone())),
+        );
+        let threshold = if SHARED.contains(&name) { threshold } else { 1 };
+        RoleKeys::new(ids, threshold).ok_or_else(|| Error::Crypto {
+            what: "root document",
+            reason: "a role without keys".into(),
+        })
+    };
+    let roles = Roles {
+        root: role(RoleName::Root)?,
+        targets: role(RoleName::Targets)?,
+        snapshot: role(RoleName::Snapshot)?,
+        timestamp: role(RoleName::Timestamp)?,
+        extra: BTreeMap::new(),
+    };
+    let header = Header::new(RoleName::Root, 1, now.plus_days(ROOT_VALID_DAYS));
+    let signers = repo.keys(root::key_name(repository, RoleName::Root))?;
+    let signers: Vec<_> = signers.iter().collect();
+    SigningKey::sign_document(&Root::new(header, keys, roles), &signers)
 }
 
 /// Copies the director's first root to where a vehicle looks for it, and every later one.

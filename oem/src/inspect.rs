@@ -1,4 +1,5 @@
-//! `oem inspect`: what an image, a grant or a key set says. Needs no keys, verifies digests but no signature.
+//! `oem inspect`: what an image, a grant, a key set or a draft says. Needs no keys, verifies digests;
+//! signatures only of a draft, by the roots that it holds itself.
 
 use std::path::Path;
 
@@ -10,20 +11,21 @@ use ecu_image::{
 };
 use serde_json::{Value, json};
 
-use crate::{error::Error, files};
+use crate::{draft::Draft, error::Error, files};
 
-/// Describes an image or a grant, told apart by their first bytes.
+/// Describes an image, a grant, a key set or a draft, told apart by their first bytes.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] where it is neither, or malformed.
+/// [`Error::Input`] where it is none of them, or malformed.
 pub fn inspect(path: &Path) -> Result<Value, Error> {
     let bytes = files::read(path, ARTIFACT_MAX_LEN)?;
     match bytes.first_chunk::<4>() {
         Some(b"CNPG") => grant(&bytes, path),
         Some(b"CNPI") => image(&bytes, path),
         Some(b"CNPK") => key_set(&bytes, path),
-        _ => Err(Error::input(path, "no image, grant or key set")),
+        Some([b'{', ..]) => Draft::load(path)?.describe(),
+        _ => Err(Error::input(path, "no image, grant, key set or draft")),
     }
 }
 
@@ -125,7 +127,11 @@ pub fn to_text(description: &Value) -> String {
     let line = |(name, value): (&String, &Value)| match value {
         Value::String(text) => format!("{name:18} {text}\n"),
         Value::Array(items) => {
-            let items: Vec<_> = items.iter().filter_map(Value::as_str).collect();
+            let text = |item: &Value| {
+                item.as_str()
+                    .map_or_else(|| item.to_string(), str::to_owned)
+            };
+            let items: Vec<_> = items.iter().map(text).collect();
             format!("{name:18} {}\n", items.join(","))
         }
         other => format!("{name:18} {other}\n"),

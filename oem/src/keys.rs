@@ -10,8 +10,11 @@ use campaign::meta::{Envelope, Key};
 use ecu_image::{Algorithm, KeyId, SignatureLen, provision::ImageKey, pss::key_id};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use rsa::{
-    RsaPrivateKey,
-    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding},
+    RsaPrivateKey, RsaPublicKey,
+    pkcs8::{
+        DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
+        LineEnding,
+    },
     pss,
     signature::{RandomizedSigner as _, SignatureEncoding as _, Signer as _},
     traits::PublicKeyParts as _,
@@ -21,6 +24,7 @@ use serde::Serialize;
 use crate::{
     error::Error,
     files::{self, Access},
+    release::OWN_KEYS,
 };
 
 /// Length of the moduli that `init` generates, in bits.
@@ -232,6 +236,48 @@ impl SigningKey {
         }
         Ok(envelope.to_json()?)
     }
+}
+
+/// Reads a public key: SubjectPublicKeyInfo in PEM, RSA or Ed25519.
+///
+/// # Errors
+///
+/// [`Error::Input`], [`Error::File`].
+pub fn read_public(path: &Path) -> Result<Key, Error> {
+    let bytes = files::read(path, KEY_FILE_MAX)?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| Error::input(path, error))?;
+    let key = match ed25519_dalek::VerifyingKey::from_public_key_pem(text) {
+        Ok(key) => Key::ed25519(key.as_bytes()),
+        // As we write it, whoever wrote it: its name is a digest of the text.
+        Err(_) => RsaPublicKey::from_public_key_pem(text)
+            .and_then(|key| key.to_public_key_pem(LineEnding::LF))
+            .map(|pem| Key::rsa(&pem))
+            .map_err(|error| Error::input(path, error))?,
+    };
+    key.check(OWN_KEYS)
+        .map_err(|error| Error::input(path, error))?;
+    Ok(key)
+}
+
+/// Writes a public key as [`read_public`] reads it.
+///
+/// # Errors
+///
+/// [`Error::File`], [`Error::Crypto`].
+pub fn write_public(key: &Key, path: &Path) -> Result<(), Error> {
+    let text = &key.keyval.public;
+    let pem = match key.keytype.as_str() {
+        campaign::meta::ED25519 => {
+            let mut bytes = [0; 32];
+            hex::decode_to_slice(text, &mut bytes).map_err(Error::crypto("key encoding"))?;
+            ed25519_dalek::VerifyingKey::from_bytes(&bytes)
+                .map_err(Error::crypto("key encoding"))?
+                .to_public_key_pem(LineEnding::LF)
+                .map_err(Error::crypto("key encoding"))?
+        }
+        _ => text.clone(),
+    };
+    files::write_atomic(path, pem.as_bytes(), Access::Public)
 }
 
 #[cfg(test)]

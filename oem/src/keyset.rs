@@ -67,6 +67,22 @@ pub fn current(repo: &Repo) -> Result<KeySetBytes, Error> {
         .map_err(|error| Error::corrupt(&path, error))
 }
 
+/// The image keys that may sign now.
+///
+/// # Errors
+///
+/// [`Error::File`], [`Error::Corrupt`], [`Error::Crypto`].
+pub fn active(repo: &Repo) -> Result<Vec<ImageKey>, Error> {
+    let set = current(repo)?;
+    let parsed = set.parsed().map_err(Error::crypto("key set"))?;
+    let active = parsed
+        .keys()
+        .filter(|entry| entry.status == KeyStatus::Active);
+    let keys = active.map(|entry| ImageKey::new(entry.key.bytes));
+    keys.collect::<Result<_, _>>()
+        .map_err(Error::crypto("key set"))
+}
+
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
     files::read(path, u64::try_from(KEY_SET_MAX).unwrap_or(u64::MAX))
 }

@@ -15,6 +15,7 @@
 pub mod audit;
 pub mod bundle;
 pub mod cli;
+pub mod draft;
 pub mod error;
 pub mod files;
 pub mod firmware;
@@ -28,6 +29,8 @@ pub mod pack;
 pub mod publish;
 pub mod release;
 pub mod repo;
+pub mod revoke;
+pub mod root;
 pub mod rotate;
 pub mod run;
 pub mod serve;

@@ -22,7 +22,8 @@ use crate::{
     files::{self, Access},
     keys::SigningKey,
     release::OWN_KEYS,
-    repo::{KeyName, Repo},
+    repo::Repo,
+    root,
 };
 
 /// How long a timestamp is believed, in days: so long may a mirror show an old state.
@@ -109,7 +110,8 @@ pub fn next_header(before: Option<&Believed>, expires: UnixTime) -> Header {
 ///
 /// # Errors
 ///
-/// [`Error::File`] where a key cannot be read, [`Error::Crypto`].
+/// [`Error::Signers`] where the desk has too few keys of the targets role, [`Error::File`] where one
+/// cannot be read, [`Error::Crypto`].
 pub fn edition(
     repo: &Repo,
     repository: Repository,
@@ -118,14 +120,30 @@ pub fn edition(
     targets: &Targets,
     now: UnixTime,
 ) -> Result<Edition, Error> {
-    let [targets_key, snapshot_key] = match repository {
-        Repository::Image => [KeyName::ImageTargets, KeyName::ImageSnapshot],
-        Repository::Director => [KeyName::DirectorTargets, KeyName::DirectorTimestamp],
-    };
+    let (root, _) = root::newest(repo, repository)?;
+    let keys = root::enough_keys_here(repo, repository, &root, RoleName::Targets)?;
+    let bytes = SigningKey::sign_document(targets, &keys.iter().collect::<Vec<_>>())?;
+    edition_of(repo, repository, vin, before, targets, bytes, now)
+}
+
+/// The snapshot and timestamp that make `targets` current, signed as they are in `bytes`.
+///
+/// # Errors
+///
+/// [`Error::File`] where a key cannot be read, [`Error::Crypto`].
+pub fn edition_of(
+    repo: &Repo,
+    repository: Repository,
+    vin: &Vin,
+    before: Option<&Believed>,
+    targets: &Targets,
+    bytes: Vec<u8>,
+    now: UnixTime,
+) -> Result<Edition, Error> {
+    let snapshot_key = root::key_name(repository, RoleName::Snapshot);
     let path = |name: String| layout::metadata_path(repository, vin, &name);
     let mut new = BTreeMap::new();
     let version = targets.header.version;
-    let bytes = SigningKey::sign_document(targets, &[&repo.key(targets_key)?])?;
     let named = MetaFile::of(version, &bytes);
     new.insert(path(format!("{version}.targets.json")), bytes);
 
@@ -164,10 +182,7 @@ fn timestamp(
     snapshot: MetaFile,
     now: UnixTime,
 ) -> Result<(String, Vec<u8>), Error> {
-    let key = match repository {
-        Repository::Image => KeyName::ImageTimestamp,
-        Repository::Director => KeyName::DirectorTimestamp,
-    };
+    let key = root::key_name(repository, RoleName::Timestamp);
     let version = before
         .and_then(Believed::timestamp)
         .map_or(0, |timestamp| timestamp.header.version)

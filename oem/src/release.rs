@@ -14,8 +14,8 @@ use campaign::{
     ids::{CampaignId, Digest, HardwareId, TargetPath, Vin, sha256},
     layout::{self, Repository},
     meta::{
-        DirectorCustom, DirectorStatement, EcuAssignment, ImageCustom, ImageStatement, KeyPolicy,
-        Target, Targets,
+        DirectorCustom, DirectorStatement, EcuAssignment, Envelope, ImageCustom, ImageStatement,
+        KeyPolicy, Target, Targets,
     },
     repository::{Believed, TOP_TARGETS},
     rules::Rules,
@@ -31,7 +31,7 @@ use crate::{
     image::Image,
     keyset,
     publish::{self, Edition, published},
-    repo::{KeyName, Repo, State, VehicleRecord},
+    repo::{Repo, State, VehicleRecord},
     vehicle::pinned,
 };
 
@@ -113,14 +113,7 @@ pub fn release(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<S
     let signed = plan.sign(repo, now)?;
     signed.check(repo, &plan, now)?;
     signed.publish(repo, &plan)?;
-    let vehicles = plan.vehicles.iter().map(|vehicle| {
-        let ecus = ecu_names(vehicle, &plan.images);
-        (vehicle.record.vehicle.vin().clone(), ecus)
-    });
-    Ok(Summary {
-        campaign: options.campaign.clone(),
-        vehicles: vehicles.collect(),
-    })
+    Ok(plan.summary(&options.campaign))
 }
 
 fn ecu_names(vehicle: &VehiclePlan, images: &[Image]) -> Vec<String> {
@@ -331,7 +324,7 @@ fn image_targets(
     let mut targets = old.cloned().unwrap_or_else(|| Targets::new(header.clone()));
     targets.header = header;
     targets.custom = Some(value(&ImageStatement {
-        image_keys: vec![repo.key(KeyName::Image)?.image_key()?],
+        image_keys: keyset::active(repo)?,
         key_set: Some(keyset::current(repo)?),
         extra: BTreeMap::new(),
     })?);
@@ -393,6 +386,16 @@ impl Plan {
     ///
     /// [`Error::File`] where a key cannot be read, [`Error::Crypto`].
     pub fn sign(&self, repo: &Repo, now: UnixTime) -> Result<Signed, Error> {
+        self.sign_with(repo, None, now)
+    }
+
+    /// The same, where others have signed the image repository's targets.
+    pub(crate) fn sign_with(
+        &self,
+        repo: &Repo,
+        targets: Option<&Envelope>,
+        now: UnixTime,
+    ) -> Result<Signed, Error> {
         let edition = |repository, vin: &Vin, before: &Option<Believed>, targets: &Targets| {
             publish::edition(repo, repository, vin, before.as_ref(), targets, now)
         };
@@ -405,10 +408,26 @@ impl Plan {
         }
         let first = self.vehicles.first().ok_or(Error::NoVehicle)?;
         let vin = first.record.vehicle.vin();
-        Ok(Signed {
-            image: edition(Repository::Image, vin, &self.before, &self.image_targets)?,
-            directors,
-        })
+        let (before, unsigned) = (&self.before, &self.image_targets);
+        let image = match targets {
+            None => edition(Repository::Image, vin, before, unsigned),
+            Some(signed) => {
+                let (before, bytes) = (before.as_ref(), signed.to_json()?);
+                publish::edition_of(repo, Repository::Image, vin, before, unsigned, bytes, now)
+            }
+        }?;
+        Ok(Signed { image, directors })
+    }
+
+    pub(crate) fn summary(&self, campaign: &CampaignId) -> Summary {
+        let vehicles = self.vehicles.iter().map(|vehicle| {
+            let ecus = ecu_names(vehicle, &self.images);
+            (vehicle.record.vehicle.vin().clone(), ecus)
+        });
+        Summary {
+            campaign: campaign.clone(),
+            vehicles: vehicles.collect(),
+        }
     }
 }
 

@@ -32,6 +32,9 @@ use crate::{
 /// Upper bound of a JSON file below `keys/`, in bytes.
 const SECRET_FILE_MAX: u64 = 8 << 20;
 
+/// How many people may share a role.
+pub const SIGNERS_MAX: usize = 16;
+
 /// The keys that `init` generates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyName {
@@ -201,6 +204,29 @@ impl Repo {
 
     pub(crate) fn key_path(&self, name: KeyName) -> PathBuf {
         self.dir.join("keys").join(name.file())
+    }
+
+    /// Where `init` puts the key of the signer with this number, from 1.
+    pub(crate) fn signer_path(&self, name: KeyName, number: usize) -> PathBuf {
+        let first = self.key_path(name);
+        match number {
+            1 => first,
+            _ => first.with_extension(format!("{number}.pem")),
+        }
+    }
+
+    /// The keys of that name that are here: `NAME.pem`, `NAME.2.pem` and so on; others may be with
+    /// their holders.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Corrupt`].
+    pub fn keys(&self, name: KeyName) -> Result<Vec<SigningKey>, Error> {
+        let paths = (1..=SIGNERS_MAX).map(|number| self.signer_path(name, number));
+        paths
+            .filter(|path| path.exists())
+            .map(|path| SigningKey::load(&path))
+            .collect()
     }
 
     /// The released counters.

@@ -8,19 +8,15 @@
 //! keeps it for itself, is the point of no return: an interrupted rotation is forgotten before it and
 //! completed after it, by whatever rotation comes next.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use clap::ValueEnum as _;
 
 use campaign::{
     UnixTime,
-    ids::{Vin, sha256},
-    layout::{self, Repository},
+    ids::sha256,
+    layout::Repository,
     meta::{Header, RoleKeys, RoleName, Root},
-    repository::{Believed, Limits, TOP_TARGETS},
 };
 
 use serde_json::json;
@@ -29,10 +25,11 @@ use crate::{
     audit,
     error::Error,
     files::{self, Access},
-    init::{ROOT_VALID_DAYS, director_root_path},
+    init::ROOT_VALID_DAYS,
     keys::{RSA_BITS, SigningKey},
-    publish::{self, published, published_under},
+    publish::published,
     repo::{KeyName, Repo},
+    root,
 };
 
 /// A key that can be rotated.
@@ -55,6 +52,12 @@ pub enum Rotated {
 }
 
 impl Rotated {
+    /// The one that replaces this key.
+    pub(crate) fn of(name: KeyName) -> Option<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.into_iter().find(|rotated| rotated.parts().1 == name)
+    }
+
     const fn parts(self) -> (Repository, KeyName, &'static [RoleName]) {
         use Repository::{Director, Image};
         match self {
@@ -81,21 +84,19 @@ impl Rotated {
 pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error> {
     let (repository, name, roles) = rotated.parts();
     finish_interrupted(repo, rotated, now)?;
-    for vin in places(repository, &repo.vins()?) {
+    for vin in root::places(repository, &repo.vins()?) {
         published(repo, repository, vin)?;
     }
-    let old_root_key = repo.key(match repository {
-        Repository::Image => KeyName::ImageRoot,
-        Repository::Director => KeyName::DirectorRoot,
-    })?;
-    let old_key = repo.key(name)?;
+    let (before, _) = root::newest(repo, repository)?;
+    let old_key = first_here(repo, rotated, &before)?;
     let new_key = match KeyName::ED25519.contains(&name) {
         true => SigningKey::generate_ed25519()?,
         false => SigningKey::generate(old_key.rsa_bits().unwrap_or(RSA_BITS))?,
     };
-    let root = next_root(repo, rotated, &old_key, &new_key, now)?;
+    let root = next_root(&before, rotated, &old_key, &new_key, now)?;
     let version = root.header.version;
-    let mut signers = vec![&old_root_key];
+    let root_keys = root::enough_keys_here(repo, repository, &before, RoleName::Root)?;
+    let mut signers: Vec<_> = root_keys.iter().collect();
     if roles.contains(&RoleName::Root) {
         signers.push(&new_key);
     }
@@ -107,7 +108,7 @@ pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error
     audit::record(repo, "rotate", &details)?;
     new_key.store(&pending(repo, name))?;
     files::write_atomic(
-        &repo.path(&kept(repository, version)),
+        &repo.path(&root::kept(repository, version)),
         &document,
         Access::Public,
     )?;
@@ -115,27 +116,44 @@ pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error
     Ok(version)
 }
 
+/// The first key of the role that is here: it is the one that goes.
+fn first_here(repo: &Repo, rotated: Rotated, root: &Root) -> Result<SigningKey, Error> {
+    let (repository, name, roles) = rotated.parts();
+    let old = repo.key(name)?;
+    match roles
+        .iter()
+        .all(|role| root.role(*role).contains(&old.public().id()))
+    {
+        true => Ok(old),
+        false => Err(Error::Root(format!(
+            "{repository}: the key in {} is not of the role; use `oem root change`",
+            repo.key_path(name).display()
+        ))),
+    }
+}
+
 /// The root after the newest, in which the new key has the place of the old one.
 fn next_root(
-    repo: &Repo,
+    before: &Root,
     rotated: Rotated,
     old: &SigningKey,
     new: &SigningKey,
     now: UnixTime,
 ) -> Result<Root, Error> {
-    let (repository, _, roles) = rotated.parts();
-    let mut root = newest_root(repo, repository)?;
+    let (_, _, roles) = rotated.parts();
+    let mut root = before.clone();
     let version = root.header.version.saturating_add(1);
     root.header = Header::new(RoleName::Root, version, now.plus_days(ROOT_VALID_DAYS));
-    root.keys.remove(&old.public().id());
-    root.keys.insert(new.public().id(), new.public().clone());
-    let keys = RoleKeys::new(vec![new.public().id()], 1).ok_or_else(|| Error::Crypto {
-        what: "root document",
-        reason: "a role without keys".into(),
-    })?;
+    let (old, new) = (old.public().id(), new.public().clone());
     for role in roles {
-        *root.role_mut(*role) = keys.clone();
+        let keys = root.role(*role);
+        let ids = keys.keyids().iter();
+        let ids = ids.map(|id| if *id == old { new.id() } else { id.clone() });
+        let keys = RoleKeys::new(ids.collect(), keys.threshold());
+        *root.role_mut(*role) = keys.ok_or_else(|| Error::Root("a role without keys".into()))?;
     }
+    root.keys.remove(&old);
+    root.keys.insert(new.id(), new);
     Ok(root)
 }
 
@@ -146,26 +164,15 @@ fn pending(repo: &Repo, name: KeyName) -> PathBuf {
 
 /// What follows the point of no return; each step may be repeated.
 fn complete(repo: &Repo, rotated: Rotated, version: u64, now: UnixTime) -> Result<(), Error> {
-    let (repository, name, roles) = rotated.parts();
-    let vins = repo.vins()?;
-    publish_root(repo, repository, &vins, version)?;
+    let (repository, name, _) = rotated.parts();
+    root::publish_root(repo, repository, &repo.vins()?, version)?;
     let (old_key, new_key) = (repo.key(name)?, SigningKey::load(&pending(repo, name))?);
     if old_key.public().id() != new_key.public().id() {
         let archive = format!("before-{version}.pem");
         old_key.store(&repo.key_path(name).with_extension(archive))?;
         new_key.store(&repo.key_path(name))?;
     }
-    if !roles.contains(&RoleName::Root) {
-        for vin in places(repository, &vins) {
-            if published(repo, repository, vin).is_ok() {
-                continue;
-            }
-            let newest = version.saturating_sub(1);
-            if let Some(before) = published_under(repo, repository, vin, newest)? {
-                sign_again(repo, repository, vin, &before, now)?;
-            }
-        }
-    }
+    root::renew(repo, repository, None, now)?;
     let path = pending(repo, name);
     fs::remove_file(&path).map_err(Error::file(&path))
 }
@@ -181,80 +188,11 @@ fn finish_interrupted(repo: &Repo, next: Rotated, now: UnixTime) -> Result<(), E
             continue;
         }
         let id = SigningKey::load(&path)?.public().id();
-        let newest = newest_root(repo, repository)?;
+        let (newest, _) = root::newest(repo, repository)?;
         match newest.keys.contains_key(&id) {
             true => complete(repo, *rotated, newest.header.version, now)?,
             false => fs::remove_file(&path).map_err(Error::file(&path))?,
         }
     }
     Ok(())
-}
-
-/// The vehicles whose folders hold documents of the repository: one for the image repository, which
-/// is the same for all.
-fn places(repository: Repository, vins: &[Vin]) -> impl Iterator<Item = &Vin> {
-    let count = match repository {
-        Repository::Image => 1,
-        Repository::Director => usize::MAX,
-    };
-    vins.iter().take(count)
-}
-
-/// The newest root, as the repository keeps it for itself.
-fn newest_root(repo: &Repo, repository: Repository) -> Result<Root, Error> {
-    let newest = (1..).take_while(|version| repo.path(&kept(repository, *version)).exists());
-    let path = repo.path(&kept(repository, newest.last().unwrap_or(1)));
-    let bytes = files::read(&path, Limits::default().root)?;
-    let max = usize::try_from(Limits::default().root).unwrap_or(usize::MAX);
-    let document = campaign::meta::Document::<Root>::parse(&bytes, max);
-    let document = document.map_err(|error| Error::corrupt(&path, error))?;
-    Ok(document.unverified().clone())
-}
-
-/// Where a root is kept for vehicles to come.
-fn kept(repository: Repository, version: u64) -> String {
-    match repository {
-        Repository::Image => format!("metadata/{version}.root.json"),
-        Repository::Director => director_root_path(version),
-    }
-}
-
-/// Copies the root to where vehicles look for it.
-fn publish_root(
-    repo: &Repo,
-    repository: Repository,
-    vins: &[Vin],
-    version: u64,
-) -> Result<(), Error> {
-    let document = files::read(
-        &repo.path(&kept(repository, version)),
-        Limits::default().root,
-    )?;
-    let write = |path: &Path| files::write_atomic(path, &document, Access::Public);
-    for vin in places(repository, vins) {
-        for name in [format!("{version}.root.json"), "root.json".to_owned()] {
-            write(&repo.path(&layout::metadata_path(repository, vin, &name)))?;
-        }
-    }
-    if repository == Repository::Image {
-        // Also where no vehicle is registered yet.
-        write(&repo.path("metadata/root.json"))?;
-    }
-    Ok(())
-}
-
-/// The same targets under new versions, signed with the keys of today.
-fn sign_again(
-    repo: &Repo,
-    repository: Repository,
-    vin: &Vin,
-    before: &Believed,
-    now: UnixTime,
-) -> Result<(), Error> {
-    let Some(targets) = before.targets(TOP_TARGETS) else {
-        return Ok(());
-    };
-    let mut targets = targets.clone();
-    targets.header = publish::next_header(Some(before), targets.header.expires);
-    publish::edition(repo, repository, vin, Some(before), &targets, now)?.publish(repo)
 }

@@ -11,22 +11,23 @@ use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
 use crate::{
-    audit, bundle, cli,
+    bundle, cli,
     cli::{Cli, Command},
+    draft,
     error::{Error, ExitCode},
     grant::{GrantOptions, grant_file},
     init::{InitOptions, init},
     inspect,
-    keys::RSA_BITS,
-    keyset,
     pack::{PackOptions, pack_file},
     publish,
-    release::{ReleaseOptions, release},
+    release::{ReleaseOptions, Summary, release},
     repo::Repo,
     rotate,
     serve::Server,
     vehicle,
 };
+
+mod trust;
 
 /// Parses the process's arguments, does what they say, reports errors on standard error.
 #[must_use]
@@ -95,8 +96,13 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             say(&format!("root version {version} names the new key"))
         }
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
-        Command::Keyset(command) => run_keyset(cli, command),
-        Command::Audit(command) => run_audit(&open()?, command),
+        Command::Keyset(command) => trust::keyset(cli, command),
+        Command::Audit(command) => trust::audit(&open()?, command),
+        Command::Root(command) => trust::root(&open()?, command),
+        Command::Revoke { key, draft } => trust::revoke(&open()?, key, draft.as_deref()),
+        Command::Sign { draft, key } => trust::sign(draft, key),
+        Command::Publish { draft, json } => trust::publish(&open()?, draft, *json),
+        Command::Key(command) => trust::key(command),
         Command::Inspect(arguments) => run_inspect(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -113,36 +119,6 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
     }
 }
 
-fn run_audit(repo: &Repo, command: &cli::Audit) -> Result<(), Error> {
-    match command {
-        cli::Audit::Show { json } => {
-            for entry in audit::read(repo)?.entries {
-                let (sequence, time, body) = (entry.sequence, entry.time, &entry.body);
-                if *json {
-                    let text = serde_json::to_string(&entry);
-                    say(&text.map_err(Error::crypto("JSON encoding"))?)?;
-                } else {
-                    let text = |name: &str| body[name].as_str().unwrap_or("?").to_owned();
-                    let (who, what) = (text("who"), text("what"));
-                    say(&format!(
-                        "{sequence} {time} {who}: {what} {}",
-                        body["details"]
-                    ))?;
-                }
-            }
-            Ok(())
-        }
-        cli::Audit::Verify { head, json } => {
-            let record = audit::verify(repo, head.as_ref())?;
-            let (head, count) = (record.head, record.entries.len());
-            match json {
-                true => say(&json!(head).to_string()),
-                false => say(&format!("{count} entries, head {}", audit::NotedHead(head))),
-            }
-        }
-    }
-}
-
 fn run_inspect(arguments: &cli::Inspect) -> Result<(), Error> {
     let description = inspect::inspect(&arguments.file)?;
     if arguments.json {
@@ -152,38 +128,10 @@ fn run_inspect(arguments: &cli::Inspect) -> Result<(), Error> {
     }
 }
 
-fn run_keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
-    let open = || Repo::open(&cli.repo);
-    match command {
-        cli::Keyset::Make {
-            rotate,
-            revoke,
-            drop,
-            out,
-        } => {
-            let changes = keyset::Changes {
-                rotate: *rotate,
-                revoke: revoke.clone(),
-                drop: drop.clone(),
-            };
-            keyset::make(&open()?, &changes, RSA_BITS, out)?;
-            say(&format!("unsigned key set in {}", out.display()))
-        }
-        cli::Keyset::Sign { input, root, out } => {
-            keyset::sign_file(input, root, out)?;
-            say(&format!("signed key set in {}", out.display()))
-        }
-        cli::Keyset::Use { input } => {
-            let version = keyset::take(&open()?, input)?;
-            say(&format!("key set {version} is in use"))
-        }
-        cli::Keyset::Show(arguments) => run_inspect(arguments),
-    }
-}
-
 fn run_init(dir: &Path, arguments: &cli::Init) -> Result<(), Error> {
     let mut options = InitOptions::default();
     options.hosts.extend(arguments.hosts.iter().cloned());
+    (options.signers, options.threshold) = (arguments.signers, arguments.threshold);
     init(dir, &options, now())?;
     say(&format!(
         "repository in {}; keep {} secret",
@@ -251,9 +199,16 @@ fn run_release(repo: &Repo, arguments: &cli::Release) -> Result<(), Error> {
         allow_downgrade: arguments.allow_downgrade,
         valid_days: arguments.valid_days,
     };
-    let summary = release(repo, &options, now())?;
-    if arguments.json {
-        let text = serde_json::to_string(&summary).map_err(Error::crypto("JSON encoding"))?;
+    if let Some(path) = &arguments.draft {
+        draft::of_release(repo, &options, now())?.store(path)?;
+        return say(&format!("to be signed: {}", path.display()));
+    }
+    released(&release(repo, &options, now())?, arguments.json)
+}
+
+fn released(summary: &Summary, json: bool) -> Result<(), Error> {
+    if json {
+        let text = serde_json::to_string(summary).map_err(Error::crypto("JSON encoding"))?;
         return say(&text);
     }
     say(&format!("campaign {} released", summary.campaign))?;

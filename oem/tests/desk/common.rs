@@ -74,6 +74,13 @@ impl Desk {
         Self { dir }
     }
 
+    /// A folder with nothing but the vehicle's description.
+    pub(crate) fn empty() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("spec.json"), SPEC).unwrap();
+        Self { dir }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -4,5 +4,6 @@ mod audit;
 mod cli;
 mod common;
 mod keyset;
+mod people;
 mod release;
 mod serve;

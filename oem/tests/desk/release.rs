@@ -23,7 +23,7 @@ use oem::{
 };
 
 /// What the vehicle makes of the published files, given only what it was provisioned with.
-fn verify(desk: &Desk) -> Result<VerifiedCampaign, campaign::VerifyError> {
+pub(crate) fn verify(desk: &Desk) -> Result<VerifiedCampaign, campaign::VerifyError> {
     verify_at(desk, now())
 }
 
@@ -45,7 +45,7 @@ fn provisioning(desk: &Desk, ecu: &str) -> EcuProvisioning {
 }
 
 /// The error, once it is certain that nothing changed.
-fn refused(desk: &Desk, act: impl FnOnce() -> Result<(), Error>) -> Error {
+pub(crate) fn refused(desk: &Desk, act: impl FnOnce() -> Result<(), Error>) -> Error {
     let before = desk.files("repo");
     let error = act().unwrap_err();
     assert!(

@@ -1,0 +1,159 @@
+//! The commands that decide who is trusted.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{now, released, run_inspect, say};
+use crate::{
+    audit,
+    cli::{self, Cli},
+    draft::{Draft, Published},
+    error::Error,
+    keys::{self, RSA_BITS, SigningKey},
+    keyset,
+    repo::Repo,
+    revoke::{self, Revoked},
+    root,
+};
+
+pub(super) fn audit(repo: &Repo, command: &cli::Audit) -> Result<(), Error> {
+    match command {
+        cli::Audit::Show { json } => {
+            for entry in audit::read(repo)?.entries {
+                let (sequence, time, body) = (entry.sequence, entry.time, &entry.body);
+                if *json {
+                    let text = serde_json::to_string(&entry);
+                    say(&text.map_err(Error::crypto("JSON encoding"))?)?;
+                } else {
+                    let text = |name: &str| body[name].as_str().unwrap_or("?").to_owned();
+                    let (who, what) = (text("who"), text("what"));
+                    say(&format!(
+                        "{sequence} {time} {who}: {what} {}",
+                        body["details"]
+                    ))?;
+                }
+            }
+            Ok(())
+        }
+        cli::Audit::Verify { head, json } => {
+            let record = audit::verify(repo, head.as_ref())?;
+            let (head, count) = (record.head, record.entries.len());
+            match json {
+                true => say(&json!(head).to_string()),
+                false => say(&format!("{count} entries, head {}", audit::NotedHead(head))),
+            }
+        }
+    }
+}
+
+pub(super) fn keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
+    let open = || Repo::open(&cli.repo);
+    match command {
+        cli::Keyset::Make {
+            rotate,
+            revoke,
+            drop,
+            out,
+        } => {
+            let changes = keyset::Changes {
+                rotate: *rotate,
+                revoke: revoke.clone(),
+                drop: drop.clone(),
+            };
+            keyset::make(&open()?, &changes, RSA_BITS, out)?;
+            say(&format!("unsigned key set in {}", out.display()))
+        }
+        cli::Keyset::Sign { input, root, out } => {
+            keyset::sign_file(input, root, out)?;
+            say(&format!("signed key set in {}", out.display()))
+        }
+        cli::Keyset::Use { input } => {
+            let version = keyset::take(&open()?, input)?;
+            say(&format!("key set {version} is in use"))
+        }
+        cli::Keyset::Show(arguments) => run_inspect(arguments),
+    }
+}
+
+pub(super) fn root(repo: &Repo, command: &cli::Root) -> Result<(), Error> {
+    match command {
+        cli::Root::Show { repository, json } => {
+            let (root, _) = root::newest(repo, (*repository).into())?;
+            if *json {
+                return say(&serde_json::json!(root).to_string());
+            }
+            say(&format!(
+                "version {}, expires {}",
+                root.header.version, root.header.expires
+            ))?;
+            for name in root::ROLES {
+                let role = root.role(name);
+                let (threshold, count) = (role.threshold(), role.keyids().len());
+                say(&format!("{name}: {threshold} of {count}"))?;
+                role.keyids()
+                    .iter()
+                    .try_for_each(|id| say(&format!("  {id}")))?;
+            }
+            Ok(())
+        }
+        cli::Root::Change(arguments) => {
+            let add = arguments.add.iter();
+            let add = add.map(|(role, path)| Ok((*role, keys::read_public(path)?)));
+            let change = root::RootChange {
+                add: add.collect::<Result<_, Error>>()?,
+                remove: arguments.remove.clone(),
+                thresholds: arguments.threshold.clone(),
+            };
+            let which = arguments.repository;
+            if let Some(path) = &arguments.draft {
+                root::draft(repo, which, &change, now())?.store(path)?;
+                return say(&format!("to be signed: {}", path.display()));
+            }
+            let version = root::change(repo, which, &change, now())?;
+            say(&format!("root version {version} is in use"))
+        }
+    }
+}
+
+pub(super) fn revoke(repo: &Repo, key: &str, draft: Option<&Path>) -> Result<(), Error> {
+    match revoke::revoke(repo, key, draft, now())? {
+        Revoked::Draft => say("to be signed; nothing has changed yet"),
+        Revoked::KeySet => say("unsigned key set; next: `oem keyset sign` twice, `oem keyset use`"),
+        Revoked::Root(version) => say(&format!("root version {version} no longer names the key")),
+    }
+}
+
+pub(super) fn sign(path: &Path, key: &Path) -> Result<(), Error> {
+    let mut draft = Draft::load(path)?;
+    let roles = draft.sign(&SigningKey::load(key)?)?;
+    draft.store(path)?;
+    for role in roles {
+        say(&format!("{role} signed"))?;
+    }
+    draft.approvals()?.iter().try_for_each(|approval| {
+        let (what, valid, needed) = (approval.what, approval.valid, approval.needed);
+        say(&format!("{what}: {valid} of {needed} signatures"))
+    })
+}
+
+pub(super) fn publish(repo: &Repo, path: &Path, json: bool) -> Result<(), Error> {
+    match Draft::load(path)?.publish(repo, now())? {
+        Published::Release(summary) => released(&summary, json),
+        Published::Root { version, .. } if json => say(&json!({ "root": version }).to_string()),
+        Published::Root { version, .. } => say(&format!("root version {version} is in use")),
+    }
+}
+
+pub(super) fn key(command: &cli::Key) -> Result<(), Error> {
+    let (key, public) = match command {
+        cli::Key::New { out, public } => {
+            let key = SigningKey::generate(RSA_BITS)?;
+            key.store(out)?;
+            (key, public)
+        }
+        cli::Key::Public { key, out } => (SigningKey::load(key)?, out),
+    };
+    keys::write_public(key.public(), public)?;
+    say(key.public().id().as_str())
+}
