@@ -19,7 +19,7 @@ use crate::output::{Output, columns};
 use crate::planner::Battery;
 use crate::state::State;
 use crate::vehicle::Control;
-use crate::{engine, flash};
+use crate::{ddi, engine, flash};
 
 const EXAMPLES: &str = "Examples:
   tcu --config vehicle.json inventory
@@ -28,6 +28,9 @@ const EXAMPLES: &str = "Examples:
   tcu --config vehicle.json --root root.json --state /var/lib/tcu install campaign.tar
   tcu --config vehicle.json --root root.json --ca ca.pem --state /var/lib/tcu \\
       run --url https://updates.example --interval 3600
+  tcu --config vehicle.json --root root.json --state /var/lib/tcu \\
+      run --ddi https://hawkbit.example --tenant default --token-file token \\
+      --url https://updates.example
   tcu completions bash > /etc/bash_completion.d/tcu
 ";
 
@@ -100,14 +103,16 @@ enum Command {
         /// The https URL of the repository, or the path of a bundle.
         source: String,
     },
-    /// Poll the repository and install what it has, until SIGTERM.
+    /// Poll the repository, or a hawkBit server, and install what it has, until SIGTERM.
     Run {
-        /// The https URL of the repository.
-        #[arg(long)]
-        url: String,
+        /// The https URL of the repository; that of the server where only --ddi is given.
+        #[arg(long, required_unless_present = "ddi")]
+        url: Option<String>,
         /// Seconds between two polls; up to a quarter is added at random.
         #[arg(long, value_name = "S", default_value_t = 3600, value_parser = seconds)]
         interval: u64,
+        #[command(flatten)]
+        channel: ddi::Options,
     },
     /// What became of the last campaign.
     Status,
@@ -239,15 +244,21 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
             output.report(&report);
             Ok(report.campaign.state.into())
         }
-        Command::Run { url, interval } => {
-            poll(
-                &context,
-                cli,
-                url,
-                Duration::from_secs(*interval),
-                &mut output,
-            )
-            .await
+        Command::Run {
+            url,
+            interval,
+            channel,
+        } => {
+            let interval = Duration::from_secs(*interval);
+            if let Some(server) = channel.server(&context)? {
+                let state = State::open(&cli.state)?;
+                let repository = url.clone().unwrap_or_else(|| channel.url());
+                let policy = channel.policy(interval);
+                ddi::run(context, &server, &repository, policy, &state, &mut output).await?;
+                return Ok(Exit::Success);
+            }
+            let url = url.as_deref().unwrap_or_default();
+            poll(&context, cli, url, interval, &mut output).await
         }
         Command::Status | Command::Completions { .. } | Command::Man => Ok(Exit::Success),
     }

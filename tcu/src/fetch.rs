@@ -19,7 +19,8 @@ use ecu_image::Digest;
 use sha2::{Digest as _, Sha256};
 
 pub use bundle::BundleSource;
-pub use http::HttpSource;
+pub use http::{Announced, HttpSource, Location};
+pub(crate) use http::{Fault, Http, refused};
 pub use retry::{Limits, Pace, Retry, retry_after};
 
 use crate::error::Exit;
@@ -69,6 +70,9 @@ pub enum FetchError {
     /// An image has not the hash of the metadata.
     #[error("{0}: not the file that the metadata names (wrong hash)")]
     Hash(String),
+    /// The server announces something else than the metadata.
+    #[error("the server announces {0}, of which the signed metadata names nothing")]
+    Contradiction(String),
     /// A file that is no bundle.
     #[error("{path}: not a bundle: {what}", path = path.display())]
     NoBundle {
@@ -94,9 +98,11 @@ impl FetchError {
         match self {
             Self::NoSource(_) | Self::Ca { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::Status { .. } => Exit::Unreachable,
-            Self::TooLong { .. } | Self::Missing(_) | Self::Hash(_) | Self::NoBundle { .. } => {
-                Exit::Rejected
-            }
+            Self::TooLong { .. }
+            | Self::Missing(_)
+            | Self::Hash(_)
+            | Self::Contradiction(_)
+            | Self::NoBundle { .. } => Exit::Rejected,
             Self::File { .. } => Exit::Io,
         }
     }
@@ -123,6 +129,32 @@ impl Artifact {
     #[must_use]
     pub fn cached(&self, cache: &Path) -> PathBuf {
         cache.join(format!("{}.img", self.sha256))
+    }
+}
+
+/// What a campaign is installed from: it is opened when it is needed.
+pub trait Origin {
+    /// Opens the source.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError::NoSource`], [`FetchError::Ca`], or a bundle cannot be opened.
+    fn open(&self, ca: Option<&Path>) -> Result<Source, FetchError>;
+
+    /// Everything is verified, and the first ECU is about to be touched.
+    fn begins(&self) {}
+}
+
+/// The URL of a repository or the path of a bundle.
+impl Origin for str {
+    fn open(&self, ca: Option<&Path>) -> Result<Source, FetchError> {
+        Source::new(self, ca)
+    }
+}
+
+impl Origin for String {
+    fn open(&self, ca: Option<&Path>) -> Result<Source, FetchError> {
+        self.as_str().open(ca)
     }
 }
 
@@ -160,6 +192,19 @@ impl Source {
         match self {
             Self::Http(source) => source.document(path, limit).await,
             Self::Bundle(source) => source.document(path, limit),
+        }
+    }
+
+    /// Whether what the source was announced with has something to do with the campaign: each of
+    /// its groups must have one of these images.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError::Contradiction`].
+    pub fn agrees(&self, images: &[Digest]) -> Result<(), FetchError> {
+        match self {
+            Self::Http(source) => source.agrees(images),
+            Self::Bundle(_) => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::engine::{
     Report,
 };
 use crate::error::{Error, Exit};
-use crate::fetch::{Artifact, Source};
+use crate::fetch::{Artifact, Origin, Source};
 use crate::flash::{self, Job, Outcome};
 use crate::journal::SqliteJournal;
 use crate::link::{self, Links, Transport};
@@ -90,12 +90,12 @@ impl Context {
     /// Whatever does not hold.
     pub async fn verify(
         &self,
-        source: &str,
+        origin: &(impl Origin + ?Sized),
         state: &State,
         output: &mut Output,
         name: &mut Option<String>,
     ) -> Result<VerifiedCampaign, Error> {
-        let source = Source::new(source, self.ca.as_deref())?;
+        let source = origin.open(self.ca.as_deref())?;
         let trust = state.trust(&self.root)?;
         let mut control = self.control.clone();
         let work = async {
@@ -104,6 +104,8 @@ impl Context {
             output.line(&Line::Campaign {
                 detail: format!("campaign {} for {} ECUs", campaign.id, campaign.ecus.len()),
             });
+            let images: Vec<_> = campaign.ecus.iter().map(|target| target.sha256).collect();
+            source.agrees(&images)?;
             for target in &campaign.ecus {
                 let path = fetch(&source, target, state, output).await?;
                 validate::image(&path, target, &campaign.image_keys, &self.images)?;
@@ -121,14 +123,14 @@ impl Context {
         Ok(campaign)
     }
 
-    /// Finishes the campaign that the journal holds, or else installs the one of `source`.
+    /// Finishes the campaign that the journal holds, or else installs the one of `origin`.
     ///
     /// # Errors
     ///
     /// What keeps a report from being made. A refused campaign is a report too.
     pub async fn install(
         &self,
-        source: &str,
+        origin: &(impl Origin + ?Sized),
         state: &State,
         output: &mut Output,
     ) -> Result<Report, Error> {
@@ -136,7 +138,7 @@ impl Context {
             return Ok(report);
         }
         let mut campaign = None;
-        let plan = match self.plan(source, state, output, &mut campaign).await {
+        let plan = match self.plan(origin, state, output, &mut campaign).await {
             Ok((plan, _)) => plan,
             Err(error) if error.exit() == Exit::Rejected => {
                 return Ok(self.rejected(campaign, &error));
@@ -151,6 +153,7 @@ impl Context {
             return Ok(Engine::new(plan, self.policy.clone(), &done, 0).report());
         }
         let mut journal = state.journal()?;
+        origin.begins();
         journal.begin(&plan)?;
         self.transact(plan, &[], journal, state, output).await
     }
@@ -185,12 +188,12 @@ impl Context {
     /// Whatever does not hold.
     pub async fn plan(
         &self,
-        source: &str,
+        origin: &(impl Origin + ?Sized),
         state: &State,
         output: &mut Output,
         name: &mut Option<String>,
     ) -> Result<(Plan, Explanation), Error> {
-        let campaign = self.verify(source, state, output, name).await?;
+        let campaign = self.verify(origin, state, output, name).await?;
         let ecu = |target: &EcuTarget| {
             self.vehicle
                 .ecu(&target.ecu)

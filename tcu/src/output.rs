@@ -125,7 +125,7 @@ impl Line {
 }
 
 /// A phase in words.
-fn phase_name(phase: Phase) -> &'static str {
+pub(crate) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Staging => "staging",
         Phase::Activating => "all staged: activating",

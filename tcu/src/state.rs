@@ -38,6 +38,12 @@ impl State {
         }
     }
 
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where images are kept.
     #[must_use]
     pub fn cache(&self) -> PathBuf {

@@ -8,7 +8,7 @@ use reqwest::header::{
 };
 use reqwest::{RequestBuilder, Response, StatusCode};
 
-use super::http::{Fault, Http, pause, refused, text, unreachable};
+use super::http::{Fault, Http, Location, pause, refused, text, unreachable};
 use super::part::Part;
 use super::{Artifact, FetchError, settle};
 
@@ -17,7 +17,7 @@ use super::{Artifact, FetchError, settle};
 pub(crate) struct Download<'d> {
     http: &'d Http,
     url: String,
-    authorization: Option<&'d HeaderValue>,
+    authorization: Option<HeaderValue>,
     artifact: &'d Artifact,
     cache: &'d Path,
     part: Part,
@@ -26,14 +26,14 @@ pub(crate) struct Download<'d> {
 impl<'d> Download<'d> {
     pub(crate) fn new(
         http: &'d Http,
-        url: String,
+        location: Location,
         artifact: &'d Artifact,
         cache: &'d Path,
     ) -> Self {
         Self {
             http,
-            url,
-            authorization: None,
+            url: location.url,
+            authorization: location.authorization,
             artifact,
             cache,
             part: Part::of(artifact, cache),
@@ -126,7 +126,7 @@ impl<'d> Download<'d> {
         // Ranges count bytes of the file, not of an encoding of it.
         let request = self.http.client.get(&self.url);
         let mut request = request.header(ACCEPT_ENCODING, "identity");
-        if let Some(authorization) = self.authorization {
+        if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         if have == 0 || have > self.artifact.length {

@@ -1,11 +1,13 @@
 //! HTTPS: bounded answers, paced, retried as [`Retry`] says.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecu_image::Digest;
 use rand::RngExt;
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -33,7 +35,7 @@ impl From<FetchError> for Fault {
 /// Speaks to servers: no redirect is followed, no proxy asked.
 #[derive(Debug)]
 pub(crate) struct Http {
-    pub(super) client: Client,
+    pub(crate) client: Client,
     pub(super) limits: Limits,
     epoch: Instant,
 }
@@ -64,7 +66,7 @@ impl Http {
     }
 
     /// Sends one request; any status is an answer.
-    pub(super) async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, Fault> {
+    pub(crate) async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, Fault> {
         let response = request.send().await;
         response.map_err(|error| unreachable(url, &error))
     }
@@ -94,7 +96,7 @@ impl Http {
     }
 
     /// The body of an answer, of at most `limit` bytes.
-    pub(super) async fn body(
+    pub(crate) async fn body(
         &self,
         url: &str,
         mut response: Response,
@@ -137,11 +139,30 @@ pub(super) async fn pause(retry: &mut Retry, have: u64, fault: Fault) -> Result<
     Ok(())
 }
 
+/// Where an image lies.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The https URL.
+    pub url: String,
+    /// What its server wants to see, if it is one that may.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// What a server announced besides the repository: one group for each ECU it has something for.
+#[derive(Debug, Clone, Default)]
+pub struct Announced {
+    /// A name for people, and the images.
+    pub groups: Vec<(String, Vec<Digest>)>,
+    /// Where images lie.
+    pub locations: HashMap<Digest, Location>,
+}
+
 /// A repository.
 #[derive(Debug)]
 pub struct HttpSource {
     http: Http,
     base: String,
+    announced: Announced,
 }
 
 impl HttpSource {
@@ -155,7 +176,23 @@ impl HttpSource {
         Ok(Self {
             http: Http::new(ca, limits)?,
             base: base.trim_end_matches('/').to_owned(),
+            announced: Announced::default(),
         })
+    }
+
+    /// The same repository, with images that lie elsewhere too.
+    #[must_use]
+    pub fn with(self, announced: Announced) -> Self {
+        Self { announced, ..self }
+    }
+
+    pub(super) fn agrees(&self, images: &[Digest]) -> Result<(), FetchError> {
+        let strange =
+            |(_, group): &&(String, Vec<Digest>)| !group.iter().any(|image| images.contains(image));
+        match self.announced.groups.iter().find(strange) {
+            Some((name, _)) => Err(FetchError::Contradiction(name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// A document of at most `limit` bytes; `None` where the server has none.
@@ -185,8 +222,19 @@ impl HttpSource {
         cache: &Path,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), FetchError> {
-        let url = format!("{}/{}", self.base, artifact.path);
-        let download = Download::new(&self.http, url, artifact, cache);
+        if let Some(location) = self.announced.locations.get(&artifact.sha256) {
+            let download = Download::new(&self.http, location.clone(), artifact, cache);
+            match download.run(progress).await {
+                Err(error @ FetchError::File { .. }) => return Err(error),
+                Err(error) => tracing::warn!(%error, "the repository is asked instead"),
+                Ok(()) => return Ok(()),
+            }
+        }
+        let location = Location {
+            url: format!("{}/{}", self.base, artifact.path),
+            authorization: None,
+        };
+        let download = Download::new(&self.http, location, artifact, cache);
         download.run(progress).await
     }
 
@@ -258,7 +306,7 @@ impl Describe for &str {
 }
 
 /// A server in trouble may recover; a refusal stays one.
-pub(super) fn refused(url: &str, response: &Response) -> Fault {
+pub(crate) fn refused(url: &str, response: &Response) -> Fault {
     let status = response.status();
     let error = FetchError::Status {
         url: url.to_owned(),

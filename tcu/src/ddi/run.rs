@@ -1,0 +1,272 @@
+//! The driver: requests, campaigns and time around the [`Machine`].
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use super::{Answer, Deployment, Fate, Machine, Memory, Order, Policy, Server};
+use crate::engine::{CampaignState, EcuResult, Report};
+use crate::error::Error;
+use crate::fetch::{Announced, FetchError, HttpSource, Limits, Origin, Source};
+use crate::install::Context;
+use crate::output::Output;
+use crate::ports::Outbox;
+use crate::state::State;
+use crate::vehicle::Control;
+
+/// How often new reports are looked for while a campaign runs.
+const LOOK: Duration = Duration::from_secs(1);
+/// Most reports that are told at once.
+const REPORTS_MAX: usize = 8;
+
+/// Repository and announced images of one deployment.
+struct Campaign<'r> {
+    repository: &'r str,
+    announced: Announced,
+    begun: &'r AtomicBool,
+}
+
+impl Origin for Campaign<'_> {
+    fn open(&self, ca: Option<&Path>) -> Result<Source, FetchError> {
+        let source = HttpSource::new(self.repository, ca, Limits::default())?;
+        Ok(Source::Http(source.with(self.announced.clone())))
+    }
+
+    fn begins(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+}
+
+type Work<'w> = Pin<Box<dyn Future<Output = Result<Fate, Error>> + 'w>>;
+type Exchange<'w> = Pin<Box<dyn Future<Output = Answer> + 'w>>;
+
+/// Follows `server` until told to stop. The metadata are those of `repository`, an https URL.
+///
+/// # Errors
+///
+/// [`Error::Journal`], [`Error::File`]: without its memory the vehicle starts nothing.
+pub async fn run(
+    mut context: Context,
+    server: &Server,
+    repository: &str,
+    policy: Policy,
+    state: &State,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let (set, control) = watch::channel(*context.control.borrow());
+    let mut outer = std::mem::replace(&mut context.control, control);
+    let memory_path = Memory::path(state.dir());
+    let resumes = state
+        .journal()?
+        .last()?
+        .is_some_and(|entry| !entry.finished);
+    let epoch = Instant::now();
+    let seed = crate::random().random();
+    let memory = Memory::load(&memory_path);
+    let mut machine = Machine::new(
+        server.root().clone(),
+        policy,
+        memory,
+        resumes,
+        seed,
+        Duration::ZERO,
+    );
+    let begun = AtomicBool::new(resumes);
+    let job = JobContext {
+        context: &context,
+        repository,
+        server,
+        state,
+        output: &Mutex::new(output),
+        begun: &begun,
+    };
+    let (mut work, mut exchange): (Option<Work<'_>>, Option<Exchange<'_>>) = (None, None);
+    tell_reports(&mut machine, state)?;
+    loop {
+        if work.is_some() {
+            tell_reports(&mut machine, state)?;
+        }
+        let until = loop {
+            match machine.next(epoch.elapsed()) {
+                Order::Send(request) => {
+                    exchange = Some(Box::pin(async move { server.exchange(&request).await }));
+                }
+                Order::Remember(memory) => memory.store(&memory_path)?,
+                Order::Install(deployment) => work = Some(Box::pin(job.install(deployment))),
+                Order::Resume => work = Some(Box::pin(job.resume())),
+                Order::Prepare(deployment) => work = Some(Box::pin(job.prepare(deployment))),
+                Order::Delivered(id) => state.journal()?.delivered(&id)?,
+                Order::Abandon if begun.load(Ordering::Relaxed) => {
+                    set.send_modify(|control| control.cancel = true);
+                }
+                Order::Abandon => {
+                    work = None;
+                    machine.on_fate(Fate::Abandoned);
+                }
+                Order::Wait(until) => break until,
+            }
+        };
+        let look = if work.is_some() { LOOK } else { Duration::MAX };
+        let pause = until.saturating_sub(epoch.elapsed()).min(look);
+        tokio::select! {
+            answer = ready(&mut exchange) => {
+                exchange = None;
+                machine.on_answer(epoch.elapsed(), answer);
+            }
+            fate = ready(&mut work) => {
+                work = None;
+                tell_reports(&mut machine, state)?;
+                set.send_modify(|control| control.cancel = false);
+                machine.on_fate(fate?);
+            }
+            () = tokio::time::sleep(pause.min(Duration::from_secs(86_400))) => {}
+            _ = outer.changed() => {
+                let wanted = *outer.borrow_and_update();
+                set.send_modify(|control| {
+                    *control = Control { cancel: wanted.cancel || control.cancel, ..wanted };
+                });
+                if wanted.stop {
+                    return end(machine, work, &memory_path).await;
+                }
+            }
+        }
+    }
+}
+
+/// Lets what runs come to its own end, and remembers what became of it.
+async fn end(mut machine: Machine, work: Option<Work<'_>>, memory: &Path) -> Result<(), Error> {
+    if let Some(work) = work {
+        machine.on_fate(work.await?);
+    }
+    loop {
+        match machine.next(Duration::ZERO) {
+            Order::Remember(what) => what.store(memory)?,
+            Order::Wait(_) | Order::Send(_) => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// What is there, or never.
+async fn ready<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells what the journal reports and the server has not got yet.
+fn tell_reports(machine: &mut Machine, state: &State) -> Result<(), Error> {
+    for stored in state.journal()?.undelivered(REPORTS_MAX)? {
+        let ecus = &stored.report.ecus;
+        let done = |ecu: &&crate::engine::EcuReport| {
+            matches!(ecu.state, EcuResult::Sealed | EcuResult::Unchanged)
+        };
+        let phase = crate::output::phase_name(stored.phase);
+        machine.on_report(
+            &stored.id,
+            phase,
+            ecus.iter().filter(done).count(),
+            ecus.len(),
+        );
+    }
+    Ok(())
+}
+
+/// What campaigns need.
+struct JobContext<'r, 'o> {
+    context: &'r Context,
+    repository: &'r str,
+    server: &'r Server,
+    state: &'r State,
+    output: &'r Mutex<&'o mut Output>,
+    begun: &'r AtomicBool,
+}
+
+impl JobContext<'_, '_> {
+    async fn install(&self, deployment: Deployment) -> Result<Fate, Error> {
+        let campaign = self.campaign(&deployment);
+        let mut output = self.output.lock().await;
+        let installed = self.context.install(&campaign, self.state, &mut output);
+        let installed = installed.await;
+        if let Ok(report) = &installed {
+            output.report(report);
+        }
+        self.fate(installed)
+    }
+
+    async fn resume(&self) -> Result<Fate, Error> {
+        self.begun.store(true, Ordering::Relaxed);
+        let mut output = self.output.lock().await;
+        match self.context.resume(self.state, &mut output).await {
+            Ok(Some(report)) => {
+                output.report(&report);
+                self.fate(Ok(report))
+            }
+            Ok(None) => Ok(Fate::Abandoned),
+            Err(error) => self.fate(Err(error)),
+        }
+    }
+
+    async fn prepare(&self, deployment: Deployment) -> Result<Fate, Error> {
+        let campaign = self.campaign(&deployment);
+        let mut output = self.output.lock().await;
+        let mut name = None;
+        let verified = self
+            .context
+            .verify(&campaign, self.state, &mut output, &mut name);
+        match verified.await {
+            Ok(_) => Ok(Fate::Prepared),
+            Err(error) if error.exit() == crate::error::Exit::Rejected => {
+                Ok(Fate::Failed(error.to_string()))
+            }
+            Err(error) => self.fate(Err(error)),
+        }
+    }
+
+    fn campaign(&self, deployment: &Deployment) -> Campaign<'_> {
+        self.begun.store(false, Ordering::Relaxed);
+        Campaign {
+            repository: self.repository,
+            announced: self.server.announced(deployment),
+            begun: self.begun,
+        }
+    }
+
+    /// What a run means for the action. Without a journal nothing more may be started.
+    fn fate(&self, run: Result<Report, Error>) -> Result<Fate, Error> {
+        let begun = self.begun.load(Ordering::Relaxed);
+        let report = match run {
+            Ok(report) => report,
+            Err(error @ Error::Journal(_)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the campaign is not at an end");
+                let why = error.to_string();
+                return Ok(Fate::Unfinished { begun, why });
+            }
+        };
+        let reasons = report.ecus.iter().filter_map(|ecu| {
+            let reason = ecu.reason.as_ref()?;
+            Some(format!("{}: {reason}", ecu.name))
+        });
+        let why: Vec<_> = report
+            .campaign
+            .reason
+            .iter()
+            .cloned()
+            .chain(reasons)
+            .collect();
+        let why = why.join("; ");
+        Ok(match report.campaign.state {
+            CampaignState::Completed => Fate::Completed,
+            CampaignState::Rejected | CampaignState::Reverted => Fate::Failed(why),
+            CampaignState::Incomplete => Fate::Unfinished { begun, why },
+        })
+    }
+}
