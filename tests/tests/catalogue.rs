@@ -125,19 +125,37 @@ fn the_sums_are_right() {
 fn what_works_is_proved_by_a_test_that_exists() {
     let tests = tests_by_crate();
     for row in rows().iter().filter(|row| row.status == "works") {
-        for proof in row.proof.split('`').skip(1).step_by(2) {
-            let path: Vec<&str> = proof.split("::").collect();
-            let (Some(package), Some(name)) = (path.first(), path.last()) else {
-                panic!("{}: {proof}", row.id);
-            };
-            let known = tests.get(*package);
-            let known = known.unwrap_or_else(|| panic!("{}: no crate {package}", row.id));
-            let module = path[1..path.len() - 1].join("/");
-            let found = known
-                .iter()
-                .any(|(file, test)| test == name && belongs(file, &module));
-            assert!(found, "{}: {proof} is no test", row.id);
-        }
+        assert_tests(&tests, &row.id, &row.proof);
+    }
+}
+
+#[test]
+fn each_threat_names_tests_that_exist() {
+    let tests = tests_by_crate();
+    let text = fs::read_to_string(root().join("docs/spec/threats.md")).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with('|'));
+    let threats: Vec<_> = lines.filter(|line| line.contains("::")).collect();
+    assert!(threats.len() > 15, "{threats:?}");
+    for threat in threats {
+        let cells: Vec<&str> = threat.trim_matches('|').split('|').collect();
+        assert_tests(&tests, cells[0], cells[2]);
+    }
+}
+
+/// Every word in backticks is the path of a test.
+fn assert_tests(tests: &BTreeMap<String, BTreeSet<(String, String)>>, of: &str, proof: &str) {
+    for proof in proof.split('`').skip(1).step_by(2) {
+        let path: Vec<&str> = proof.split("::").collect();
+        let (Some(package), Some(name)) = (path.first(), path.last()) else {
+            panic!("{of}: {proof}");
+        };
+        let known = tests.get(*package);
+        let known = known.unwrap_or_else(|| panic!("{of}: no crate {package}"));
+        let module = path[1..path.len() - 1].join("/");
+        let found = known
+            .iter()
+            .any(|(file, test)| test == name && belongs(file, &module));
+        assert!(found, "{of}: {proof} is no test");
     }
 }
 

@@ -317,6 +317,13 @@ impl Bench {
         Ok(status)
     }
 
+    /// The folder of the run: `oem` is the repository, `tcu-state` the TCU's own, `NAME.nor` the flash
+    /// of an ECU, `NAME.candump` the log of a bus.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.work.path()
+    }
+
     /// Runs a command of the TCU that ends by itself; its exit status and what it says, JSON.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! processes on the user-space bus.
 
 mod bundle;
+mod confidential;
 mod daemon;
 mod downgrade;
 mod ecu_power_cut;
