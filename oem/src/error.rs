@@ -7,7 +7,7 @@ use campaign::{
     meta::Malformed,
 };
 
-use crate::firmware::FirmwareError;
+use crate::{firmware::FirmwareError, leaks::Leak};
 
 /// The exit codes of `oem`. They are part of its interface and do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong, and where.
         error: FirmwareError,
+    },
+    /// A firmware with something in it that must not be released.
+    #[error("{}: {leak}", path.display())]
+    Leak {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        leak: Leak,
     },
     /// A file longer than this tool reads.
     #[error("{}: {len} bytes, at most {max}", path.display())]

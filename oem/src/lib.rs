@@ -25,6 +25,7 @@ pub mod init;
 pub mod inspect;
 pub mod keys;
 pub mod keyset;
+pub mod leaks;
 pub mod pack;
 pub mod publish;
 pub mod release;

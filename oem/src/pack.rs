@@ -17,6 +17,7 @@ use crate::{
     files::{self, Access},
     firmware::{FIRMWARE_MAX, Firmware, Format},
     keys::{SigningKey, random},
+    leaks,
     repo::{ImageSecrets, KeyName, Repo},
 };
 
@@ -98,7 +99,7 @@ pub fn pack(firmware: &Firmware, options: &PackOptions, key: &SigningKey) -> Res
 ///
 /// # Errors
 ///
-/// [`Error::Firmware`] for a malformed file, [`Error::Pack`], [`Error::File`].
+/// [`Error::Firmware`] for a malformed file, [`Error::Leak`], [`Error::Pack`], [`Error::File`].
 pub fn pack_file(
     repo: &Repo,
     input: &Path,
@@ -112,6 +113,10 @@ pub fn pack_file(
         path: input.to_owned(),
         error,
     })?;
+    if let Some(leak) = leaks::find(&firmware.bytes) {
+        let path = input.to_owned();
+        return Err(Error::Leak { path, leak });
+    }
     let packed = pack(&firmware, options, &repo.key(KeyName::Image)?)?;
     let details = json!({
         "image": packed.digest, "hardware_id": options.hardware_id, "version": options.version,

@@ -51,6 +51,9 @@ fn exit_codes_are_as_documented() {
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["security_counter"], 3);
     check(&desk, &["inspect", "/nowhere"], 1);
+    let key = std::fs::read(desk.repo_dir().join("keys/timestamp.pem")).unwrap();
+    std::fs::write(&firmware, key).unwrap();
+    check(&desk, &pack("raw"), 4);
     check(&desk, &["pack"], 2);
     check(&desk, &["release", "--campaign", "a b", "--image", "x"], 2);
     check(&desk, &["init"], 4);
