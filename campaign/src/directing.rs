@@ -3,11 +3,11 @@
 //! and gets one image.
 
 use crate::{
-    error::{TargetFault, VerifyError},
+    error::{DocumentFault, Refusal, TargetFault, VerifyError},
     ids::{HardwareId, Serial},
     layout::Repository,
-    meta::{Target, Targets, custom},
-    pair::Offered,
+    meta::{RoleName, Target, Targets, custom},
+    pair::{Offered, of},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -74,6 +74,42 @@ pub fn assignments<'a>(
         all.extend(assigned.map_err(|fault| refuse(path, fault))?);
     }
     Ok(all)
+}
+
+/// What the director asks of one ECU, for partial verification (clause 5.4.4.1): nobody else is asked.
+///
+/// # Errors
+///
+/// The director delegates, names an ECU twice, or means other hardware.
+pub fn own<'a>(
+    director: &'a Targets,
+    serial: &Serial,
+    hardware: &HardwareId,
+) -> Result<Option<(&'a str, &'a Target)>, VerifyError> {
+    no_delegations(director)?;
+    each_ecu_once(director)?;
+    for (path, directed) in &director.targets {
+        let ecus: Ecus =
+            read(Repository::Director, directed).map_err(|fault| refuse(path, fault))?;
+        let Some(said) = ecus.ecu_identifiers.get(serial) else {
+            continue;
+        };
+        if said.hardware_id != *hardware {
+            return Err(refuse(path, TargetFault::Hardware(*serial)));
+        }
+        return Ok(Some((path, directed)));
+    }
+    Ok(None)
+}
+
+/// A director does not delegate (clause 5.3.2).
+pub(crate) fn no_delegations(director: &Targets) -> Result<(), VerifyError> {
+    if director.delegations.is_none() {
+        return Ok(());
+    }
+    let (version, fault) = (Some(director.header.version), DocumentFault::Delegates);
+    let refusal = Refusal::of(RoleName::Targets, None, version, fault);
+    Err(of(Repository::Director, refusal))
 }
 
 fn each_ecu_once(director: &Targets) -> Result<(), VerifyError> {

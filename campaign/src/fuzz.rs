@@ -4,14 +4,16 @@ use core::fmt::Debug;
 
 use alloc::vec::Vec;
 
+use ed25519_dalek::{Signer as _, SigningKey};
+
 use crate::UnixTime;
 use crate::chain::Head;
 use crate::error::Refusal;
 use crate::meta::{
-    DirectorCustom, DirectorStatement, Document, Envelope, ImageCustom, ImageStatement, KeyPolicy,
-    Role, Root, Snapshot, Targets, Timestamp, custom,
+    DirectorCustom, DirectorStatement, Document, Envelope, ImageCustom, ImageStatement, Key,
+    KeyPolicy, Role, Root, Snapshot, Targets, Timestamp, custom,
 };
-use crate::repository::{Client, Limits, Stored};
+use crate::repository::{Believed, Client, Limits, Stored};
 use crate::vehicle::Vehicle;
 
 const MAX_LEN: usize = 1 << 20;
@@ -93,17 +95,74 @@ pub fn targets(data: &[u8]) {
 /// # Panics
 /// When it does not end, or what it leaves is not believed.
 pub fn refresh(data: &[u8]) {
-    let mut files = data.split(|byte| *byte == 0);
-    let Ok(mut client) = client(Stored::root(files.next().unwrap_or(&[]))) else {
+    let mut files = data.split(|byte| *byte == 0).map(<[u8]>::to_vec);
+    let root = files.next().unwrap_or_default();
+    let _believed = refreshed(Stored::root(&root), &mut files);
+}
+
+/// The same with files that are signed: the bits of the first byte of each say by which of eight keys, and
+/// the rest is the statement. The files that are left are those of a second refresh, which never goes back
+/// behind the first one unless a root between them may have replaced keys.
+///
+/// # Panics
+/// When it does not end, goes back, or leaves what is not believed.
+pub fn signed_refresh(data: &[u8]) {
+    let mut files = data.split(|byte| *byte == 0).map(signed);
+    let root = files.next().unwrap_or_default();
+    let Some(first) = refreshed(Stored::root(&root), &mut files) else {
         return;
     };
-    let mut left: Vec<&[u8]> = files.collect();
-    left.reverse();
+    let Some(second) = refreshed(first.to_stored(), &mut files) else {
+        return;
+    };
+    assert!(second.root().header.version >= first.root().header.version);
+    if second.root() == first.root() {
+        assert_no_older(&first, &second);
+    }
+}
+
+fn assert_no_older(first: &Believed, second: &Believed) {
+    if let (Some(old), Some(new)) = (first.timestamp(), second.timestamp()) {
+        assert!(new.header.version >= old.header.version);
+        assert!(new.meta.snapshot.version >= old.meta.snapshot.version);
+    }
+    if let (Some(old), Some(new)) = (first.snapshot(), second.snapshot()) {
+        for (name, old) in &old.meta {
+            let new = new.meta.get(name).map(|meta| meta.version);
+            assert!(new >= Some(old.version), "{name} goes back");
+        }
+    }
+}
+
+/// The file of a statement, signed; empty where there is none.
+fn signed(script: &[u8]) -> Vec<u8> {
+    let Some((signers, statement)) = script.split_first() else {
+        return Vec::new();
+    };
+    let Ok(statement) = serde_json::from_slice::<serde_json::Value>(statement) else {
+        return statement.to_vec();
+    };
+    let mut envelope = Envelope {
+        signatures: Vec::new(),
+        signed: statement,
+    };
+    let message = envelope.signing_bytes().unwrap_or_default();
+    for number in (0..8).filter(|number| signers & (1 << number) != 0) {
+        let key = SigningKey::from_bytes(&[number; 32]);
+        let id = Key::ed25519(key.verifying_key().as_bytes()).id();
+        envelope.add_signature(id, &key.sign(&message).to_bytes());
+    }
+    envelope.to_json().unwrap_or_default()
+}
+
+/// What a client believes that began with `stored` and was given these files until it wants none.
+fn refreshed(stored: Stored, files: &mut impl Iterator<Item = Vec<u8>>) -> Option<Believed> {
+    let mut client = client(stored).ok()?;
     for path in ["a/one", "b/two"] {
         while client.wanted().is_some() {
-            let result = match left.pop() {
-                None | Some(b"") => client.on_missing(),
-                Some(file) => client.on_file(file),
+            let result = match files.next().filter(|file| !file.is_empty()) {
+                None => client.on_missing(),
+                Some(file) => client.on_file(&file),
             };
             if result.is_err() {
                 assert_eq!(client.wanted(), None, "asked for after a refusal");
@@ -112,6 +171,7 @@ pub fn refresh(data: &[u8]) {
         let _refused = client.find(path);
     }
     assert!(self::client(client.believed().to_stored()).is_ok());
+    Some(client.believed().clone())
 }
 
 /// Any lines are a chain that is followed to its end and can be continued there, or an error in the
@@ -177,6 +237,22 @@ mod tests {
     #[test]
     fn the_corpus_of_refreshes_is_harmless() {
         replay("refresh", super::refresh);
+        replay("signed_refresh", super::signed_refresh);
+    }
+
+    #[test]
+    fn signed_files_are_believed_in_two_refreshes() {
+        let twice =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/signed_refresh/twice");
+        let twice = fs::read(twice).unwrap();
+        let mut files = twice.split(|byte| *byte == 0).map(super::signed);
+        let mut stored = super::Stored::root(&files.next().unwrap());
+        for version in [1, 2] {
+            let believed = super::refreshed(stored, &mut files).unwrap();
+            assert_eq!(believed.timestamp().unwrap().header.version, version);
+            assert_eq!(believed.targets("targets").unwrap().header.version, version);
+            stored = believed.to_stored();
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! image repository says about each target that the director names.
 
 use crate::{
+    directing,
     error::{DocumentFault, Refusal, VerifyError},
     layout::Repository,
     meta::{RoleName, Target, Targets},
@@ -110,11 +111,7 @@ impl Pair {
         let Some(targets) = self.director.targets() else {
             return Ok(());
         };
-        if targets.delegations.is_some() {
-            let version = Some(targets.header.version);
-            let refusal = Refusal::of(RoleName::Targets, None, version, DocumentFault::Delegates);
-            return Err(of(Repository::Director, refusal));
-        }
+        directing::no_delegations(targets)?;
         self.left = targets.targets.keys().cloned().collect();
         Ok(())
     }
