@@ -1,25 +1,28 @@
 //! The command line of `tcu`.
 
+mod inventory;
+mod options;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use campaign::vehicle::Vehicle;
 use clap::{CommandFactory, Parser, Subcommand};
-use rand::RngExt;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::engine::{Engine, Report};
+use self::options::Options;
+use crate::config::{Level, LogFormat};
+use crate::ddi;
+use crate::engine::{self, Engine, Report};
 use crate::error::{EXIT_CODES, Error, Exit};
 use crate::flash::Job;
-use crate::install::{Context, Found};
 use crate::link::Transport;
-use crate::output::{Output, columns};
-use crate::planner::Battery;
+use crate::logging;
+use crate::output::Output;
+use crate::service::Service;
 use crate::state::State;
 use crate::vehicle::Control;
-use crate::{ddi, engine, flash};
 
 const EXAMPLES: &str = "Examples:
   tcu --config vehicle.json inventory
@@ -31,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   tcu --config vehicle.json --root root.json --state /var/lib/tcu \\
       run --ddi https://hawkbit.example --tenant default --token-file token \\
       --url https://updates.example
+  tcu --settings /etc/canopus/tcu.toml run
   tcu completions bash > /etc/bash_completion.d/tcu
 ";
 
@@ -39,38 +43,40 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Parser)]
 #[command(name = "tcu", version, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 pub struct Cli {
-    /// The vehicle's buses and ECUs.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        default_value = "vehicle.json"
-    )]
-    config: PathBuf,
-    /// The pinned roots of both repositories.
-    #[arg(long, global = true, value_name = "FILE", default_value = "root.json")]
-    root: PathBuf,
+    /// The settings, which say what the options below do not [default: /etc/canopus/tcu.toml, if it
+    /// is there].
+    #[arg(long, global = true, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// The vehicle's buses and ECUs [default: vehicle.json].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The pinned roots of both repositories [default: root.json].
+    #[arg(long, global = true, value_name = "FILE")]
+    root: Option<PathBuf>,
     /// The authorities that vouch for the repository's server; those of the system without it.
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Where journal, trust and images are kept.
-    #[arg(long, global = true, value_name = "DIR", default_value = "tcu-state")]
-    state: PathBuf,
-    /// How PDUs are carried.
-    #[arg(long, global = true, value_enum, default_value_t = Transport::Isotp)]
-    transport: Transport,
-    /// ECUs that are staged at the same time on one bus.
-    #[arg(long, global = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
-    parallel: u8,
-    /// Seconds for a new image to report healthy.
-    #[arg(long, global = true, value_name = "S", default_value_t = 60)]
-    health_timeout: u64,
+    /// Where journal, trust and images are kept [default: tcu-state].
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// How PDUs are carried [default: isotp].
+    #[arg(long, global = true, value_enum)]
+    transport: Option<Transport>,
+    /// ECUs that are staged at the same time on one bus [default: 1].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    parallel: Option<u8>,
+    /// Seconds for a new image to report healthy [default: 60].
+    #[arg(long, global = true, value_name = "S")]
+    health_timeout: Option<u64>,
     /// Energy in Wh that an update may draw from the battery; a campaign that needs more is left.
     #[arg(long, global = true, value_name = "WH")]
     battery_budget: Option<u32>,
-    /// What the vehicle draws while it is updated, in W.
-    #[arg(long, global = true, value_name = "W", default_value_t = 60)]
-    draw: u32,
+    /// What the vehicle draws while it is updated, in W [default: 60].
+    #[arg(long, global = true, value_name = "W")]
+    draw: Option<u32>,
+    /// How messages are logged to stderr [default: text; journal under systemd].
+    #[arg(long, global = true, value_enum)]
+    log_format: Option<LogFormat>,
     /// Accept image signatures of RSA-2048, for tests.
     #[arg(long, global = true, hide = true)]
     accept_rsa_2048: bool,
@@ -106,11 +112,11 @@ enum Command {
     /// Poll the repository, or a hawkBit server, and install what it has, until SIGTERM.
     Run {
         /// The https URL of the repository; that of the server where only --ddi is given.
-        #[arg(long, required_unless_present = "ddi")]
+        #[arg(long)]
         url: Option<String>,
-        /// Seconds between two polls; up to a quarter is added at random.
-        #[arg(long, value_name = "S", default_value_t = 3600, value_parser = seconds)]
-        interval: u64,
+        /// Seconds between two polls; up to a quarter is added at random [default: 3600].
+        #[arg(long, value_name = "S", value_parser = seconds)]
+        interval: Option<u64>,
         #[command(flatten)]
         channel: ddi::Options,
     },
@@ -147,14 +153,6 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    // Without RUST_LOG warnings are shown: whoever runs the daemon wants to know of failed polls.
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
     match execute(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -162,7 +160,7 @@ pub fn main() -> ExitCode {
                 let failure = ErrorLine {
                     error: error.to_string(),
                 };
-                Output::Json.value(&failure, "");
+                Output::plain(true).value(&failure, "");
             }
             eprintln!("tcu: {error}");
             error.exit().into()
@@ -177,6 +175,14 @@ struct ErrorLine {
 }
 
 fn execute(cli: &Cli) -> Result<Exit, Error> {
+    let options = Options::new(cli);
+    let log = options.as_ref().map(|options| options.log.clone());
+    // Who runs a service wants to know what it does; who runs a command sees it.
+    let level = match cli.command {
+        Command::Run { .. } => Level::Info,
+        _ => Level::Warn,
+    };
+    logging::start(&log.unwrap_or_default(), level);
     match &cli.command {
         Command::Completions { shell } => {
             let mut command = Cli::command();
@@ -189,8 +195,11 @@ fn execute(cli: &Cli) -> Result<Exit, Error> {
             rendered.map_err(Error::file(Path::new("stdout")))?;
             return Ok(Exit::Success);
         }
-        Command::Status => return status(cli),
         _ => {}
+    }
+    let options = options?;
+    if let Command::Status = cli.command {
+        return status(&options, cli.json);
     }
     // One thread: a block passes five tasks on its way out, and waking another thread for each
     // costs more than all of them do.
@@ -198,13 +207,13 @@ fn execute(cli: &Cli) -> Result<Exit, Error> {
         .enable_all()
         .build()
         .map_err(Error::file(Path::new("runtime")))?;
-    let result = runtime.block_on(run(cli));
+    let result = runtime.block_on(run(cli, &options));
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn run(cli: &Cli) -> Result<Exit, Error> {
-    let context = cli.context(stop_signal()?)?;
+async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
+    let context = options.context(stop_signal()?)?;
     let mut output = Output::new(cli.json);
     match &cli.command {
         Command::Inventory => {
@@ -212,10 +221,10 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
             let found = context
                 .inventory(&ecus, Job::Inventory, &mut output)
                 .await?;
-            Ok(show_inventory(&context, &found, &mut output))
+            Ok(inventory::show(&context, &found, &mut output))
         }
         Command::Verify { source } => {
-            let state = State::open(&cli.state)?;
+            let state = State::open(&options.state)?;
             let mut name = None;
             let campaign = context
                 .verify(source, &state, &mut output, &mut name)
@@ -228,9 +237,10 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
             Ok(Exit::Success)
         }
         Command::Plan { source, explain } => {
-            let state = State::open(&cli.state)?;
+            let state = State::open(&options.state)?;
             let mut name = None;
-            let (_, explanation) = context.plan(source, &state, &mut output, &mut name).await?;
+            let prepared = context.prepare(source, &state, &mut output, &mut name);
+            let (_, explanation) = prepared.await?;
             let text = match explain {
                 true => explanation.to_string(),
                 false => explanation.sum(),
@@ -239,7 +249,7 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
             Ok(Exit::Success)
         }
         Command::Install { source } => {
-            let state = State::open(&cli.state)?;
+            let state = State::open(&options.state)?;
             let report = context.install(source, &state, &mut output).await?;
             output.report(&report);
             Ok(report.campaign.state.into())
@@ -249,52 +259,21 @@ async fn run(cli: &Cli) -> Result<Exit, Error> {
             interval,
             channel,
         } => {
-            let interval = Duration::from_secs(*interval);
-            if let Some(server) = channel.server(&context)? {
-                let state = State::open(&cli.state)?;
-                let repository = url.clone().unwrap_or_else(|| channel.url());
-                let policy = channel.policy(interval);
-                ddi::run(context, &server, &repository, policy, &state, &mut output).await?;
-                return Ok(Exit::Success);
+            let url = url.clone().or_else(|| options.repository.url.clone());
+            let interval = interval.unwrap_or_else(|| options.interval());
+            let service = Service {
+                state: &State::open(&options.state)?,
+                server: channel.server(&context)?,
+                repository: url.unwrap_or_else(|| channel.url()),
+                policy: channel.policy(Duration::from_secs(interval)),
+            };
+            if service.repository.is_empty() {
+                let missing = "no repository: --url, or `repository.url` in the settings";
+                return Err(Error::Usage(missing.into()));
             }
-            let url = url.as_deref().unwrap_or_default();
-            poll(&context, cli, url, interval, &mut output).await
+            service.run(context, output).await
         }
         Command::Status | Command::Completions { .. } | Command::Man => Ok(Exit::Success),
-    }
-}
-
-impl Cli {
-    fn context(&self, stop: watch::Receiver<Control>) -> Result<Context, Error> {
-        let bytes = std::fs::read(&self.config).map_err(Error::configuration(&self.config))?;
-        let vehicle = Vehicle::from_json(&bytes).map_err(|source| Error::Vehicle {
-            path: self.config.clone(),
-            source,
-        })?;
-        let mut images = ecu_image::verify::Policy::default();
-        if self.accept_rsa_2048 {
-            images.shortest_signature = ecu_image::SignatureLen::Rsa2048;
-        }
-        Ok(Context {
-            vehicle,
-            root: self.root.clone(),
-            ca: self.ca.clone(),
-            transport: self.transport,
-            policy: engine::Policy {
-                parallel_per_bus: usize::from(self.parallel),
-                ..engine::Policy::default()
-            },
-            flash: flash::Policy {
-                health_timeout: Duration::from_secs(self.health_timeout),
-                ..flash::Policy::default()
-            },
-            images,
-            battery: self.battery_budget.map(|budget_wh| Battery {
-                budget_wh,
-                draw_w: self.draw,
-            }),
-            control: stop,
-        })
     }
 }
 
@@ -317,107 +296,15 @@ fn stop_signal() -> Result<watch::Receiver<Control>, Error> {
     Ok(stop)
 }
 
-/// Polls until told to stop. A failed poll is logged: the next one may succeed, unless the
-/// configuration is wrong.
-async fn poll(
-    context: &Context,
-    cli: &Cli,
-    url: &str,
-    interval: Duration,
-    output: &mut Output,
-) -> Result<Exit, Error> {
-    let state = State::open(&cli.state)?;
-    let mut stop = context.control.clone();
-    loop {
-        match context.install(url, &state, output).await {
-            Ok(report) => output.report(&report),
-            Err(Error::Stopped) => return Ok(Exit::Success),
-            // Without a journal nothing may be started.
-            Err(error @ Error::Journal(_)) => return Err(error),
-            Err(error) if error.exit() == Exit::Usage => return Err(error),
-            Err(error) => tracing::warn!(%error, "the poll failed"),
-        }
-        let jitter: f64 = crate::random().random_range(0.0..0.25);
-        tokio::select! {
-            () = tokio::time::sleep(interval + interval.mul_f64(jitter)) => {}
-            _ = stop.wait_for(|control| control.stop) => return Ok(Exit::Success),
-        }
-        if stop.borrow().stop {
-            return Ok(Exit::Success);
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Verified {
     campaign: String,
     verified: bool,
 }
 
-/// One ECU of `inventory --json`.
-#[derive(Serialize)]
-struct InventoryEntry {
-    name: String,
-    bus: String,
-    serial: Option<String>,
-    hardware: Option<String>,
-    version: Option<String>,
-    image: Option<String>,
-    error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct InventoryList {
-    ecus: Vec<InventoryEntry>,
-}
-
-fn show_inventory(context: &Context, found: &[Found], output: &mut Output) -> Exit {
-    let entry = |(ecu, found): (&campaign::vehicle::Ecu, &Found)| {
-        let outcome = found.as_ref().ok();
-        InventoryEntry {
-            name: ecu.name.to_string(),
-            bus: ecu.bus.to_string(),
-            serial: outcome.and_then(|found| found.serial.clone()),
-            hardware: outcome.and_then(|found| found.hardware.clone()),
-            version: outcome.and_then(|found| found.version.clone()),
-            image: outcome.map(|found| found.status.running.0.to_string()),
-            error: found.as_ref().err().map(ToString::to_string),
-        }
-    };
-    let ecus: Vec<_> = context
-        .vehicle
-        .ecus()
-        .iter()
-        .zip(found)
-        .map(entry)
-        .collect();
-    let mut rows = vec![["ECU", "bus", "serial", "hardware", "version", ""].map(str::to_owned)];
-    rows.extend(ecus.iter().map(|ecu| {
-        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
-        [
-            ecu.name.clone(),
-            ecu.bus.clone(),
-            text(&ecu.serial),
-            text(&ecu.hardware),
-            text(&ecu.version),
-            ecu.error.clone().unwrap_or_default(),
-        ]
-    }));
-    let silent = ecus.iter().any(|ecu| ecu.error.is_some());
-    output.value(&InventoryList { ecus }, columns(&rows).trim_end());
-    if silent {
-        Exit::Unreachable
-    } else {
-        Exit::Success
-    }
-}
-
-fn status(cli: &Cli) -> Result<Exit, Error> {
-    let mut output = match cli.json {
-        true => Output::Json,
-        false => Output::Plain,
-    };
-    let path = cli.state.join("journal.sqlite");
+fn status(options: &Options, json: bool) -> Result<Exit, Error> {
+    let mut output = Output::plain(json);
+    let path = options.state.join("journal.sqlite");
     if !path.exists() {
         output.value(&None::<Report>, "no campaign yet");
         return Ok(Exit::Success);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use campaign::vehicle::VehicleError;
 use ecu_image::verify::VerifyError as ImageError;
 
+use crate::config::SettingsError;
 use crate::engine::{CampaignState, JournalError};
 use crate::fetch::FetchError;
 
@@ -74,6 +75,14 @@ pub enum Error {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// The settings are not valid.
+    #[error("{path}: {source}", path = path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: SettingsError,
     },
     /// `vehicle.json` is not valid.
     #[error("{path}: {source}", path = path.display())]
@@ -187,6 +196,7 @@ impl Error {
         match self {
             Self::Usage(_)
             | Self::Configuration { .. }
+            | Self::Settings { .. }
             | Self::Vehicle { .. }
             | Self::Trust { .. } => Exit::Usage,
             Self::Fetch(error) => error.exit(),

@@ -137,21 +137,55 @@ impl Context {
         if let Some(report) = self.resume(state, output).await? {
             return Ok(report);
         }
-        let mut campaign = None;
-        let plan = match self.plan(origin, state, output, &mut campaign).await {
-            Ok((plan, _)) => plan,
-            Err(error) if error.exit() == Exit::Rejected => {
-                return Ok(self.rejected(campaign, &error));
-            }
-            Err(error) => return Err(error),
-        };
+        let mut name = None;
+        match self.prepare(origin, state, output, &mut name).await {
+            Ok((plan, _)) => self.execute(origin, plan, state, output).await,
+            Err(error) => Err(error),
+        }
+        .or_else(|error| match error.exit() {
+            Exit::Rejected => Ok(self.rejected(name, &error)),
+            _ => Err(error),
+        })
+    }
+
+    /// Fetches and verifies a campaign and asks the ECUs: the plan, and what it means for the
+    /// vehicle. No more than questions are put to an ECU. `name` becomes the campaign's, once its
+    /// metadata is verified.
+    ///
+    /// # Errors
+    ///
+    /// Whatever does not hold.
+    pub async fn prepare(
+        &self,
+        origin: &(impl Origin + ?Sized),
+        state: &State,
+        output: &mut Output,
+        name: &mut Option<String>,
+    ) -> Result<(Plan, Explanation), Error> {
+        let campaign = self.verify(origin, state, output, name).await?;
+        self.plan(&campaign, output).await
+    }
+
+    /// Installs what is planned.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Context::install`].
+    pub async fn execute(
+        &self,
+        origin: &(impl Origin + ?Sized),
+        plan: Plan,
+        state: &State,
+        output: &mut Output,
+    ) -> Result<Report, Error> {
         let cached = plan.ecus.iter().map(|ecu| state.image(&ecu.artifact));
         state.clean_cache(&cached.collect::<Vec<_>>());
-        if plan.ecus.iter().all(|ecu| ecu.unchanged) {
+        if plan.has_nothing_to_do() {
             // Nothing to do is nothing to remember.
             let done = [Record::Done(CampaignState::Completed)];
             return Ok(Engine::new(plan, self.policy.clone(), &done, 0).report());
         }
+        self.precheck(&plan, output).await?;
         let mut journal = state.journal()?;
         origin.begins();
         journal.begin(&plan)?;
@@ -180,39 +214,27 @@ impl Context {
             .map(Some)
     }
 
-    /// Everything before the first ECU is touched: the plan, and what it means for the vehicle.
-    /// `name` becomes the campaign's, once it is known.
+    /// What the campaign means for the ECUs as they say they are.
     ///
     /// # Errors
     ///
-    /// Whatever does not hold.
+    /// [`Error::Silent`], [`Error::Mismatch`], [`Error::Link`].
     pub async fn plan(
         &self,
-        origin: &(impl Origin + ?Sized),
-        state: &State,
+        campaign: &VerifiedCampaign,
         output: &mut Output,
-        name: &mut Option<String>,
     ) -> Result<(Plan, Explanation), Error> {
-        let campaign = self.verify(origin, state, output, name).await?;
-        let ecu = |target: &EcuTarget| {
-            self.vehicle
-                .ecu(&target.ecu)
-                .ok_or_else(|| Error::Mismatch {
-                    ecu: target.ecu.to_string(),
-                    what: "the vehicle has no such ECU".into(),
-                })
-        };
-        let ecus = campaign
+        let named = campaign
             .ecus
             .iter()
-            .map(ecu)
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|target| self.ecu(target.ecu.as_str()));
+        let ecus = named.collect::<Result<Vec<_>, _>>()?;
         let found = self.inventory(&ecus, Job::Inventory, output).await?;
         let keys = campaign.key_set.as_ref();
         let mut planned = Vec::new();
         let mut said = BTreeMap::new();
         for ((target, ecu), found) in campaign.ecus.iter().zip(&ecus).zip(found) {
-            let found = found.map_err(|failure| silent(target, &failure))?;
+            let found = found.map_err(|failure| silent(ecu, &failure))?;
             planned.push(validate::plan_ecu(target, keys, ecu.bus.as_str(), &found)?);
             said.insert(ecu.name.clone(), found);
         }
@@ -220,22 +242,7 @@ impl Context {
             said.extend(self.ask_others(&ecus, output).await?);
         }
         let (vehicle, battery) = (&self.vehicle, self.battery);
-        let explanation = planner::judge(&campaign, vehicle, &said, &mut planned, battery)?;
-        // An ECU with nothing to do is left alone: a vehicle that polls may be driving.
-        let concerned = || planned.iter().map(|ecu: &PlannedEcu| !ecu.unchanged);
-        let chosen = ecus.iter().zip(concerned()).filter(|(_, chosen)| *chosen);
-        let chosen: Vec<&Ecu> = chosen.map(|(ecu, _)| *ecu).collect();
-        if !chosen.is_empty() {
-            let targets = campaign
-                .ecus
-                .iter()
-                .zip(concerned())
-                .filter(|(_, chosen)| *chosen);
-            let ready = self.inventory(&chosen, Job::Precheck, output).await?;
-            for ((target, _), ready) in targets.zip(ready) {
-                ready.map_err(|failure| silent(target, &failure))?;
-            }
-        }
+        let explanation = planner::judge(campaign, vehicle, &said, &mut planned, battery)?;
         let plan = Plan {
             campaign: campaign.id.to_string(),
             ecus: planned,
@@ -264,6 +271,20 @@ impl Context {
         Ok(said.collect())
     }
 
+    /// Asks the ECUs whether they may be programmed. One with nothing to do is left alone: a vehicle
+    /// that polls may be driving.
+    async fn precheck(&self, plan: &Plan, output: &mut Output) -> Result<(), Error> {
+        let concerned = plan.ecus.iter().filter(|ecu| !ecu.unchanged);
+        let ecus = concerned.map(|ecu| self.ecu(&ecu.name));
+        let ecus = ecus.collect::<Result<Vec<_>, _>>()?;
+        let ready = self.inventory(&ecus, Job::Precheck, output).await?;
+        let mut checked = ecus.iter().zip(ready);
+        checked.try_for_each(|(ecu, ready)| match ready {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(silent(ecu, &failure)),
+        })
+    }
+
     /// Runs the transaction from where `records` end.
     async fn transact(
         &self,
@@ -281,10 +302,12 @@ impl Context {
             .iter()
             .map(|ecu| ecu.name.clone())
             .collect();
+        let committed = engine.phase() == engine::Phase::Sealing;
+        output.begin(&engine.plan().campaign, &names, committed);
         let mut with_bus = Vec::new();
         let mut setups = Vec::new();
         for planned in &engine.plan().ecus {
-            let ecu = self.planned(planned)?;
+            let ecu = self.ecu(&planned.name)?;
             let bus = engine.buses().iter().position(|bus| *bus == planned.bus);
             let bus = bus.unwrap_or(0);
             let target = match planned.unchanged {
@@ -321,12 +344,12 @@ impl Context {
         validate::target(&state.image(&planned.artifact), planned)
     }
 
-    fn planned(&self, planned: &PlannedEcu) -> Result<&Ecu, Error> {
+    fn ecu(&self, name: &str) -> Result<&Ecu, Error> {
         let mut ecus = self.vehicle.ecus().iter();
-        ecus.find(|ecu| ecu.name.as_str() == planned.name)
+        ecus.find(|ecu| ecu.name.as_str() == name)
             .ok_or_else(|| Error::Mismatch {
-                ecu: planned.name.clone(),
-                what: "the journal names it, the vehicle has no such ECU".into(),
+                ecu: name.to_owned(),
+                what: "it is to be updated, and the vehicle has no such ECU".into(),
             })
     }
 
@@ -395,8 +418,8 @@ async fn fetch(
         .await?)
 }
 
-fn silent(target: &EcuTarget, failure: &flash::Failure) -> Error {
-    let ecu = target.ecu.to_string();
+fn silent(ecu: &Ecu, failure: &flash::Failure) -> Error {
+    let ecu = ecu.name.to_string();
     let what = failure.to_string();
     match failure.what {
         flash::What::Preconditions(_) => Error::NotReady { ecu, what },

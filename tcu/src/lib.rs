@@ -7,7 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod cli;
+pub mod config;
 pub mod ddi;
 pub mod engine;
 pub mod error;
@@ -16,10 +18,13 @@ pub mod flash;
 pub mod install;
 pub mod journal;
 pub mod link;
+pub mod logging;
+pub mod notify;
 pub mod output;
 pub mod planner;
 pub mod ports;
 pub mod profile;
+pub mod service;
 pub mod state;
 #[cfg(test)]
 mod testing;

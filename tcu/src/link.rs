@@ -22,7 +22,10 @@ use crate::vehicle::{Address, Control, Event, Vehicle};
 const QUEUE: usize = 256;
 
 /// How PDUs are carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// Our ISO-TP, over raw SocketCAN or the user-space bus.
     Isotp,

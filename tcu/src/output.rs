@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::board::Board;
 use crate::engine::{Phase, Report};
 use crate::flash::{self, Job, Step};
 use crate::vehicle::Event;
@@ -31,6 +33,8 @@ pub enum Line {
     /// The transaction enters a phase.
     Phase {
         /// Its name.
+        phase: &'static str,
+        /// The same in words.
         detail: String,
     },
     /// A job starts.
@@ -84,14 +88,27 @@ pub enum Line {
 }
 
 impl Line {
+    /// The line of a phase.
+    #[must_use]
+    pub fn phase(phase: Phase) -> Self {
+        let detail = phase_name(phase).to_owned();
+        let phase = match phase {
+            Phase::Staging => "staging",
+            Phase::Activating => "activating",
+            Phase::AwaitingHealthy => "awaiting-healthy",
+            Phase::Sealing => "sealing",
+            Phase::Reverting => "reverting",
+            Phase::Done(_) => "done",
+        };
+        Self::Phase { phase, detail }
+    }
+
     /// The line of a machine's event; `None` for what only a log wants.
     #[must_use]
     pub fn of(event: Event, names: &[String]) -> Option<Self> {
         let name = |ecu: usize| names.get(ecu).cloned().unwrap_or_default();
         Some(match event {
-            Event::Phase(phase) => Self::Phase {
-                detail: phase_name(phase).to_owned(),
-            },
+            Event::Phase(phase) => Self::phase(phase),
             Event::Started(ecu, job) => Self::Job {
                 ecu: name(ecu),
                 detail: job,
@@ -131,14 +148,20 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Activating => "all staged: activating",
         Phase::AwaitingHealthy => "all activated: waiting for healthy reports",
         Phase::Sealing => "all healthy: committed, sealing",
-        Phase::Reverting => "a failure: reverting",
+        Phase::Reverting => "reverting",
         Phase::Done(_) => "done",
     }
 }
 
-/// How a run is shown.
+/// How a run is shown, and the board that shows it to others.
 #[derive(Debug)]
-pub enum Output {
+pub struct Output {
+    shown: Shown,
+    board: Option<Arc<Board>>,
+}
+
+#[derive(Debug)]
+enum Shown {
     /// JSON lines.
     Json,
     /// Lines of text.
@@ -151,44 +174,71 @@ impl Output {
     /// JSON if wanted, bars on a terminal, else lines.
     #[must_use]
     pub fn new(json: bool) -> Self {
-        if json {
-            Self::Json
-        } else if std::io::stderr().is_terminal() {
-            Self::Bars(MultiProgress::new(), HashMap::new())
-        } else {
-            Self::Plain
+        let bars = !json && std::io::stderr().is_terminal();
+        let mut output = Self::plain(json);
+        if bars {
+            output.shown = Shown::Bars(MultiProgress::new(), HashMap::new());
         }
+        output
+    }
+
+    /// JSON if wanted, else lines.
+    #[must_use]
+    pub fn plain(json: bool) -> Self {
+        let shown = if json { Shown::Json } else { Shown::Plain };
+        Self { shown, board: None }
+    }
+
+    /// Shows everything on the board too.
+    #[must_use]
+    pub fn on(self, board: &Arc<Board>) -> Self {
+        let board = Some(board.clone());
+        Self { board, ..self }
     }
 
     /// Shows an event.
     pub fn line(&mut self, line: &Line) {
-        match self {
-            Self::Json => print_json(line),
-            Self::Plain => {
+        if let Some(board) = &self.board {
+            board.line(line);
+        }
+        match &mut self.shown {
+            Shown::Json => print_json(line),
+            Shown::Plain => {
                 if let Some(text) = text(line) {
                     print(&text);
                 }
             }
-            Self::Bars(bars, by_ecu) => show_on_bar(bars, by_ecu, line),
+            Shown::Bars(bars, by_ecu) => show_on_bar(bars, by_ecu, line),
+        }
+    }
+
+    /// A transaction begins or goes on.
+    pub fn begin(&self, campaign: &str, ecus: &[String], committed: bool) {
+        if let Some(board) = &self.board {
+            board.begin(campaign, ecus, committed);
         }
     }
 
     /// Shows the final report.
     pub fn report(&mut self, report: &Report) {
-        if let Self::Json = self {
-            return print_json(report);
+        if let Some(board) = &self.board {
+            board.report(report);
         }
-        if let Self::Bars(bars, _) = self {
-            let _ = bars.clear();
+        match &self.shown {
+            Shown::Json => print_json(report),
+            Shown::Plain => print(&table(report)),
+            Shown::Bars(bars, _) => {
+                let _ = bars.clear();
+                print(&table(report));
+            }
         }
-        print(&table(report));
     }
 
     /// Shows any other result of a command.
     pub fn value(&mut self, value: &impl Serialize, text: &str) {
-        match self {
-            Self::Json => print_json(value),
-            Self::Plain | Self::Bars(..) => print(text),
+        match self.shown {
+            Shown::Json => print_json(value),
+            Shown::Plain | Shown::Bars(..) => print(text),
         }
     }
 }
@@ -209,30 +259,18 @@ fn print_json(value: &impl Serialize) {
 /// A line for people; pages and steps would be too many.
 fn text(line: &Line) -> Option<String> {
     Some(match line {
-        Line::Campaign { detail } | Line::Phase { detail } => format!("-- {detail}"),
+        Line::Campaign { detail } | Line::Phase { detail, .. } => format!("-- {detail}"),
         Line::Download { artifact, have, of } if have == of => format!("   {artifact}: {of} bytes"),
-        Line::Job { ecu, detail } => format!("   {ecu}: {}", job_name(*detail)),
+        Line::Job { ecu, detail } => format!("   {ecu}: {}", detail.words()),
         Line::Retry {
             ecu,
             attempt,
             detail,
         } => format!("   {ecu}: start {attempt} after {detail}"),
         Line::Failed { ecu, detail, .. } => format!("   {ecu}: failed, {detail}"),
-        Line::Done { ecu, detail } => format!("   {ecu}: {} done", job_name(*detail)),
+        Line::Done { ecu, detail } => format!("   {ecu}: {} done", detail.words()),
         Line::Download { .. } | Line::Step { .. } | Line::Progress { .. } => return None,
     })
-}
-
-fn job_name(job: Job) -> &'static str {
-    match job {
-        Job::Inventory => "inventory",
-        Job::Precheck => "inventory and preconditions",
-        Job::Stage => "stage",
-        Job::Activate => "activate",
-        Job::AwaitHealthy => "self-test",
-        Job::Seal => "seal",
-        Job::Revert => "revert",
-    }
 }
 
 fn show_on_bar(bars: &MultiProgress, by_ecu: &mut HashMap<String, ProgressBar>, line: &Line) {
@@ -255,7 +293,7 @@ fn show_on_bar(bars: &MultiProgress, by_ecu: &mut HashMap<String, ProgressBar>, 
             bar.set_position(u64::from(*done));
         }
         Line::Step { ecu, step } => bar(ecu).set_message(step.name()),
-        Line::Done { ecu, detail } => bar(ecu).set_message(format!("{} done", job_name(*detail))),
+        Line::Done { ecu, detail } => bar(ecu).set_message(format!("{} done", detail.words())),
         Line::Failed { ecu, detail, .. } => bar(ecu).set_message(detail.clone()),
         Line::Retry { .. } | Line::Campaign { .. } | Line::Phase { .. } => {
             if let Some(text) = text(line) {

@@ -9,6 +9,7 @@ mod faults;
 mod footprint;
 mod hil;
 mod needs;
+mod package;
 mod parts;
 mod paths;
 mod powercut;
@@ -35,7 +36,8 @@ use crate::parts::Part;
         cargo xtask test --no-hil               the same without the Linux guest\n  \
         cargo xtask test --part fmt --part unit two parts only\n  \
         cargo xtask hil isotp-matrix            one case in the Linux guest\n  \
-        cargo xtask powercut --json counts.json every power cut; takes minutes\n\n\
+        cargo xtask powercut --json counts.json every power cut; takes minutes\n  \
+        cargo xtask package --install           the Debian package, tried in a fresh root\n\n\
         Exit codes: 0 all is well, 1 something failed, 2 wrong usage."
 )]
 struct Args {
@@ -94,6 +96,8 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         json: Option<std::path::PathBuf>,
     },
+    /// Makes the Debian package of the telematics unit and runs what is in it.
+    Package(package::Options),
     /// Looks the dependencies up in the RustSec advisory database; needs network access to it.
     Audit,
     /// Runs the TUF conformance suite, of which `TUF_CONFORMANCE` names a checkout, against the
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
         Chore::Board { args } => board::run_host(&args),
         Chore::Faults(options) => faults::faults(&options),
         Chore::Footprint { json } => footprint::against_goal(json.as_deref()),
+        Chore::Package(options) => package::run(&options),
         Chore::Audit => audit::run(),
         Chore::TufConformance => suites::tuf_conformance(),
         Chore::UptaneVectors => suites::uptane_vectors(),

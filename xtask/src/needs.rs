@@ -57,6 +57,9 @@ pub(crate) const BOARDS: [Need; 2] = [
 /// Needed to skip instructions on the emulated board, besides [`BOARDS`].
 pub(crate) const FAULTS: [Need; 1] = [need("python3-venv", "python3")];
 
+/// Needed to try a package in a Debian root.
+pub(crate) const DEBOOTSTRAP: Need = need("debootstrap", "debootstrap");
+
 /// How long an installation may take.
 const LIMIT: Duration = Duration::from_secs(900);
 

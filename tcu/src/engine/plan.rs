@@ -14,6 +14,14 @@ pub struct Plan {
     pub ecus: Vec<PlannedEcu>,
 }
 
+impl Plan {
+    /// Whether every ECU runs what it should already.
+    #[must_use]
+    pub fn has_nothing_to_do(&self) -> bool {
+        self.ecus.iter().all(|ecu| ecu.unchanged)
+    }
+}
+
 /// One ECU of a campaign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedEcu {

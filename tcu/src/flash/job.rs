@@ -33,6 +33,32 @@ pub enum Job {
     Revert,
 }
 
+impl Job {
+    /// Its name in events.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inventory => "inventory",
+            Self::Precheck => "precheck",
+            Self::Stage => "stage",
+            Self::Activate => "activate",
+            Self::AwaitHealthy => "await-healthy",
+            Self::Seal => "seal",
+            Self::Revert => "revert",
+        }
+    }
+
+    /// What it does, for people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Precheck => "inventory and preconditions",
+            Self::AwaitHealthy => "self-test",
+            job => job.name(),
+        }
+    }
+}
+
 /// Random access to a packed image.
 pub trait ImageSource: Send + Sync {
     /// Fills `buffer` from byte `offset` on.

@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) functional: Vec<(usize, String)>,
     pub(crate) seed: u64,
     pub(crate) parallel: usize,
+    /// When the TCU is told to end, as by SIGTERM.
+    pub(crate) stop_at: Option<Instant>,
     /// From when on what is permitted, in order.
     pub(crate) permits: VecDeque<(Instant, Permit)>,
     /// The first bytes of each request to an ECU, and when it was handed out.
@@ -80,6 +82,7 @@ impl World {
             functional: Vec::new(),
             seed: 1,
             parallel: 1,
+            stop_at: None,
             permits: VecDeque::new(),
             requests: Vec::new(),
         }
@@ -138,7 +141,7 @@ impl World {
         self.drive(&mut machine, faults);
         let ended = match machine.error() {
             Some(_) => Ended::Killed,
-            None => Ended::Finished(machine.finished().unwrap()),
+            None => machine.finished().map_or(Ended::Killed, Ended::Finished),
         };
         self.records = machine.into_journal().records;
         ended
@@ -148,6 +151,9 @@ impl World {
         let mut queue = BinaryHeap::new();
         for turn in 0.. {
             assert!(turn < 200_000, "no end in sight at {:?}", self.now);
+            if self.stop_at.take_if(|at| *at <= self.now).is_some() {
+                return;
+            }
             while let Some((_, permit)) = self.permits.pop_front_if(|(at, _)| *at <= self.now) {
                 machine.handle_control(&Control {
                     permit,
@@ -183,7 +189,8 @@ impl World {
                 return;
             }
             let permit = self.permits.front().map(|(at, _)| *at);
-            let timeout = earliest(machine.poll_timeout(), permit);
+            let timeout = [machine.poll_timeout(), permit, self.stop_at];
+            let timeout = timeout.into_iter().fold(None, earliest);
             let next = queue.peek().map(|Reverse((at, _))| *at);
             match (next, timeout) {
                 (Some(at), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {

@@ -129,6 +129,27 @@ fn a_pause_at_any_moment_loses_at_most_a_page_and_changes_nothing_about_the_end(
 }
 
 #[test]
+fn a_stop_at_any_moment_loses_at_most_a_page_and_changes_nothing_about_the_end() {
+    let mut reference = World::new(3);
+    finish(&mut reference);
+    let end = reference.now.saturating_since(Instant::ZERO).as_micros();
+    let end = u64::try_from(end / 1000).unwrap();
+    for at in (0..end).map(Instant::from_millis) {
+        for pause in [0, 30] {
+            let mut world = World::new(3);
+            world.stop_at = Some(at);
+            assert_eq!(world.run(None, &mut no_faults), Ended::Killed, "{at:?}");
+            world.now = world.now + Duration::from_secs(pause);
+            assert_eq!(finish(&mut world), CampaignState::Completed, "{at:?}");
+            assert!(world.all_new(), "{at:?}");
+            for ecu in &world.ecus {
+                assert!(ecu.bytes_received <= u64::from(4 * PAGE), "{at:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn while_staging_rests_the_buses_carry_their_normal_traffic() {
     let mut world = World::new(2);
     let (at, resumed) = (Instant::from_millis(150), Instant::from_millis(60_000));

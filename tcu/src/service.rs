@@ -1,0 +1,188 @@
+//! `tcu run`: polls, installs, and tells systemd how it goes, until it is told to stop.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rand::RngExt;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::board::{Board, Doing};
+use crate::ddi;
+use crate::engine::Report;
+use crate::error::{Error, Exit};
+use crate::install::Context;
+use crate::notify::Notifier;
+use crate::output::Output;
+use crate::state::State;
+
+/// A service that is about to run.
+#[derive(Debug)]
+pub struct Service<'a> {
+    /// The opened state folder.
+    pub state: &'a State,
+    /// The hawkBit server that says when to look, if any.
+    pub server: Option<ddi::Server>,
+    /// The https URL of the repository.
+    pub repository: String,
+    /// When to look.
+    pub policy: ddi::Policy,
+}
+
+/// The last refusal that was shown: a repository that stays the same says nothing new.
+#[derive(Debug, Default)]
+struct Refused(Option<String>);
+
+impl Service<'_> {
+    /// Runs until SIGTERM or SIGINT. A failed poll is logged: the next one may succeed, unless the
+    /// configuration is wrong.
+    ///
+    /// # Errors
+    ///
+    /// A wrong configuration, and a journal that cannot be used: without one nothing may be started.
+    pub async fn run(self, context: Context, output: Output) -> Result<Exit, Error> {
+        let board = Arc::new(Board::new());
+        let mut output = output.on(&board);
+        // Without a journal the service would never be of use.
+        drop(self.state.journal()?);
+        let herald = tokio::spawn(herald(Notifier::from_env(), board.changes()));
+        let result = match &self.server {
+            Some(server) => {
+                board.set(Doing::Idle, "following the hawkBit server");
+                let (repository, policy) = (&self.repository, self.policy.clone());
+                ddi::run(context, server, repository, policy, self.state, &mut output).await
+            }
+            None => self.poll_until_stopped(&context, &board, &mut output).await,
+        };
+        board.set(Doing::Stopping, "stopping");
+        end(herald).await;
+        result.map(|()| Exit::Success)
+    }
+
+    async fn poll_until_stopped(
+        &self,
+        context: &Context,
+        board: &Board,
+        output: &mut Output,
+    ) -> Result<(), Error> {
+        let mut refused = Refused::default();
+        let mut control = context.control.clone();
+        loop {
+            board.set(Doing::Checking, "asking the repository");
+            self.poll(context, board, output, &mut refused).await?;
+            if control.borrow().stop {
+                return Ok(());
+            }
+            let jitter: f64 = crate::random().random_range(0.0..0.25);
+            let pause = self.policy.interval + self.policy.interval.mul_f64(jitter);
+            let detail = format!("next poll in {} s", self.policy.interval.as_secs());
+            board.set(Doing::Idle, &detail);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = control.wait_for(|control| control.stop) => return Ok(()),
+            }
+        }
+    }
+
+    /// Goes on with what the journal holds, or asks the repository.
+    async fn poll(
+        &self,
+        context: &Context,
+        board: &Board,
+        output: &mut Output,
+        refused: &mut Refused,
+    ) -> Result<(), Error> {
+        let result = match context.resume(self.state, output).await {
+            Ok(Some(report)) => Ok(Some(report)),
+            Ok(None) => self.ask(context, output, refused).await,
+            Err(error) => Err(error),
+        };
+        board.count(|metrics| metrics.polls += 1);
+        match result {
+            Ok(report) => {
+                board.count(|metrics| metrics.last_poll = unix_time());
+                report.into_iter().for_each(|report| output.report(&report));
+                Ok(())
+            }
+            Err(Error::Stopped) => Ok(()),
+            Err(error @ Error::Journal(_)) => Err(error),
+            Err(error) if error.exit() == Exit::Usage => Err(error),
+            Err(error) => {
+                board.count(|metrics| metrics.failed_polls += 1);
+                tracing::warn!(%error, "the poll failed");
+                Ok(())
+            }
+        }
+    }
+
+    /// Installs what the repository has. What it refuses is said once, and only where a campaign is
+    /// known by its name it is a report: a repository may have nothing for this vehicle yet.
+    async fn ask(
+        &self,
+        context: &Context,
+        output: &mut Output,
+        refused: &mut Refused,
+    ) -> Result<Option<Report>, Error> {
+        let mut name = None;
+        let origin = &self.repository;
+        let prepared = context.prepare(origin, self.state, output, &mut name);
+        let result = match prepared.await {
+            Ok((plan, _)) => context.execute(origin, plan, self.state, output).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Err(error) if error.exit() == Exit::Rejected => {
+                let said = format!("{name:?}: {error}");
+                if refused.0.replace(said.clone()) == Some(said) {
+                    tracing::debug!(%error, "refused as before");
+                    return Ok(None);
+                }
+                if name.is_none() {
+                    tracing::warn!(%error, "the repository has no campaign that can be used");
+                    return Ok(None);
+                }
+                Ok(Some(context.rejected(name, &error)))
+            }
+            result => {
+                *refused = Refused::default();
+                result.map(Some)
+            }
+        }
+    }
+}
+
+/// Seconds since 1970; 0 before.
+fn unix_time() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Tells systemd what the board says, and that the runtime still turns.
+async fn herald(mut notifier: Notifier, mut changes: watch::Receiver<(Doing, String)>) {
+    let mut ready = false;
+    // Without a watchdog an hour is as good as any time.
+    let pause = notifier.watchdog().unwrap_or(Duration::from_secs(3600));
+    loop {
+        let (doing, detail) = changes.borrow_and_update().clone();
+        notifier.status(&detail);
+        if doing == Doing::Stopping {
+            return notifier.stopping();
+        }
+        if doing != Doing::Starting && !ready {
+            ready = true;
+            notifier.ready();
+        }
+        notifier.alive();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The last message is on its way before the process ends.
+async fn end(herald: JoinHandle<()>) {
+    if let Err(error) = herald.await {
+        tracing::warn!(%error, "systemd was not told of the end");
+    }
+}
