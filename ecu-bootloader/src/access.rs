@@ -18,12 +18,12 @@ use uds::server::Context;
 use uds::service::SecurityLevel;
 use uds::time::{Duration, Instant};
 
+use crate::buffers::Bytes;
 use crate::bytes::Writer;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Then};
 use crate::keys::{KeyStore, MacKeyId};
 use crate::platform::Platform;
-use crate::state::State;
 
 /// Bytes of a seed.
 pub const SEED_LEN: usize = 16;
@@ -147,7 +147,7 @@ impl Access {
     }
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// 27 01: a seed, once an attempt is reserved for its key; zeros where access is granted.
     pub(crate) fn request_seed(&mut self, now: Instant, context: Context) -> Result<Reply, Nrc> {
         if context.unlocked.is_some() {
@@ -168,16 +168,19 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
         let then = Then::OpenBlock(answer);
         let access_blocks = self.access.next_block();
-        let next = self.state.map(|state| State {
-            access_blocks,
-            ..state
-        });
-        match next {
+        let written = self.journal.has_written();
+        match self.edit() {
             None => self.proceed(then),
-            Some(next) if self.journal.has_written() => self.commit(next, then),
-            // Also where the count stays the same: each power cycle has a record of its own before
-            // its first seed, so that no seed comes twice.
-            Some(next) => self.write(next, then),
+            Some(next) => {
+                next.access_blocks = access_blocks;
+                // Also where the count stays the same: each power cycle has a record of its own
+                // before its first seed, so that no seed comes twice.
+                if written {
+                    self.commit(then);
+                } else {
+                    self.write(then);
+                }
+            }
         }
         Ok(Reply::Later)
     }
@@ -185,7 +188,10 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// The block is durable: its first seed.
     pub(crate) fn open_block(&mut self, answer: Answer) {
         let next = self.access.next_block();
-        let blocks = self.state.map_or(next, |state| state.access_blocks);
+        let blocks = self
+            .state
+            .as_ref()
+            .map_or(next, |state| state.access_blocks);
         self.access.open(blocks);
         self.answer = Some(Ok(answer));
     }
@@ -241,15 +247,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// Access is granted: clears the count, durably, then goes on.
     pub(crate) fn clear_attempts(&mut self, then: Then) {
         self.access.clear();
-        match self.state {
+        match self.edit() {
             None => self.proceed(then),
-            Some(state) => {
-                let access_blocks = 0;
-                let next = State {
-                    access_blocks,
-                    ..state
-                };
-                self.commit(next, then);
+            Some(next) => {
+                next.access_blocks = 0;
+                self.commit(then);
             }
         }
     }

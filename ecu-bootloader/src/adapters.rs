@@ -9,7 +9,7 @@ use uds::can;
 use uds::time::Instant;
 
 use crate::flash::{FlashError, FlashOp, FlashRead};
-use crate::machine::Bootloader;
+use crate::machine::{Bootloader, Storage};
 use crate::platform::Platform;
 
 /// A blocking NOR flash whose first byte has the address `base`.
@@ -55,8 +55,8 @@ impl<F: NorFlash> Blocking<F> {
 }
 
 /// Performs the flash operation that is due, if there is one; whether there was.
-pub fn run_flash<P: Platform, F: NorFlash, const BLOCK: usize, const PAGE: usize>(
-    bootloader: &mut Bootloader<P, BLOCK, PAGE>,
+pub fn run_flash<P: Platform, F: NorFlash, M: Storage>(
+    bootloader: &mut Bootloader<P, M>,
     now: Instant,
     flash: &mut Blocking<F>,
 ) -> bool {
@@ -72,8 +72,8 @@ pub fn run_flash<P: Platform, F: NorFlash, const BLOCK: usize, const PAGE: usize
 ///
 /// # Errors
 /// The controller's, other than that it would block.
-pub fn run_can<P: Platform, C: embedded_can::nb::Can, const BLOCK: usize, const PAGE: usize>(
-    bootloader: &mut Bootloader<P, BLOCK, PAGE>,
+pub fn run_can<P: Platform, C: embedded_can::nb::Can, M: Storage>(
+    bootloader: &mut Bootloader<P, M>,
     now: Instant,
     can: &mut C,
     waiting: &mut Option<C::Frame>,

@@ -21,6 +21,7 @@ use uds::service::{
 use uds::time::Instant;
 
 use crate::access::SEED_LEN;
+use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Then, Work};
 use crate::platform::Platform;
@@ -50,7 +51,7 @@ pub fn message_digest(serial: &[u8; 32], challenge: &[u8; SEED_LEN], client: &[u
     hash.finalize().into()
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// 29, a task that the service table has.
     pub(crate) fn authentication(&mut self, now: Instant, request: &[u8]) -> Result<Reply, Nrc> {
         let request = Authentication::parse(request).map_err(|error| error.nrc())?;

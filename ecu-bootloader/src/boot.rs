@@ -147,41 +147,63 @@ pub enum Decision {
 /// The decision.
 #[must_use]
 pub fn decide(inputs: &Inputs<'_>) -> Decision {
-    let state = blame(*inputs.state, inputs.cause);
+    let mut state = *inputs.state;
+    match choose(inputs, &mut state) {
+        Choice::Verify(slot) => Decision::Verify(slot),
+        Choice::Boot(slot, reason) => Decision::Boot {
+            slot,
+            reason,
+            state,
+        },
+        Choice::Stay(reason) => Decision::Stay { reason, state },
+    }
+}
+
+/// A [`Decision`] without the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Verify(SlotId),
+    Boot(SlotId, BootReason),
+    Stay(BootReason),
+}
+
+/// The decision; `state` is the journal's, and becomes what is to be journaled before it is acted
+/// upon. It means nothing beside [`Choice::Verify`].
+pub(crate) fn choose(inputs: &Inputs<'_>, state: &mut State) -> Choice {
+    blame(state, inputs.cause);
     // A handover is believed only after the reset that leaves one: stale RAM is no request.
     if inputs.programming && inputs.cause == ResetCause::Software {
         return programming(inputs, state);
     }
     match trial(inputs, state) {
-        Trial::Decided(decision) => decision,
-        Trial::None(state) => settled(inputs, state),
+        Some(choice) => choice,
+        None => settled(inputs, state),
     }
 }
 
 /// Charges an abnormal reset to the image that ran, and ends trials that cannot go on.
-fn blame(mut state: State, cause: ResetCause) -> State {
+fn blame(state: &mut State, cause: ResetCause) {
     if let Some(slot) = state.find(SlotState::Trial) {
         let has_run = state.attempts_left < TRIAL_ATTEMPTS;
         if state.attempts_left == 0 || (cause.is_abnormal() && has_run) {
-            return reject(state, slot);
+            reject(state, slot);
         }
-        return state;
+        return;
     }
     if !cause.is_abnormal() {
-        return state;
+        return;
     }
     state.crashes = state.crashes.saturating_add(1);
-    let healthy = state.slot(state.confirmed).state == SlotState::Healthy;
+    let confirmed = state.confirmed;
+    let healthy = state.slot(confirmed).state == SlotState::Healthy;
     if healthy && state.crashes >= HEALTHY_CRASHES {
-        return reject(state, state.confirmed);
+        reject(state, confirmed);
     }
-    state
 }
 
-/// The state without `slot`: a trial ends there, a confirmed slot gives way to the one before.
-#[must_use]
-pub(crate) fn reject(state: State, slot: SlotId) -> State {
-    let mut state = state.with_slot_state(slot, SlotState::Rejected);
+/// Gives up `slot`: a trial ends there, a confirmed slot gives way to the one before.
+pub(crate) fn reject(state: &mut State, slot: SlotId) {
+    state.set_slot_state(slot, SlotState::Rejected);
     state.origin = Origin::FellBack;
     state.attempts_left = 0;
     if state.confirmed == slot {
@@ -191,42 +213,30 @@ pub(crate) fn reject(state: State, slot: SlotId) -> State {
     if state.previous == Some(slot) {
         state.previous = None;
     }
-    state
 }
 
-fn programming(inputs: &Inputs<'_>, state: State) -> Decision {
+fn programming(inputs: &Inputs<'_>, state: &State) -> Choice {
     // With one update slot the confirmed image gives its place to the new one, which is allowed
     // only while the factory image can take over: so it is verified first.
     let gives_way = !inputs.two_update_slots && state.confirmed != SlotId::Factory;
     if gives_way && inputs.evidence.get(SlotId::Factory).is_none() {
-        return Decision::Verify(SlotId::Factory);
+        return Choice::Verify(SlotId::Factory);
     }
-    Decision::Stay {
-        reason: BootReason::Programming,
-        state,
-    }
+    Choice::Stay(BootReason::Programming)
 }
 
-enum Trial {
-    Decided(Decision),
-    None(State),
-}
-
-fn trial(inputs: &Inputs<'_>, mut state: State) -> Trial {
-    let Some(slot) = state.find(SlotState::Trial) else {
-        return Trial::None(state);
-    };
+fn trial(inputs: &Inputs<'_>, state: &mut State) -> Option<Choice> {
+    let slot = state.find(SlotState::Trial)?;
     match inputs.evidence.get(slot) {
-        None => Trial::Decided(Decision::Verify(slot)),
+        None => Some(Choice::Verify(slot)),
         Some(verdict) if may_boot(verdict, inputs.floor) => {
             state.attempts_left = state.attempts_left.saturating_sub(1);
-            Trial::Decided(Decision::Boot {
-                slot,
-                reason: BootReason::Trial,
-                state,
-            })
+            Some(Choice::Boot(slot, BootReason::Trial))
         }
-        Some(_) => Trial::None(reject(state, slot)),
+        Some(_) => {
+            reject(state, slot);
+            None
+        }
     }
 }
 
@@ -253,54 +263,48 @@ pub fn factory_takes_over(evidence: &Evidence, floor: SecurityCounter) -> bool {
 }
 
 /// No trial: the confirmed slot, the one before, the factory image, recovery.
-fn settled(inputs: &Inputs<'_>, start: State) -> Decision {
-    let mut state = start;
-    let sealed = start.slot(start.confirmed).state == SlotState::Sealed;
+fn settled(inputs: &Inputs<'_>, state: &mut State) -> Choice {
+    let (confirmed, previous) = (state.confirmed, state.previous);
+    let regular = state.origin == Origin::Regular;
+    let keeps_crashing = state.crashes >= SEALED_CRASHES;
+    let sealed = state.slot(confirmed).state == SlotState::Sealed;
     // A sealed image that keeps crashing is tried last rather than first.
-    let order = if sealed && start.crashes >= SEALED_CRASHES {
-        [start.previous, Some(SlotId::Factory), Some(start.confirmed)]
+    let order = if sealed && keeps_crashing {
+        [previous, Some(SlotId::Factory), Some(confirmed)]
     } else {
-        [Some(start.confirmed), start.previous, Some(SlotId::Factory)]
+        [Some(confirmed), previous, Some(SlotId::Factory)]
     };
     for slot in order.into_iter().flatten() {
         if slot != SlotId::Factory && !state.slot(slot).state.boots() {
             continue;
         }
         let Some(verdict) = inputs.evidence.get(slot) else {
-            return Decision::Verify(slot);
+            return Choice::Verify(slot);
         };
         if slot != SlotId::Factory && verdict == Verdict::Bad {
-            state = state.with_slot_state(slot, SlotState::Rejected);
+            state.set_slot_state(slot, SlotState::Rejected);
             continue;
         }
-        if let Some(reason) = reason(slot, verdict, inputs.floor, &start) {
+        if let Some(reason) = reason(slot, verdict, inputs.floor, regular && slot == confirmed) {
             // Nothing better may boot: a tester gets the time that the crashes would take from it.
-            let keeps_crashing = inputs.cause.is_abnormal() && start.crashes >= SEALED_CRASHES;
-            if keeps_crashing && slot == start.confirmed {
-                return Decision::Stay {
-                    reason: BootReason::Programming,
-                    state,
-                };
+            if inputs.cause.is_abnormal() && keeps_crashing && slot == confirmed {
+                return Choice::Stay(BootReason::Programming);
             }
-            return Decision::Boot {
-                slot,
-                reason,
-                state: now_confirmed(state, slot),
-            };
+            now_confirmed(state, slot);
+            return Choice::Boot(slot, reason);
         }
     }
-    Decision::Stay {
-        reason: BootReason::Recovery,
-        state: nothing_boots(state),
-    }
+    nothing_boots(state);
+    Choice::Stay(BootReason::Recovery)
 }
 
-/// The reason for which `slot` boots, or `None` where it may not.
+/// The reason for which `slot` boots, or `None` where it may not. `regular`: it was confirmed, and
+/// did not come to that by falling back.
 fn reason(
     slot: SlotId,
     verdict: Verdict,
     floor: SecurityCounter,
-    start: &State,
+    regular: bool,
 ) -> Option<BootReason> {
     if !may_boot(verdict, floor) {
         return match verdict {
@@ -310,7 +314,6 @@ fn reason(
             _ => None,
         };
     }
-    let regular = start.confirmed == slot && start.origin == Origin::Regular;
     Some(match slot {
         _ if regular => BootReason::Normal,
         SlotId::Factory => BootReason::FellBackToFactory,
@@ -319,27 +322,28 @@ fn reason(
 }
 
 /// What boots is what the journal calls confirmed, so that no download can touch it.
-fn now_confirmed(mut state: State, slot: SlotId) -> State {
-    if state.confirmed == slot {
-        return state;
-    }
+fn now_confirmed(state: &mut State, slot: SlotId) {
     let before = state.confirmed;
-    state.previous = Some(before).filter(|before| state.slot(*before).state.boots());
-    state.confirmed = slot;
-    state.origin = Origin::FellBack;
-    state.crashes = 0;
-    state
+    if before == slot {
+        return;
+    }
+    state.previous = Some(before).filter(|_| state.slot(before).state.boots());
+    falls_back_to(state, slot);
 }
 
 /// Recovery: every update slot may be programmed.
-fn nothing_boots(mut state: State) -> State {
+fn nothing_boots(state: &mut State) {
     if state.confirmed != SlotId::Factory {
-        state.confirmed = SlotId::Factory;
-        state.origin = Origin::FellBack;
-        state.crashes = 0;
+        falls_back_to(state, SlotId::Factory);
     }
     state.previous = None;
-    state
+}
+
+/// `slot` becomes the confirmed one without having proved itself.
+pub(crate) fn falls_back_to(state: &mut State, slot: SlotId) {
+    state.confirmed = slot;
+    state.origin = Origin::FellBack;
+    state.crashes = 0;
 }
 
 #[cfg(test)]

@@ -1,4 +1,10 @@
-//! The two page buffers: one fills from the bus while the other is being programmed.
+//! The two page buffers: one fills from the bus while the other is being programmed. Metadata is
+//! gathered across both of them, since a part of it may be longer than a page.
+
+/// Memory for both buffers, one behind the other.
+pub trait Bytes: AsRef<[u8]> + AsMut<[u8]> {}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Bytes for B {}
 
 /// One of the two buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +34,8 @@ pub(crate) struct Queued {
 
 /// Two buffers and the order in which they are programmed.
 #[derive(Debug)]
-pub(crate) struct Buffers<const PAGE: usize> {
-    first: [u8; PAGE],
-    second: [u8; PAGE],
+pub(crate) struct Buffers<B> {
+    bytes: B,
     /// The buffer that fills, and how far it is.
     pub(crate) filling: Which,
     pub(crate) fill: usize,
@@ -38,11 +43,10 @@ pub(crate) struct Buffers<const PAGE: usize> {
     next: Option<Queued>,
 }
 
-impl<const PAGE: usize> Buffers<PAGE> {
-    pub(crate) const fn new() -> Self {
+impl<B: Bytes> Buffers<B> {
+    pub(crate) const fn new(bytes: B) -> Self {
         Self {
-            first: [0; PAGE],
-            second: [0; PAGE],
+            bytes,
             filling: Which::First,
             fill: 0,
             now: None,
@@ -50,31 +54,87 @@ impl<const PAGE: usize> Buffers<PAGE> {
         }
     }
 
-    pub(crate) const fn data(&self, which: Which) -> &[u8; PAGE] {
+    /// Bytes of one buffer.
+    pub(crate) fn page(&self) -> usize {
+        self.bytes.as_ref().len() / 2
+    }
+
+    /// Both buffers as one.
+    pub(crate) fn whole(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// Both buffers as one.
+    pub(crate) fn whole_mut(&mut self) -> &mut [u8] {
+        self.bytes.as_mut()
+    }
+
+    /// Both buffers as one, where nothing of them is to be programmed; what fills is dropped.
+    pub(crate) fn free_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.is_drained() {
+            return None;
+        }
+        self.fill = 0;
+        Some(self.whole_mut())
+    }
+
+    /// The two buffers.
+    pub(crate) fn both_mut(&mut self) -> (&mut [u8], &mut [u8]) {
+        let page = self.page();
+        let bytes = self.bytes.as_mut();
+        bytes
+            .split_at_mut_checked(page)
+            .unwrap_or((&mut [], &mut []))
+    }
+
+    #[inline(never)]
+    pub(crate) fn data(&self, which: Which) -> &[u8] {
+        let bytes = self.bytes.as_ref();
+        let halves = bytes.split_at_checked(self.page()).unwrap_or((&[], &[]));
         match which {
-            Which::First => &self.first,
-            Which::Second => &self.second,
+            Which::First => halves.0,
+            Which::Second => halves.1,
         }
     }
 
-    pub(crate) const fn data_mut(&mut self, which: Which) -> &mut [u8; PAGE] {
+    #[inline(never)]
+    pub(crate) fn data_mut(&mut self, which: Which) -> &mut [u8] {
+        let (first, second) = self.both_mut();
         match which {
-            Which::First => &mut self.first,
-            Which::Second => &mut self.second,
+            Which::First => first,
+            Which::Second => second,
         }
     }
 
-    /// Appends to the filling buffer as much of `bytes` as fits up to `limit`; what is left over.
-    pub(crate) fn append<'a>(&mut self, bytes: &'a [u8], limit: usize) -> &'a [u8] {
-        let room = limit.min(PAGE).saturating_sub(self.fill);
+    /// Appends `bytes`, which fit, to the filling buffer.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let fill = self.fill;
+        let end = fill.saturating_add(bytes.len());
+        if let Some(target) = self.data_mut(self.filling).get_mut(fill..end) {
+            target.copy_from_slice(bytes);
+        }
+        self.fill = end;
+    }
+
+    /// Appends to both buffers as one as much of `bytes` as fits up to `limit`; what is left over.
+    pub(crate) fn gather<'a>(&mut self, bytes: &'a [u8], limit: usize) -> &'a [u8] {
+        let room = limit.saturating_sub(self.fill);
         let (now, rest) = bytes.split_at(room.min(bytes.len()));
         let fill = self.fill;
         let end = fill.saturating_add(now.len());
-        if let Some(target) = self.data_mut(self.filling).get_mut(fill..end) {
+        if let Some(target) = self.whole_mut().get_mut(fill..end) {
             target.copy_from_slice(now);
         }
         self.fill = end;
         rest
+    }
+
+    /// Queues the first `len` bytes of both buffers as one. The caller waits until they are
+    /// programmed before it fills any.
+    pub(crate) fn queue_whole(&mut self, address: u32, len: usize) {
+        self.filling = Which::First;
+        self.fill = 0;
+        self.push(Which::First, address, len, false);
     }
 
     /// Queues the first `len` bytes of the filling buffer and turns to the other one. The caller
@@ -139,6 +199,11 @@ impl<const PAGE: usize> Buffers<PAGE> {
 
     /// The bytes of a queued operation.
     pub(crate) fn bytes(&self, queued: Queued) -> &[u8] {
-        self.data(queued.which).get(..queued.len).unwrap_or(&[])
+        let start = match queued.which {
+            Which::First => 0,
+            Which::Second => self.page(),
+        };
+        let end = start.saturating_add(queued.len);
+        self.bytes.as_ref().get(start..end).unwrap_or(&[])
     }
 }

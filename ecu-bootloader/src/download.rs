@@ -10,9 +10,10 @@
 //! A block that completes a page is answered as soon as the other buffer is free, so the next page
 //! is received while this one is programmed.
 
-use ecu_image::{SIGNED_LEN, TABLE_PAGE_LEN, TablePage};
+use ecu_image::{GRANT_LEN, SIGNED_LEN, TABLE_PAGE_LEN};
 
 use crate::boot::factory_takes_over;
+use crate::buffers::{Bytes, Which};
 use crate::erase::count_erase;
 use crate::head::{self, HEAD_LEN, Head, page_address, table_address};
 use crate::job::{Answer, Core, Then, Work};
@@ -23,7 +24,7 @@ use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{Frontier, Progress, SlotState, State};
 use crate::transition;
-use crate::verify::{is_authentic, recheck_page};
+use crate::verify::{MAX_WAITING, is_authentic, recheck_page};
 use ecu_image::pss::Progress as SignatureProgress;
 use ecu_image::signature::SignatureVerifier;
 use uds::nrc::Nrc;
@@ -94,7 +95,7 @@ pub(crate) enum Reply {
 
 type Replied = Result<Reply, Nrc>;
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// Notes why something failed; 0x72.
     pub(crate) fn refuse(&mut self, failure: Failure) -> Nrc {
         self.failure = failure;
@@ -161,17 +162,16 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             failed: false,
         });
         self.buffers.fill = 0;
+        self.buffers.filling = Which::First;
+        self.table.set_waiting(&[]);
         self.drain(Then::Answer(Answer::Download));
     }
 
     fn payload_download(&mut self, offset: u32, len: u32) -> Replied {
-        let Some((state, slot)) = self.receiving() else {
+        let Some((Progress::Erased, slot)) = self.receiving() else {
             return Err(Nrc::REQUEST_SEQUENCE_ERROR);
         };
-        if state.progress != Progress::Erased {
-            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
-        }
-        if let Err(failure) = self.ensure_head(slot, state.digest(slot)) {
+        if let Err(failure) = self.ensure_head(slot) {
             return Err(self.refuse(failure));
         }
         self.transfer = Some(Transfer {
@@ -191,14 +191,14 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// durable pages end.
     pub(crate) fn start_transfer(&mut self) {
         let then = Then::StartTransfer;
-        let (Some(state), Some(head)) = (self.state, &self.head) else {
+        let Some(head) = &self.head else {
             return self.fail(then, Failure::new(Reason::OtherImage));
         };
         let Some(durable) = self.durable else {
             self.work = Work::Scan { page: 0, then };
             return;
         };
-        let layout = head.header.layout();
+        let layout = &head.header.layout;
         let from = durable.saturating_mul(layout.page_size().get());
         let rest = layout.ciphertext_len().saturating_sub(from);
         let Some(transfer) = &mut self.transfer else {
@@ -210,12 +210,12 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             return;
         }
         if let Some(frontier) = self.frontier {
-            let counted = count_erase(&state).map(|next| State {
-                frontier: Some(frontier),
-                ..next
+            let counted = self.edit().ok_or(Failure::NONE).and_then(|next| {
+                next.frontier = Some(frontier);
+                count_erase(next)
             });
             match counted {
-                Ok(next) => self.commit(next, Then::EraseFrontier),
+                Ok(()) => self.commit(Then::EraseFrontier),
                 Err(failure) => self.fail(then, failure),
             }
             return;
@@ -227,14 +227,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     /// Loads the head of the receiving slot unless it is at hand.
-    pub(crate) fn ensure_head(
-        &mut self,
-        slot: SlotId,
-        digest: ecu_image::ImageDigest,
-    ) -> Result<(), Failure> {
+    pub(crate) fn ensure_head(&mut self, slot: SlotId) -> Result<(), Failure> {
+        let digest = self.state.as_ref().map(|state| state.digest(slot));
         match &self.head {
-            Some(head) if head.slot == slot && head.digest == digest => Ok(()),
-            _ => self.load(slot, digest),
+            Some(head) if head.slot == slot && Some(&head.digest) == digest => Ok(()),
+            _ => self.load(slot),
         }
     }
 
@@ -283,7 +280,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 reason: Reason::Flash,
                 ..
             }) => {
-                let size = head.header.layout().page_size().get();
+                let size = head.header.layout.page_size().get();
                 let sector = self.platform.board().layout.slot(head.slot);
                 let sector = sector.map_or(1, |slot| slot.payload.sector.max(1));
                 let until = page.saturating_add(1).min(head.page_count());
@@ -332,7 +329,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             self.end_transfer();
             return Err(Nrc::TRANSFER_DATA_SUSPENDED);
         };
-        if data.len() > usize::from(self.max_block_length()).saturating_sub(2) {
+        if data.len() > usize::from(self.max_block_length(&transfer)).saturating_sub(2) {
             return Err(Nrc::REQUEST_OUT_OF_RANGE);
         }
         if let Kind::Payload { .. } = transfer.kind {
@@ -351,17 +348,22 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Kind::Metadata { part, kept } => self.metadata_block(part, kept, data, answer),
             Kind::Payload { page } => self.payload_block(page, data, answer),
             Kind::KeySet => {
-                self.buffers.append(data, PAGE);
+                self.buffers.append(data);
                 Ok(Reply::Now(answer))
             }
         }
     }
 
-    /// The longest block, service identifier and counter included. A block reaches into at most
-    /// two parts of the metadata, since it is shorter than a table page.
-    pub(crate) fn max_block_length(&self) -> u16 {
-        let room = u16::try_from(PAGE.min(4095)).unwrap_or(4095);
-        self.platform.board().max_block_length.clamp(16, room)
+    /// The longest block of a transfer, service identifier and counter included. One of metadata is
+    /// short, since what it holds of the next part must wait until this one is programmed.
+    pub(crate) fn max_block_length(&self, transfer: &Transfer) -> u16 {
+        let room = match transfer.kind {
+            Kind::Metadata { .. } => MAX_WAITING,
+            Kind::Payload { .. } | Kind::KeySet => self.buffers.page(),
+        };
+        let room = u16::try_from(room.saturating_add(2)).unwrap_or(u16::MAX);
+        let longest = self.platform.board().max_block_length.min(self.block);
+        longest.clamp(16, room)
     }
 
     fn set_kind(&mut self, kind: Kind) {
@@ -371,35 +373,26 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     fn metadata_block(&mut self, part: Part, kept: bool, data: &[u8], answer: Answer) -> Replied {
-        let rest = self.buffers.append(data, part.len());
+        // Nothing is being programmed between two blocks of metadata.
+        self.buffers.gather(self.table.take_waiting(), part.len());
+        let rest = self.buffers.gather(data, part.len());
         if self.buffers.fill < part.len() {
             return Ok(Reply::Now(answer));
         }
-        let part_after = part.next();
+        self.buffers.fill = 0;
         self.set_kind(Kind::Metadata {
-            part: part_after,
+            part: part.next(),
             kept,
         });
-        let complete = self.buffers.filling;
         let result = match part {
             Part::Head => self.head_complete(),
             Part::Table(index) if !kept => self.table_complete(index),
-            Part::Table(_) => {
-                self.buffers.turn();
-                Ok(())
-            }
+            Part::Table(_) => Ok(()),
         };
         result.map_err(|failure| self.refuse(failure))?;
-        // What the block holds of the next part goes to the other buffer.
-        if self.buffers.filling == complete {
-            self.buffers.turn();
-        }
-        self.buffers.append(rest, part_after.len());
+        self.table.set_waiting(rest);
         if let Work::Signature = self.work {
             return Ok(Reply::Later);
-        }
-        if self.buffers.is_drained() {
-            return Ok(Reply::Now(answer));
         }
         self.drain(Then::Answer(answer));
         Ok(Reply::Later)
@@ -408,77 +401,59 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// Grant and header are in: examines them and starts to verify the signature, unless this very
     /// image is accepted already.
     fn head_complete(&mut self) -> Result<(), Failure> {
-        let state = self.state.ok_or(Failure::new(Reason::NotProvisioned))?;
-        let board = *self.platform.board();
-        let bytes = self.buffers.data(self.buffers.filling);
         self.head = None;
-        let _ = self.table.scratch();
+        let floor = self.floor();
+        let state = self.state.as_ref();
+        let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
+        let page = self.buffers.page();
+        let (bytes, scratch) = self.buffers.both_mut();
+        self.table.begin(bytes);
         // The slot is chosen below; until then the head names one that nothing can be written to.
-        let mut head = head::examine(bytes, SlotId::Factory, PAGE, &board, self.platform.keys())?;
-        let expected = HEAD_LEN.checked_add(usize_of(head.header.layout().table_len()));
-        let len = self.transfer.map(|transfer| usize_of(transfer.len));
+        let mut head = head::examine(bytes, SlotId::Factory, page, &mut self.platform)?;
+        let board = self.platform.board();
+        let expected = HEAD_LEN.checked_add(usize_of(head.header.layout.table_len()));
+        let len = self
+            .transfer
+            .as_ref()
+            .map(|transfer| usize_of(transfer.len));
         if expected != len {
             return Err(Failure::new(Reason::MetadataLength));
         }
-        let resumed = self.check_sequence(&state, &head)?;
-        let floor = self.floor();
-        if head.header.security_counter < floor && !head.downgrade {
-            let counter = head.header.security_counter.get();
-            return Err(Failure::with(Reason::HeaderCounter, counter));
+        let resumed = check_sequence(state, &head)?;
+        let counter = head.header.security_counter;
+        if counter < floor && !head.downgrade {
+            return Err(Failure::with(Reason::HeaderCounter, counter.get()));
         }
         let highest = floor.get().saturating_add(board.max_counter_jump);
-        if head.header.security_counter.get() > highest {
-            let counter = head.header.security_counter.get();
-            return Err(Failure::with(Reason::HeaderJump, counter));
+        if counter.get() > highest {
+            return Err(Failure::with(Reason::HeaderJump, counter.get()));
         }
         let takes_over = factory_takes_over(&self.evidence, floor);
         head.slot = match resumed {
             Some(slot) => slot,
-            None => {
-                transition::target(&state, head.header.slots, board.layout.has_b(), takes_over)?
-            }
+            None => transition::target(state, head.header.slots, board.layout.has_b(), takes_over)?,
         };
-        head::fits(&head.header, head.slot, &board)?;
+        head::fits(&head.header, head.slot, board)?;
         let kept = resumed.is_some() && state.progress != Progress::MetadataBegun;
+        if !kept {
+            let len = head.header.signature_len.bytes();
+            let signature = bytes
+                .get(GRANT_LEN.saturating_add(SIGNED_LEN)..)
+                .unwrap_or(&[]);
+            let signature = signature.get(..len).unwrap_or(&[]);
+            let key_set = state.key_set.as_ref();
+            let platform = &mut self.platform;
+            begin_signature(platform, key_set, &head, Use::Install, signature, scratch)?;
+            self.work = Work::Signature;
+        }
+        self.head = Some(head);
         if kept {
             self.set_kind(Kind::Metadata {
                 part: Part::Table(0),
                 kept,
             });
-        } else {
-            // Nothing is queued at the beginning of a transfer: the other buffer is free.
-            let scratch = self.buffers.data_mut(self.buffers.filling.other());
-            let platform = &mut self.platform;
-            begin_signature(platform, state.key_set, &head, Use::Install, scratch)?;
-            self.work = Work::Signature;
         }
-        self.head = Some(head);
         Ok(())
-    }
-
-    /// A grant's sequence is used once. It may come again to resume the same image, in the slot
-    /// that receives or holds it staged, or after that was dropped; not once the image was tried.
-    fn check_sequence(&self, state: &State, head: &Head) -> Result<Option<SlotId>, Failure> {
-        if head.sequence > state.grant_sequence {
-            return Ok(None);
-        }
-        let replayed = Failure::with(Reason::GrantReplayed, head.sequence.get());
-        if head.sequence != state.grant_sequence || head.digest != state.grant_digest {
-            return Err(replayed);
-        }
-        let mut resumed = None;
-        for slot in [SlotId::A, SlotId::B] {
-            let record = state.slot(slot);
-            if record.digest != head.digest {
-                continue;
-            }
-            match record.state {
-                SlotState::Receiving | SlotState::Staged => resumed = Some(slot),
-                SlotState::Empty => {}
-                _ => return Err(replayed),
-            }
-        }
-        Ok(resumed)
     }
 
     /// A step of the signature of the head in RAM; when it is right, the grant is journaled.
@@ -492,20 +467,20 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 self.fail(then, Failure::new(Reason::HeaderSignature));
             }
             SignatureProgress::Valid => {
-                let (Some(state), Some(head)) = (self.state, &self.head) else {
+                let Some(head) = &self.head else {
                     return self.fail(then, Failure::new(Reason::OtherImage));
                 };
+                let (slot, digest, sequence) = (head.slot, head.digest, head.sequence);
                 let counter = head.header.security_counter;
-                let next =
-                    transition::accept(&state, head.slot, head.digest, counter, head.sequence);
-                self.evidence.clear(head.slot);
-                self.commit(next, then);
+                let Some(next) = self.edit() else { return };
+                transition::accept(next, slot, digest, counter, sequence);
+                self.evidence.clear(slot);
+                self.commit(then);
             }
         }
     }
 
-    /// The metadata area is erased: programs grant and header, which wait in the buffer that is
-    /// not filling.
+    /// The metadata area is erased: programs grant and header, which wait in the buffers.
     pub(crate) fn program_head(&mut self) {
         let then = Then::ProgramHead;
         let Some(address) = self.head.as_ref().and_then(|head| {
@@ -513,13 +488,12 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }) else {
             return self.fail(then, Failure::new(Reason::OtherImage));
         };
-        let counter = self.transfer.and_then(|transfer| transfer.last);
-        let waiting = self.buffers.filling.other();
-        if let Some(tail) = self.buffers.data_mut(waiting).get_mut(HEAD_LEN..) {
+        let counter = self.transfer.as_ref().and_then(|transfer| transfer.last);
+        let len = usize_of(METADATA_HEAD);
+        if let Some(tail) = self.buffers.whole_mut().get_mut(HEAD_LEN..len) {
             tail.fill(0);
         }
-        self.buffers
-            .queue_other(address, usize_of(METADATA_HEAD), false);
+        self.buffers.queue_whole(address, len);
         self.drain(Then::Answer(Answer::Block(counter.unwrap_or(0))));
     }
 
@@ -527,18 +501,19 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     fn table_complete(&mut self, index: u16) -> Result<(), Failure> {
         let bad = Failure::with(Reason::TablePage, index);
         let head = self.head.as_ref().ok_or(bad)?;
-        let bytes = self.buffers.data(self.buffers.filling);
-        let bytes = bytes.first_chunk::<TABLE_PAGE_LEN>().ok_or(bad)?;
-        TablePage::authenticate(bytes, index, head.header.table_digests()).ok_or(bad)?;
+        let bytes = self.buffers.whole().get(..TABLE_PAGE_LEN).ok_or(bad)?;
+        if !self.table.has_table(index, bytes) {
+            return Err(bad);
+        }
         let address = table_address(self.platform.board(), head.slot, index).ok_or(bad)?;
-        self.buffers.queue(address, TABLE_PAGE_LEN, false);
+        self.buffers.queue_whole(address, TABLE_PAGE_LEN);
         Ok(())
     }
 
     fn payload_block(&mut self, page: u32, data: &[u8], answer: Answer) -> Replied {
         let bad = Failure::with(Reason::Page, page);
         let size = self.head.as_ref().map_or(0, Head::page_size);
-        self.buffers.append(data, size);
+        self.buffers.append(data);
         if self.buffers.fill < size {
             return Ok(Reply::Now(answer));
         }
@@ -599,12 +574,37 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// Every table page is durable: that is journaled, so that a resume can rely on it.
     pub(crate) fn metadata_stored(&mut self) {
         self.end_transfer();
-        let Some(mut next) = self.state else { return };
+        let Some(next) = self.edit() else { return };
         if next.progress == Progress::MetadataBegun {
             next.progress = Progress::Metadata;
         }
-        self.commit(next, Then::Answer(Answer::Exit));
+        self.commit(Then::Answer(Answer::Exit));
     }
+}
+
+/// A grant's sequence is used once. It may come again to resume the same image, in the slot that
+/// receives or holds it staged, or after that was dropped; not once the image was tried.
+fn check_sequence(state: &State, head: &Head) -> Result<Option<SlotId>, Failure> {
+    if head.sequence > state.grant_sequence {
+        return Ok(None);
+    }
+    let replayed = Failure::with(Reason::GrantReplayed, head.sequence.get());
+    if head.sequence != state.grant_sequence || head.digest != state.grant_digest {
+        return Err(replayed);
+    }
+    let mut resumed = None;
+    for slot in [SlotId::A, SlotId::B] {
+        let record = state.slot(slot);
+        if record.digest != head.digest {
+            continue;
+        }
+        match record.state {
+            SlotState::Receiving | SlotState::Staged => resumed = Some(slot),
+            SlotState::Empty => {}
+            _ => return Err(replayed),
+        }
+    }
+    Ok(resumed)
 }
 
 /// What is erased again where page `suspect` may be the interrupted one and none from `until` on was
@@ -623,7 +623,7 @@ fn usize_of(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 
-const _: () = assert!(HEAD_LEN >= SIGNED_LEN && HEAD_LEN <= 2048);
+const _: () = assert!(HEAD_LEN >= SIGNED_LEN && HEAD_LEN <= 2048 && MAX_WAITING < HEAD_LEN);
 
 #[cfg(test)]
 mod tests {

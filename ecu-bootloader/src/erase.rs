@@ -1,6 +1,7 @@
 //! Erasing: the metadata area under a freshly accepted grant, the payload area on 31 FF00, and after
 //! a reset the sectors behind the durable pages. Never the confirmed slot.
 
+use crate::buffers::Bytes;
 use crate::flash::FlashError;
 use crate::job::{Answer, Core, Then, Work};
 use crate::layout::{KeySetArea, Region, SlotId};
@@ -49,11 +50,12 @@ impl Eraser {
     }
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// Starts to erase, then goes on with `then`. The last gate before the flash: nothing of a slot
     /// that the journal calls confirmed passes it.
     fn erase(&mut self, slot: SlotId, eraser: Eraser, then: Then) {
-        let confirmed = self.state.is_none_or(|state| state.confirmed == slot);
+        let confirmed = self.state.as_ref();
+        let confirmed = confirmed.is_none_or(|state| state.confirmed == slot);
         if confirmed || slot == SlotId::Factory {
             return self.fail(then, Failure::new(Reason::Pending));
         }
@@ -67,8 +69,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// Erases an area for the key set in RAM; never the area of the one in use.
     pub(crate) fn erase_key_set(&mut self, area: KeySetArea) {
-        let used = self.state.and_then(|state| state.key_set);
-        if self.state.is_none() || used.is_some_and(|used| used.area == area) {
+        let used = |state: &State| state.key_set.as_ref().is_some_and(|used| used.area == area);
+        if self.state.as_ref().is_none_or(used) {
             return self.fail(Then::ProgramKeySet, Failure::new(Reason::KeySetUnreadable));
         }
         let region = self.platform.board().layout.key_set(area);
@@ -80,7 +82,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     #[cfg(feature = "deliberate-bugs")]
     fn skip_blank(&mut self) {
         use crate::flash::FlashRead as _;
-        let buffer = self.table.scratch();
+        let mut buffer = [0; 4096];
         while crate::bugs::has(crate::bugs::Bug::BlankSector) {
             let Some((address, len)) = self.eraser.as_ref().and_then(Eraser::due) else {
                 return;
@@ -151,23 +153,23 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// # Errors
     /// `None`: no metadata is accepted. Else why the erase is refused.
     pub(crate) fn start_erase(&mut self) -> Result<(), Option<Failure>> {
-        let (state, slot) = self.receiving().ok_or(None)?;
+        let (_, slot) = self.receiving().ok_or(None)?;
         self.end_transfer();
-        self.ensure_head(slot, state.digest(slot))?;
-        count_erase(&state)?;
+        self.ensure_head(slot)?;
+        count_erase(self.edit().ok_or(None)?)?;
         self.drain(Then::BeginErase);
         Ok(())
     }
 
     /// Journals that the erase begins and counts it.
     pub(crate) fn begin_erase(&mut self) {
-        let Some(state) = self.state else { return };
-        match count_erase(&state) {
-            Ok(mut next) => {
-                next.progress = Progress::EraseBegun;
-                next.frontier = None;
+        let Some(next) = self.edit() else { return };
+        next.progress = Progress::EraseBegun;
+        next.frontier = None;
+        match count_erase(next) {
+            Ok(()) => {
                 self.durable = None;
-                self.commit(next, Then::ErasePayload);
+                self.commit(Then::ErasePayload);
             }
             Err(failure) => self.fail(Then::BeginErase, failure),
         }
@@ -181,7 +183,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     fn erase_pages(&mut self, from: u32, until: u32, then: Then) {
         let place = self.head.as_ref().and_then(|head| {
             let slot = self.platform.board().layout.slot(head.slot)?;
-            Some((head.slot, slot.payload, *head.header.layout()))
+            Some((head.slot, slot.payload, head.header.layout))
         });
         let Some((slot, region, layout)) = place else {
             return self.fail(then, Failure::new(Reason::OtherImage));
@@ -197,14 +199,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// Every sector of the payload area is erased: that is journaled too, since a sector that reads
     /// blank proves nothing.
     pub(crate) fn payload_erased(&mut self) {
-        let Some(state) = self.state else { return };
         self.durable = Some(0);
         self.frontier = None;
-        let next = State {
-            progress: Progress::Erased,
-            ..state
-        };
-        self.commit(next, Then::Answer(Answer::Routine(ERASE)));
+        let Some(next) = self.edit() else { return };
+        next.progress = Progress::Erased;
+        self.commit(Then::Answer(Answer::Routine(ERASE)));
     }
 
     /// After a reset, journaled: erases again what is not surely durable.
@@ -218,27 +217,19 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// That is journaled too: the next reset believes what lies behind.
     pub(crate) fn frontier_erased(&mut self) {
-        let Some(state) = self.state else { return };
         self.frontier = None;
-        let next = State {
-            frontier: None,
-            ..state
-        };
-        self.commit(next, Then::StartTransfer);
+        let Some(next) = self.edit() else { return };
+        next.frontier = None;
+        self.commit(Then::StartTransfer);
     }
 }
 
-/// The state with one erase fewer.
+/// Counts an erase.
 ///
 /// # Errors
 /// None is left.
-pub(crate) fn count_erase(state: &State) -> Result<State, Failure> {
-    let erases_left = state
-        .erases_left
-        .checked_sub(1)
-        .ok_or(Failure::new(Reason::ErasesUsedUp))?;
-    Ok(State {
-        erases_left,
-        ..*state
-    })
+pub(crate) fn count_erase(state: &mut State) -> Result<(), Failure> {
+    let left = state.erases_left.checked_sub(1);
+    state.erases_left = left.ok_or(Failure::new(Reason::ErasesUsedUp))?;
+    Ok(())
 }

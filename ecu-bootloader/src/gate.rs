@@ -11,6 +11,7 @@ use ecu_image::signature::SignatureVerifier;
 use ecu_image::{GRANT_LEN, GRANT_MACED_LEN, HEADER_LEN, ImageDigest, SIGNED_LEN};
 
 use crate::boot::BootReason;
+use crate::buffers::Bytes;
 use crate::counter::MonotonicCounter;
 use crate::flash::FlashRead;
 use crate::head::{HEAD_LEN, metadata_address};
@@ -48,36 +49,30 @@ fn unless_flag(bytes: &[u8], offset: usize) -> u32 {
     u32::from(flag).wrapping_sub(1)
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// Looks at `slot` again; its image was the last one verified.
     pub(crate) fn look_again(&mut self, slot: SlotId, reason: BootReason) -> Ledger {
         let mut ledger = Ledger::open();
-        let Some(state) = self.state else {
+        let Some(state) = &self.state else {
             return ledger;
         };
         let (flash, keys) = self.platform.flash_and_keys();
-        let recorded = self.journal.difference(&state, flash, keys);
+        let recorded = self.journal.difference(state, flash, keys);
         ledger.take(Step::Journal, recorded);
-        ledger.take(Step::Slot, slot_difference(&state, slot, reason));
-        self.look_at_image(&mut ledger, &state, slot, reason);
+        ledger.take(Step::Slot, slot_difference(state, slot, reason));
+        self.look_at_image(&mut ledger, slot, reason);
         ledger
     }
 
-    fn look_at_image(
-        &mut self,
-        ledger: &mut Ledger,
-        state: &State,
-        slot: SlotId,
-        reason: BootReason,
-    ) {
-        let board = *self.platform.board();
-        let scratch = self.table.scratch();
-        // What lies here is what was read the first time.
-        scratch.fill(0);
-        let Some(address) = metadata_address(&board, slot, 0, METADATA_HEAD) else {
+    fn look_at_image(&mut self, ledger: &mut Ledger, slot: SlotId, reason: BootReason) {
+        let Some(state) = &self.state else { return };
+        let (head, scratch) = self.buffers.both_mut();
+        // What lies here is what was read last.
+        head.fill(0);
+        let Some(address) = metadata_address(self.platform.board(), slot, 0, METADATA_HEAD) else {
             return;
         };
-        let Some(head) = scratch.get_mut(..HEAD_LEN) else {
+        let Some(head) = head.get_mut(..HEAD_LEN) else {
             return;
         };
         let (flash, keys) = self.platform.flash_and_keys();
@@ -88,6 +83,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let mac = keys.cmac(MacKeyId::Grant, field(grant, 0..GRANT_MACED_LEN));
         let found = difference(&mac, field(grant, GRANT_MACED_LEN..GRANT_LEN));
         ledger.take(Step::Grant, found);
+        let board = self.platform.board();
         let found = difference(board.serial.as_field(), field(grant, at::GRANT_SERIAL));
         ledger.take(Step::Serial, found);
         let header = field(header, 0..HEADER_LEN);
@@ -104,9 +100,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         let pinned = pinned | u32::from(slot.number());
         let signed = self.platform.signatures().difference(&digest);
         ledger.take(Step::Signature, signed.min(pinned));
-        let scratch = self.buffers.data_mut(self.buffers.filling);
-        let flash = self.platform.flash();
-        let keys = keyset::difference(flash, &board.layout, state.key_set, scratch);
+        let keys = keyset::difference(&mut self.platform, state.key_set.as_ref(), scratch);
         ledger.take(Step::KeySet, keys.min(pinned));
         let measured = self.measured.as_ref().map_or(&[][..], |it| it.as_bytes());
         let found = difference(measured, field(header, at::PLAINTEXT));
@@ -182,7 +176,8 @@ mod tests {
             };
             let mut all = State::provisioned(ImageDigest::ZERO, SecurityCounter(1));
             all.confirmed = confirmed;
-            all.with_slot(SlotId::A, record)
+            all.set_slot(SlotId::A, record);
+            all
         };
         let boots = |state: &State, slot, reason| slot_difference(state, slot, reason) == 0;
         for found in [Empty, Receiving, Staged, Trial, Healthy, Sealed, Rejected] {

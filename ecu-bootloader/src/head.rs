@@ -3,7 +3,8 @@
 
 use ecu_image::{Cipher, Salt};
 use ecu_image::{
-    GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, SequenceNumber, SignatureLen, WrappedKey,
+    GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, Offset, SIGNED_LEN, SequenceNumber,
+    SignatureLen, Summary, WrappedKey,
 };
 
 use crate::flash::FlashRead;
@@ -20,7 +21,7 @@ pub const HEAD_LEN: usize = GRANT_LEN + HEADER_LEN;
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) slot: SlotId,
-    pub(crate) header: Header,
+    pub(crate) header: Summary,
     pub(crate) digest: ImageDigest,
     pub(crate) sequence: SequenceNumber,
     pub(crate) downgrade: bool,
@@ -30,21 +31,52 @@ pub(crate) struct Head {
 impl Head {
     /// Bytes of one page.
     pub(crate) fn page_size(&self) -> usize {
-        self.header.layout().page_size().bytes()
+        self.header.layout.page_size().bytes()
     }
 
     pub(crate) const fn page_count(&self) -> u32 {
-        self.header.layout().page_count()
+        self.header.layout.page_count()
     }
 
     /// How many bytes of page `page` are plaintext rather than fill.
     pub(crate) fn plaintext_in(&self, page: u32) -> usize {
-        let layout = self.header.layout();
+        let layout = &self.header.layout;
         let start = page.saturating_mul(layout.page_size().get());
         let rest = layout.payload_len().saturating_sub(start);
         usize::try_from(rest)
             .unwrap_or(usize::MAX)
             .min(self.page_size())
+    }
+}
+
+/// What examining needs of an ECU.
+pub(crate) trait Own {
+    type Keys: KeyStore;
+    fn board(&self) -> &Board;
+    fn keys(&mut self) -> &mut Self::Keys;
+}
+
+impl<P: Platform> Own for &mut P {
+    type Keys = P::Keys;
+
+    fn board(&self) -> &Board {
+        Platform::board(*self)
+    }
+
+    fn keys(&mut self) -> &mut P::Keys {
+        Platform::keys(*self)
+    }
+}
+
+impl<K: KeyStore> Own for (&Board, &mut K) {
+    type Keys = K;
+
+    fn board(&self) -> &Board {
+        self.0
+    }
+
+    fn keys(&mut self) -> &mut K {
+        self.1
     }
 }
 
@@ -54,20 +86,19 @@ pub(crate) fn examine(
     bytes: &[u8],
     slot: SlotId,
     page_limit: usize,
-    board: &Board,
-    keys: &mut impl KeyStore,
+    mut own: impl Own,
 ) -> Result<Head, Failure> {
     let short = Failure::new(Reason::MetadataLength);
     let (grant_bytes, rest) = bytes.split_first_chunk::<GRANT_LEN>().ok_or(short)?;
     let (header_bytes, _) = rest.split_first_chunk::<HEADER_LEN>().ok_or(short)?;
-    let grant = examine_grant(grant_bytes, board, keys)?;
-    let header = Header::parse(header_bytes)
-        .map_err(|error| Failure::with(Reason::HeaderMalformed, error.offset))?;
+    let grant = examine_grant(grant_bytes, &mut own)?;
+    let header = Summary::parse(header_bytes)
+        .map_err(|Offset(at)| Failure::with(Reason::HeaderMalformed, at))?;
     let digest = Header::digest_of(header_bytes);
     if grant.image_digest != digest {
         return Err(Failure::new(Reason::GrantImage));
     }
-    suits(&header, page_limit, board)?;
+    suits(&header, page_limit, own.board())?;
     let right_key = matches!(
         (header.cipher, &grant.wrapped),
         (Cipher::Aes128Cbc, WrappedKey::Aes128(_)) | (Cipher::Aes256Cbc, WrappedKey::Aes256(_))
@@ -76,7 +107,7 @@ pub(crate) fn examine(
     if !right_key {
         return Err(bad_key);
     }
-    let salt = keys.unwrap(&grant.wrapped).map_err(|_| bad_key)?;
+    let salt = own.keys().unwrap(&grant.wrapped).map_err(|_| bad_key)?;
     Ok(Head {
         slot,
         header,
@@ -87,24 +118,21 @@ pub(crate) fn examine(
     })
 }
 
-fn examine_grant(
-    bytes: &[u8; GRANT_LEN],
-    board: &Board,
-    keys: &mut impl KeyStore,
-) -> Result<Grant, Failure> {
+fn examine_grant(bytes: &[u8; GRANT_LEN], own: &mut impl Own) -> Result<Grant, Failure> {
     let grant =
-        Grant::parse(bytes).map_err(|error| Failure::with(Reason::GrantMalformed, error.offset))?;
-    if !keys.cmac_verify(MacKeyId::Grant, Grant::maced_bytes(bytes), &grant.mac) {
+        Grant::parse_as(bytes).map_err(|Offset(at)| Failure::with(Reason::GrantMalformed, at))?;
+    let maced = Grant::maced_bytes(bytes);
+    if !own.keys().cmac_verify(MacKeyId::Grant, maced, &grant.mac) {
         return Err(Failure::new(Reason::GrantMac));
     }
-    if grant.ecu_serial != board.serial {
+    if grant.ecu_serial != own.board().serial {
         return Err(Failure::new(Reason::GrantSerial));
     }
     Ok(grant)
 }
 
 /// Whether the image is for this kind of ECU.
-fn suits(header: &Header, page_limit: usize, board: &Board) -> Result<(), Failure> {
+fn suits(header: &Summary, page_limit: usize, board: &Board) -> Result<(), Failure> {
     if header.hardware_id != board.hardware_id {
         return Err(Failure::new(Reason::HeaderHardware));
     }
@@ -112,10 +140,10 @@ fn suits(header: &Header, page_limit: usize, board: &Board) -> Result<(), Failur
         let block = header.logical_block.get();
         return Err(Failure::with(Reason::HeaderBlock, block));
     }
-    if header.signature.len() == SignatureLen::Rsa2048 && !board.allow_rsa_2048 {
+    if header.signature_len == SignatureLen::Rsa2048 && !board.allow_rsa_2048 {
         return Err(Failure::new(Reason::HeaderKey));
     }
-    let page = header.layout().page_size();
+    let page = header.layout.page_size();
     if page.bytes() > page_limit || page.get() < board.layout.program_unit() {
         return Err(Failure::with(Reason::HeaderSize, page.get()));
     }
@@ -123,7 +151,7 @@ fn suits(header: &Header, page_limit: usize, board: &Board) -> Result<(), Failur
 }
 
 /// Whether the image is linked for the slot and fits into it.
-pub(crate) fn fits(header: &Header, slot: SlotId, board: &Board) -> Result<(), Failure> {
+pub(crate) fn fits(header: &Summary, slot: SlotId, board: &Board) -> Result<(), Failure> {
     if !header.slots.contains(slot.into()) {
         return Err(Failure::with(Reason::HeaderSlot, header.slots.bits()));
     }
@@ -131,39 +159,59 @@ pub(crate) fn fits(header: &Header, slot: SlotId, board: &Board) -> Result<(), F
     let Some(place) = board.layout.slot(slot) else {
         return too_large(0);
     };
-    if header.layout().ciphertext_len() > place.payload.len {
-        return too_large(header.layout().ciphertext_len());
+    if header.layout.ciphertext_len() > place.payload.len {
+        return too_large(header.layout.ciphertext_len());
     }
-    if u32::from(header.layout().table_page_count()) > place.table_pages() {
-        return too_large(header.layout().table_len());
+    if u32::from(header.layout.table_page_count()) > place.table_pages() {
+        return too_large(header.layout.table_len());
     }
     Ok(())
 }
 
 /// Reads and examines the stored head of a slot, and compares it with the journal's digest.
-/// `scratch` holds at least [`HEAD_LEN`] bytes.
+/// `scratch` holds at least [`HEAD_LEN`] bytes, and the head afterwards.
 pub(crate) fn load<P: Platform>(
     platform: &mut P,
     slot: SlotId,
-    expected: ImageDigest,
+    expected: &ImageDigest,
     page_limit: usize,
     scratch: &mut [u8],
 ) -> Result<Head, Failure> {
-    let board = *platform.board();
     let other = Failure::new(Reason::OtherImage);
-    let address = metadata_address(&board, slot, 0, METADATA_HEAD).ok_or(other)?;
+    let address = metadata_address(platform.board(), slot, 0, METADATA_HEAD).ok_or(other)?;
     let bytes = scratch.get_mut(..HEAD_LEN).ok_or(other)?;
-    let (flash, keys) = platform.flash_and_keys();
-    flash
+    platform
+        .flash()
         .read(address, bytes)
         .map_err(|_| Failure::with(Reason::Flash, address))?;
-    let head = examine(bytes, slot, page_limit, &board, keys)?;
-    if head.digest != expected {
+    let head = examine(bytes, slot, page_limit, &mut *platform)?;
+    if head.digest != *expected {
         return Err(other);
     }
-    fits(&head.header, slot, &board)?;
+    fits(&head.header, slot, platform.board())?;
     Ok(head)
 }
+
+/// Reads the stored signature of a head into `out`, which is its length of that then.
+pub(crate) fn read_signature<'o, P: Platform>(
+    platform: &mut P,
+    head: &Head,
+    out: &'o mut [u8],
+) -> Result<&'o [u8], Failure> {
+    let other = Failure::new(Reason::OtherImage);
+    let len = head.header.signature_len.bytes();
+    let out = out.get_mut(..len).ok_or(other)?;
+    let address = metadata_address(platform.board(), head.slot, SIGNATURE_AT, 512).ok_or(other)?;
+    platform
+        .flash()
+        .read(address, out)
+        .map_err(|_| Failure::with(Reason::Flash, address))?;
+    Ok(out)
+}
+
+/// Where the signature is in a slot's metadata area.
+const SIGNATURE_AT: u32 = 1280;
+const _: () = assert!(SIGNATURE_AT as usize == GRANT_LEN + SIGNED_LEN);
 
 /// The address of `len` bytes at `offset` of a slot's metadata area.
 pub(crate) fn metadata_address(board: &Board, slot: SlotId, offset: u32, len: u32) -> Option<u32> {
@@ -178,7 +226,7 @@ pub(crate) fn table_address(board: &Board, slot: SlotId, index: u16) -> Option<u
 
 /// The address of page `page` of a slot's payload.
 pub(crate) fn page_address(board: &Board, head: &Head, page: u32) -> Option<u32> {
-    let size = head.header.layout().page_size().get();
+    let size = head.header.layout.page_size().get();
     let offset = page.checked_mul(size)?;
     board
         .layout

@@ -1,11 +1,12 @@
 //! The data identifiers: identification, progress, boot status, last failure.
 
+use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Dids, Phase, Then, Work};
 use crate::layout::SlotId;
 use crate::platform::Platform;
 use crate::state::{Progress, SlotState, State};
-use ecu_image::{ImageDigest, SlotSet};
+use ecu_image::SlotSet;
 use uds::nrc::Nrc;
 
 /// FD00.
@@ -67,42 +68,42 @@ impl Out<'_> {
     }
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// 22: up to eight identifiers. The progress waits for what is being programmed, and after a reset for
     /// a scan of what is stored.
     pub(crate) fn read(&mut self, dids: Dids, response: &mut [u8]) -> Result<Read, Nrc> {
+        self.dids = dids;
         let ids = dids.ids.get(..dids.len).unwrap_or(&[]);
         if ids.contains(&PROGRESS) && self.transfer.is_none() && !self.knows_progress() {
-            self.drain(Then::ScanFor(dids));
+            self.drain(Then::ScanForRead);
             return Ok(Read::Later);
         }
-        self.write_dids(dids, response).map(Read::Now)
+        self.write_dids(response).map(Read::Now)
     }
 
     /// Whether nothing is being programmed and the number of durable pages is known, or means
     /// nothing.
     fn knows_progress(&self) -> bool {
-        let erased = |(state, _): (State, SlotId)| state.progress == Progress::Erased;
-        let counts = self.receiving().is_some_and(erased);
+        let counts = matches!(self.receiving(), Some((Progress::Erased, _)));
         self.buffers.is_drained() && (self.durable.is_some() || !counts)
     }
 
     /// Nothing is being programmed any more: scans where the progress is unknown, then answers.
-    pub(crate) fn scan_for(&mut self, dids: Dids) {
-        let then = Then::Answer(Answer::Read(dids));
-        let receiving = match self.receiving() {
-            Some(receiving) if !self.knows_progress() => receiving,
+    pub(crate) fn scan_for_read(&mut self) {
+        let then = Then::Answer(Answer::Read);
+        let slot = match self.receiving() {
+            Some((_, slot)) if !self.knows_progress() => slot,
             _ => return self.proceed(then),
         };
-        let (state, slot) = receiving;
-        match self.ensure_head(slot, state.digest(slot)) {
+        match self.ensure_head(slot) {
             Ok(()) => self.work = Work::Scan { page: 0, then },
             Err(failure) => self.fail(then, failure),
         }
     }
 
     /// The positive response; its length.
-    pub(crate) fn write_dids(&mut self, dids: Dids, response: &mut [u8]) -> Result<usize, Nrc> {
+    pub(crate) fn write_dids(&mut self, response: &mut [u8]) -> Result<usize, Nrc> {
+        let dids = self.dids;
         let mut out = Out {
             buffer: response,
             at: 1,
@@ -115,7 +116,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             if id == &LAST_FAILURE && !dids.unlocked {
                 return Err(Nrc::SECURITY_ACCESS_DENIED);
             }
-            if self.write_did(*id, dids, &mut out) {
+            if self.write_did(*id, dids.session, &mut out) {
                 any = true;
             } else {
                 out.at = start;
@@ -131,27 +132,31 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     /// Writes the content of one identifier; `false` for an unknown one.
-    fn write_did(&mut self, id: u16, dids: Dids, out: &mut Out<'_>) -> bool {
-        let board = *self.platform.board();
+    fn write_did(&mut self, id: u16, session: u8, out: &mut Out<'_>) -> bool {
+        let in_application = self.in_application();
+        let board = self.platform.board();
         match id {
             PROGRESS => self.write_progress(out),
             BOOT_STATUS => self.write_status(out),
             LAST_FAILURE => out.put(&self.failure.encode()),
             KEY_SET => {
-                let used = self.state.and_then(|state| state.key_set);
+                let used = self.state.as_ref().and_then(|state| state.key_set.as_ref());
                 out.put_u32(used.map_or(0, |used| used.version.get()));
-                out.put(&used.map_or([0; 32], |used| used.digest.0));
+                out.put(used.map_or(&[0; 32], |used| &used.digest.0));
             }
             // The application's own; what the ECU is, it asks of the boot services.
-            0xF186 | 0xF195 if self.in_application() => return false,
+            0xF186 | 0xF195 if in_application => return false,
             0xF180 => out.put(board.boot_software.as_bytes()),
-            0xF186 => out.put_u8(dids.session),
+            0xF186 => out.put_u8(session),
             0xF18A => out.put(board.supplier.as_bytes()),
-            0xF18C => out.put(board.serial.as_str().as_bytes()),
+            0xF18C => out.put(board.serial.as_bytes()),
             0xF190 => out.put(&board.vin),
-            0xF191 => out.put(board.hardware_id.as_str().as_bytes()),
+            0xF191 => out.put(board.hardware_id.as_bytes()),
             0xF195 => self.write_version(out),
-            FINGERPRINT => out.put(&self.state.map_or([0; 10], |state| state.fingerprint)),
+            FINGERPRINT => {
+                let state = self.state.as_ref().unwrap_or(&State::NONE);
+                out.put(&state.fingerprint);
+            }
             _ => return false,
         }
         true
@@ -159,19 +164,20 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// F195: the version of the image that would boot.
     fn write_version(&mut self, out: &mut Out<'_>) {
-        let slot = self.state.map(|state| {
+        let slot = self.state.as_ref().map(|state| {
             state
                 .find(SlotState::Trial)
                 .filter(|_| state.attempts_left > 0)
                 .unwrap_or(state.confirmed)
         });
-        match slot.and_then(|slot| self.peek_header(slot)) {
+        match slot.and_then(|slot| self.peek(slot)) {
             Some(header) => {
-                out.put_decimal(header.version.major.into());
+                let version = header.version();
+                out.put_decimal(version.major.into());
                 out.put(b".");
-                out.put_decimal(header.version.minor.into());
+                out.put_decimal(version.minor.into());
                 out.put(b".");
-                out.put_decimal(header.version.patch);
+                out.put_decimal(version.patch);
             }
             None => out.put(b"none"),
         }
@@ -179,20 +185,13 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// FD00.
     fn write_progress(&mut self, out: &mut Out<'_>) {
-        let state = self.state.unwrap_or(State::provisioned(
-            ImageDigest::ZERO,
-            ecu_image::SecurityCounter(0),
-        ));
-        let staged = state.find(SlotState::Staged);
-        let receiving = self.receiving().map(|(_, slot)| slot);
-        let layout = staged
-            .or(receiving)
-            .and_then(|slot| self.peek_header(slot))
-            .map(|header| *header.layout());
-        let (page_size, pages) = layout.map_or((0, 0), |layout| {
-            (layout.page_size().get(), layout.page_count())
-        });
-        let erased = receiving.is_some() && state.progress == Progress::Erased;
+        let staged = self.staged();
+        let receiving = self.receiving();
+        let erased = matches!(receiving, Some((Progress::Erased, _)));
+        let slot = staged.or(receiving.map(|(_, slot)| slot));
+        let header = slot.and_then(|slot| self.peek(slot));
+        let (page_size, pages) =
+            header.map_or((0, 0), |header| (header.page_size(), header.page_count()));
         let durable = match staged {
             Some(_) => pages,
             None if erased => self.durable.unwrap_or(0).min(pages),
@@ -205,13 +204,11 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             (None, Some(_)) if durable < pages => 2,
             (None, Some(_)) => 3,
         };
-        let target = staged.or(receiving).or_else(|| self.next_target(&state));
-        let digest = staged
-            .or(receiving)
-            .map_or(ImageDigest::ZERO, |slot| state.digest(slot));
+        let target = slot.or_else(|| self.next_target());
+        let state = self.state.as_ref().unwrap_or(&State::NONE);
         out.put_u8(number);
         out.put_u8(target.map_or(0xFF, SlotId::number));
-        out.put(&digest.0);
+        out.put(slot.map_or(&[0; 32], |slot| &state.digest(slot).0));
         for value in [page_size, pages, durable, durable.saturating_mul(page_size)] {
             out.put_u32(value);
         }
@@ -219,8 +216,9 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     /// The slot that a download of an image for all slots would go to.
-    fn next_target(&mut self, state: &State) -> Option<SlotId> {
+    fn next_target(&mut self) -> Option<SlotId> {
         let floor = self.floor();
+        let state = self.state.as_ref().unwrap_or(&State::NONE);
         let takes_over = crate::boot::factory_takes_over(&self.evidence, floor);
         let two = self.platform.board().layout.has_b();
         crate::transition::target(state, SlotSet::ALL, two, takes_over).ok()
@@ -228,18 +226,15 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// FD01.
     fn write_status(&mut self, out: &mut Out<'_>) {
-        let state = self.state.unwrap_or(State::provisioned(
-            ImageDigest::ZERO,
-            ecu_image::SecurityCounter(0),
-        ));
-        let running = self.running.map(|running| running.slot);
-        let reason = match (self.running, self.phase) {
+        let floor = self.floor();
+        let state = self.state.as_ref().unwrap_or(&State::NONE);
+        let running = self.running.as_ref().map(|running| running.slot);
+        let reason = match (&self.running, self.phase) {
             (Some(running), _) => running.reason as u8,
             (None, Phase::Serving(reason)) => reason as u8,
             (None, Phase::Starting | Phase::Application) => STARTING,
         };
-        let other = other_slot(&state, running);
-        let floor = self.floor();
+        let other = other_slot(state, running);
         out.put_u8(1);
         out.put_u8(u8::from(self.in_application()));
         out.put_u8(running.map_or(0xFF, SlotId::number));
@@ -254,11 +249,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         out.put_u8(0);
         out.put_u32(floor.get());
         out.put(&state.grant_sequence.0.to_be_bytes());
-        out.put(
-            &running
-                .map_or(ImageDigest::ZERO, |slot| state.digest(slot))
-                .0,
-        );
+        out.put(running.map_or(&[0; 32], |slot| &state.digest(slot).0));
         out.put(&state.slot(other).digest.0);
     }
 }
@@ -292,15 +283,12 @@ pub(crate) enum Read {
     Later,
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// 2E F15A.
     pub(crate) fn write_fingerprint(&mut self, fingerprint: [u8; 10]) -> Result<Reply, Nrc> {
-        let state = self.state.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
-        let next = State {
-            fingerprint,
-            ..state
-        };
-        self.commit(next, Then::Answer(Answer::Written(FINGERPRINT)));
+        let next = self.edit().ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+        next.fingerprint = fingerprint;
+        self.commit(Then::Answer(Answer::Written(FINGERPRINT)));
         Ok(Reply::Later)
     }
 }

@@ -5,8 +5,8 @@
 //! pending at a time; pages of a download are programmed beside it.
 
 use crate::access::Access;
-use crate::boot::{BootReason, Decision, Evidence, Inputs, ResetCause, Verdict, decide};
-use crate::buffers::Buffers;
+use crate::boot::{BootReason, Choice, Evidence, Inputs, ResetCause, Verdict, choose};
+use crate::buffers::{Buffers, Bytes};
 use crate::counter::MonotonicCounter;
 use crate::download::Transfer;
 use crate::erase::Eraser;
@@ -41,7 +41,7 @@ pub(crate) enum Answer {
     /// `6E did`.
     Written(u16),
     /// `62 ..`, with the progress now known.
-    Read(Dids),
+    Read,
     /// `67 01 seed`.
     Seed,
     /// Access is granted: `67 02`, or `67 01` and zeros where it was before.
@@ -69,15 +69,22 @@ pub(crate) struct Dids {
     pub(crate) unlocked: bool,
 }
 
+impl Dids {
+    /// None.
+    pub(crate) const NONE: Self = Self {
+        ids: [0; 8],
+        len: 0,
+        session: 0,
+        unlocked: false,
+    };
+}
+
 /// What the machine waits for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Work {
     Idle,
-    /// The journal to hold `next`.
-    Commit {
-        next: State,
-        then: Then,
-    },
+    /// The journal to hold the next state.
+    Commit(Then),
     /// The eraser to finish.
     Erase(Then),
     /// Every queued page to be programmed.
@@ -92,7 +99,7 @@ pub(crate) enum Work {
     /// The signatures of the key set in RAM.
     KeySet(Signatures),
     /// The verification of the slot of the head at hand.
-    Verify(Verification, Purpose),
+    Verify(Purpose),
     /// The first stored page that is not what the table says.
     Scan {
         page: u32,
@@ -129,7 +136,7 @@ pub(crate) enum Then {
     RaiseCounter,
     StartTransfer,
     BeginCheck,
-    ScanFor(Dids),
+    ScanForRead,
     OpenBlock(Answer),
     ProgramKeySet,
     UseKeySet,
@@ -177,12 +184,18 @@ impl BootTarget {
 
 /// The machine without its connection.
 #[derive(Debug)]
-pub(crate) struct Core<P, const PAGE: usize> {
+pub(crate) struct Core<P, B> {
     pub(crate) platform: P,
+    /// The longest block that can be received, in bytes.
+    pub(crate) block: u16,
     pub(crate) journal: Journal,
+    /// Whether the journal was read.
+    opened: bool,
     pub(crate) journal_dead: bool,
     /// The durable state; `None` where the ECU is not provisioned.
     pub(crate) state: Option<State>,
+    /// The state that is being journaled, or was last.
+    next: State,
     pub(crate) cause: ResetCause,
     pub(crate) programming: bool,
     pub(crate) evidence: Evidence,
@@ -193,9 +206,12 @@ pub(crate) struct Core<P, const PAGE: usize> {
     pub(crate) access: Access,
     pub(crate) failure: Failure,
     pub(crate) work: Work,
+    pub(crate) verification: Verification,
+    /// The identifiers of the request that waits for a scan.
+    pub(crate) dids: Dids,
     pub(crate) answer: Option<Result<Answer, Nrc>>,
     pub(crate) eraser: Option<Eraser>,
-    pub(crate) buffers: Buffers<PAGE>,
+    pub(crate) buffers: Buffers<B>,
     pub(crate) table: TableCache,
     /// The image at hand; always that of `head.slot` in flash or on its way there.
     pub(crate) head: Option<Head>,
@@ -218,16 +234,17 @@ enum InFlight {
     Page,
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
-    pub(crate) fn new(mut platform: P) -> Self {
-        let board = *platform.board();
-        let (flash, keys) = platform.flash_and_keys();
-        let (journal, found) = Journal::open(&board.layout, flash, keys);
+impl<P: Platform, B: Bytes> Core<P, B> {
+    /// Nothing is read yet. `block`: bytes of the longest block that can be received.
+    pub(crate) fn new(platform: P, pages: B, block: u16) -> Self {
         Self {
+            journal: Journal::new(&platform.board().layout),
             platform,
-            journal,
+            block,
+            opened: false,
             journal_dead: false,
-            state: found.map(|found| found.state),
+            state: None,
+            next: State::NONE,
             cause: ResetCause::PowerOn,
             programming: false,
             evidence: Evidence::default(),
@@ -237,16 +254,12 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             self_tested: false,
             access: Access::default(),
             failure: Failure::NONE,
-            work: match found {
-                Some(found) if !found.settled => Work::Commit {
-                    next: found.state,
-                    then: Then::Decide,
-                },
-                _ => Work::Idle,
-            },
+            work: Work::Idle,
+            verification: Verification::new(),
+            dids: Dids::NONE,
             answer: None,
             eraser: None,
-            buffers: Buffers::new(),
+            buffers: Buffers::new(pages),
             table: TableCache::new(),
             head: None,
             measured: None,
@@ -258,23 +271,43 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
     }
 
-    /// The first step after [`Core::new`].
+    /// Reads the journal, once; a record that is not settled is to be written again.
+    pub(crate) fn open_journal(&mut self) {
+        if core::mem::replace(&mut self.opened, true) {
+            return;
+        }
+        let (flash, keys) = self.platform.flash_and_keys();
+        let settled = self.journal.find(&mut self.next, flash, keys);
+        let Some(settled) = settled else { return };
+        self.state = Some(self.next);
+        if !settled {
+            self.work = Work::Commit(Then::Decide);
+        }
+    }
+
+    /// The first step after [`Core::open_journal`].
     pub(crate) fn start(&mut self, now: Instant, cause: ResetCause, programming: bool) {
         self.cause = cause;
         self.programming = programming;
-        let blocks = self.state.map_or(0, |state| state.access_blocks);
+        let blocks = self.state.as_ref().map_or(0, |state| state.access_blocks);
         self.access.start(now, blocks);
-        match (&self.work, self.state) {
-            (_, None) => {
-                self.failure = Failure::new(Reason::NotProvisioned);
-                self.phase = Phase::Serving(BootReason::Recovery);
-            }
-            (Work::Commit { next, .. }, _) => {
-                let next = *next;
-                self.journal.write(&next, self.platform.keys());
-            }
-            _ => self.decide(),
+        if self.state.is_none() {
+            self.failure = Failure::new(Reason::NotProvisioned);
+            self.phase = Phase::Serving(BootReason::Recovery);
+        } else if let Work::Commit(then) = self.work {
+            self.write(then);
+        } else {
+            self.decide();
         }
+    }
+
+    /// The state to come, a copy of the journal's: to be changed, then committed.
+    #[inline(never)]
+    pub(crate) fn edit(&mut self) -> Option<&mut State> {
+        // One that is being written is not touched.
+        let state = self.state.as_ref().filter(|_| !self.journal.is_writing());
+        self.next = *state?;
+        Some(&mut self.next)
     }
 
     /// Whether no job runs.
@@ -288,60 +321,67 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     /// The floor: the higher of the journal's order and the counter.
+    #[inline(never)]
     pub(crate) fn floor(&mut self) -> SecurityCounter {
-        let ordered = self.state.map_or(SecurityCounter(0), |state| state.floor);
-        ordered.max(self.platform.counter().read())
+        let ordered = self.state.as_ref().map_or(0, |state| state.floor.0);
+        SecurityCounter(ordered).max(self.platform.counter().read())
     }
 
-    /// Journals `next` unless it is the state already, then goes on with `then`.
-    pub(crate) fn commit(&mut self, next: State, then: Then) {
-        if self.state == Some(next) {
+    /// Journals what [`Core::edit`] gave unless it is the state already, then goes on with `then`.
+    #[inline(never)]
+    pub(crate) fn commit(&mut self, then: Then) {
+        if self.state.as_ref() == Some(&self.next) {
             return self.proceed(then);
         }
-        self.write(next, then);
+        self.write(then);
     }
 
-    /// Journals `next`, also where nothing changes, then goes on with `then`.
-    pub(crate) fn write(&mut self, next: State, then: Then) {
+    /// Journals what [`Core::edit`] gave, also where nothing changes, then goes on with `then`.
+    #[inline(never)]
+    pub(crate) fn write(&mut self, then: Then) {
         if self.journal_dead {
             return self.fail(then, Failure::new(Reason::Journal));
         }
-        self.journal.write(&next, self.platform.keys());
-        self.work = Work::Commit { next, then };
+        self.journal.write(&self.next, self.platform.keys());
+        self.work = Work::Commit(then);
     }
 
+    #[inline(never)]
     fn decide(&mut self) {
-        let Some(state) = self.state else { return };
         let floor = self.floor();
+        let Some(state) = self.state.as_ref() else {
+            return;
+        };
         // The order is durable; a counter behind it is completed here. Where that fails the floor
         // still holds, by the journal.
-        if self.platform.counter().raise_to(state.floor).is_err() {
+        let ordered = state.floor;
+        if self.platform.counter().raise_to(ordered).is_err() {
             self.failure = Failure::new(Reason::Counter);
         }
-        let decision = decide(&Inputs {
-            state: &state,
-            cause: self.cause,
-            programming: self.programming,
-            floor,
-            two_update_slots: self.platform.board().layout.has_b(),
-            evidence: &self.evidence,
-        });
-        match decision {
-            Decision::Verify(slot) => self.verify_for_boot(slot),
-            Decision::Boot {
-                slot,
-                reason,
+        self.next = *state;
+        let choice = choose(
+            &Inputs {
                 state,
-            } => self.settle(state, Then::Boot(slot, reason)),
-            Decision::Stay { reason, state } => self.settle(state, Then::Stay(reason)),
+                cause: self.cause,
+                programming: self.programming,
+                floor,
+                two_update_slots: self.platform.board().layout.has_b(),
+                evidence: &self.evidence,
+            },
+            &mut self.next,
+        );
+        match choice {
+            Choice::Verify(slot) => self.verify_for_boot(slot),
+            Choice::Boot(slot, reason) => self.settle(Then::Boot(slot, reason)),
+            Choice::Stay(reason) => self.settle(Then::Stay(reason)),
         }
     }
 
     /// Journals a decision. An ECU whose journal cannot be written boots its confirmed image still,
     /// but no trial: its attempts could not be counted.
-    fn settle(&mut self, next: State, then: Then) {
+    fn settle(&mut self, then: Then) {
         if !self.journal_dead {
-            return self.commit(next, then);
+            return self.commit(then);
         }
         match then {
             Then::Boot(slot, BootReason::Trial) => {
@@ -353,11 +393,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     fn verify_for_boot(&mut self, slot: SlotId) {
-        let digest = self
-            .state
-            .map_or(ImageDigest::ZERO, |state| state.digest(slot));
-        match self.load(slot, digest) {
-            Ok(()) => self.work = self.verification(false, Purpose::Boot),
+        match self.load(slot) {
+            Ok(()) => self.verify(false, Purpose::Boot),
             Err(failure) => {
                 self.failure = failure;
                 self.evidence.set(slot, Verdict::Bad);
@@ -366,22 +403,29 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         }
     }
 
-    /// The verification of the slot of the head at hand, from its start.
-    pub(crate) fn verification(&self, full: bool, purpose: Purpose) -> Work {
+    /// Starts to verify the slot of the head at hand.
+    pub(crate) fn verify(&mut self, full: bool, purpose: Purpose) {
         let signature = match purpose {
             Purpose::Boot => Use::Boot,
             Purpose::Check | Purpose::Dependencies => Use::Install,
         };
-        let key_set = self.state.and_then(|state| state.key_set);
-        Work::Verify(Verification::new(full, signature, key_set), purpose)
+        self.verification.start(full, signature);
+        self.work = Work::Verify(purpose);
     }
 
-    /// Loads a slot's head, which must be the image `digest`.
-    pub(crate) fn load(&mut self, slot: SlotId, digest: ImageDigest) -> Result<(), Failure> {
+    /// Loads a slot's head, which must be that of the journal's image. The buffers are used for it.
+    #[inline(never)]
+    pub(crate) fn load(&mut self, slot: SlotId) -> Result<(), Failure> {
         self.head = None;
         self.measured = None;
-        let scratch = self.table.scratch();
-        let head = head::load(&mut self.platform, slot, digest, PAGE, scratch)?;
+        let state = self.state.as_ref();
+        let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
+        let page = self.buffers.page();
+        // Only where the image at hand is another is a head loaded; then nothing is being programmed.
+        let pending = Failure::new(Reason::Pending);
+        let scratch = self.buffers.free_mut().ok_or(pending)?;
+        let head = head::load(&mut self.platform, slot, state.digest(slot), page, scratch)?;
+        self.table.begin(scratch);
         self.head = Some(head);
         Ok(())
     }
@@ -405,7 +449,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             Then::RaiseCounter => self.raise_counter(),
             Then::StartTransfer => self.start_transfer(),
             Then::BeginCheck => self.begin_check(),
-            Then::ScanFor(dids) => self.scan_for(dids),
+            Then::ScanForRead => self.scan_for_read(),
             Then::OpenBlock(answer) => self.open_block(answer),
             Then::ProgramKeySet => self.program_key_set(),
             Then::UseKeySet => self.use_key_set(),
@@ -451,8 +495,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             slot: head.slot,
             masked_address: Ledger::mask(place.payload.address),
             ledger,
-            payload_len: head.header.layout().payload_len(),
-            load_address: head.header.load_address(),
+            payload_len: head.header.layout.payload_len(),
+            load_address: head.header.load_address,
             reason,
             digest: head.digest,
             version: head.header.version,
@@ -493,7 +537,8 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// One slice of computation; whether there is more.
     pub(crate) fn step(&mut self) -> bool {
-        match core::mem::replace(&mut self.work, Work::Idle) {
+        let work = core::mem::replace(&mut self.work, Work::Idle);
+        match work {
             Work::Signature => self.step_signature(),
             #[cfg(feature = "authentication")]
             Work::Proof => {
@@ -501,7 +546,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 return matches!(self.work, Work::Proof);
             }
             Work::KeySet(check) => self.step_key_set(check),
-            Work::Verify(verification, purpose) => self.step_verify(verification, purpose),
+            Work::Verify(purpose) => self.step_verify(purpose),
             Work::Scan { page, then } => self.step_scan(page, then),
             waiting => {
                 self.work = waiting;
@@ -514,19 +559,21 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         )
     }
 
-    fn step_verify(&mut self, mut verification: Verification, purpose: Purpose) {
+    fn step_verify(&mut self, purpose: Purpose) {
         let Some(head) = &self.head else { return };
         let slot = head.slot;
-        let result = verification.step(
+        let key_set = self.state.as_ref().and_then(|state| state.key_set.as_ref());
+        let result = self.verification.step(
             &mut self.platform,
             &mut self.table,
             head,
-            self.buffers.data_mut(self.buffers.filling),
+            key_set,
+            self.buffers.both_mut(),
         );
         match result {
-            Ok(None) => self.work = Work::Verify(verification, purpose),
+            Ok(None) => self.work = Work::Verify(purpose),
             Ok(Some(verdict)) => {
-                self.measured = Some(verification.measured());
+                self.measured = Some(self.verification.measured());
                 self.evidence.set(slot, verdict);
                 self.verified(slot, purpose);
             }
@@ -544,16 +591,14 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     fn verified(&mut self, slot: SlotId, purpose: Purpose) {
-        let Some(state) = self.state else { return };
         match purpose {
             Purpose::Boot => self.decide(),
             Purpose::Check => {
-                let next = if state.slot(slot).state == SlotState::Receiving {
-                    transition::staged(&state, slot)
-                } else {
-                    state
-                };
-                self.commit(next, Then::Answer(Answer::Routine(crate::server::CHECK)));
+                let Some(next) = self.edit() else { return };
+                if next.slot(slot).state == SlotState::Receiving {
+                    transition::staged(next, slot);
+                }
+                self.commit(Then::Answer(Answer::Routine(crate::server::CHECK)));
             }
             Purpose::Dependencies => self.dependencies_of_verified(slot),
         }
@@ -595,13 +640,14 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         if written == Written::NotYet {
             return;
         }
-        let Work::Commit { next, then } = core::mem::replace(&mut self.work, Work::Idle) else {
+        let Work::Commit(then) = self.work else {
             return;
         };
+        self.work = Work::Idle;
         if written == Written::Failed {
             return self.fail(then, Failure::new(Reason::Journal));
         }
-        self.state = Some(next);
+        self.state = Some(self.next);
         self.proceed(then);
     }
 
@@ -645,11 +691,12 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         self.work = Work::Drain(then);
     }
 
-    /// The slot that receives, with its metadata accepted.
-    pub(crate) fn receiving(&self) -> Option<(State, SlotId)> {
-        let state = self.state?;
+    /// The slot that receives, with its metadata accepted, and how far it is.
+    #[inline(never)]
+    pub(crate) fn receiving(&self) -> Option<(Progress, SlotId)> {
+        let state = self.state.as_ref()?;
         let slot = state.find(SlotState::Receiving)?;
         let accepted = !matches!(state.progress, Progress::None | Progress::MetadataBegun);
-        accepted.then_some((state, slot))
+        accepted.then_some((state.progress, slot))
     }
 }

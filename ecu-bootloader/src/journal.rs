@@ -17,7 +17,7 @@ use crate::bytes::{Reader, Writer};
 use crate::flash::{FlashError, FlashOp, FlashRead};
 use crate::keys::{KeyStore, MacKeyId};
 use crate::layout::{Layout, Region};
-use crate::state::{STATE_LEN, State};
+use crate::state::State;
 use ecu_image::hardened::difference;
 
 /// Bytes of a record.
@@ -91,12 +91,11 @@ enum Witness {
     Complete,
 }
 
-/// An authentic record.
+/// An authentic record, without its state.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     place: Place,
     sequence: u64,
-    state: State,
     witness: Witness,
 }
 
@@ -148,13 +147,10 @@ pub struct Found {
 }
 
 impl Journal {
-    /// Reads the journal. `None`: there is no authentic record, the ECU is not provisioned.
-    pub fn open(
-        layout: &Layout,
-        flash: &mut impl FlashRead,
-        keys: &mut impl KeyStore,
-    ) -> (Self, Option<Found>) {
-        let mut journal = Self {
+    /// A journal that is not read yet.
+    #[must_use]
+    pub const fn new(layout: &Layout) -> Self {
+        Self {
             halves: layout.journal(),
             program: layout.program_unit(),
             sequence: 0,
@@ -163,15 +159,37 @@ impl Journal {
             append: None,
             record: [0xFF; RECORD_LEN as usize],
             write: None,
-        };
+        }
+    }
+
+    /// Reads the journal. `None`: there is no authentic record, the ECU is not provisioned.
+    pub fn open(
+        layout: &Layout,
+        flash: &mut impl FlashRead,
+        keys: &mut impl KeyStore,
+    ) -> (Self, Option<Found>) {
+        let mut journal = Self::new(layout);
+        let mut state = State::NONE;
+        let settled = journal.find(&mut state, flash, keys);
+        (journal, settled.map(|settled| Found { state, settled }))
+    }
+
+    /// Reads the journal into `state`; whether its record is settled, as [`Found`] says. `None`:
+    /// there is no authentic record.
+    pub(crate) fn find(
+        &mut self,
+        state: &mut State,
+        flash: &mut impl FlashRead,
+        keys: &mut impl KeyStore,
+    ) -> Option<bool> {
         let mut newest: Option<Entry> = None;
         // The newest of the half that does not hold `newest`.
         let mut opposite: Option<Entry> = None;
         let mut newest_witnessed: Option<Entry> = None;
         for half in [Half::First, Half::Second] {
             let before = newest;
-            for entry in 0..journal.entries() {
-                let Some(entry) = journal.read(Place { half, entry }, flash, keys) else {
+            for entry in 0..self.entries() {
+                let Some(entry) = self.read(Place { half, entry }, state, flash, keys) else {
                     continue;
                 };
                 if entry.is_newer_than(newest) {
@@ -190,25 +208,22 @@ impl Journal {
         // Without any witnessed record the newest may be torn; what the other half holds was
         // complete before that was begun.
         let sure = newest_witnessed.or(opposite);
-        journal.keep = sure.or(newest).map(|entry| entry.place.half);
+        self.keep = sure.or(newest).map(|entry| entry.place.half);
         // An unwitnessed record counts only where it is newer than every witnessed one. The record
-        // that is believed is looked at twice, before anything is written again under our own MAC;
-        // an unwitnessed one that does not read the same again was torn.
+        // that is believed is read and looked at again, before anything is written again under our
+        // own MAC; an unwitnessed one that does not read the same again was torn.
         let newest = newest.filter(|newest| newest.is_newer_than(sure));
         let found = [newest, sure].into_iter().flatten().find(|entry| {
-            journal.newest = Some(entry.place);
-            SINGLE_CHECKS || journal.difference(&entry.state, flash, keys) == 0
-        });
-        let Some(found) = found else {
-            return (journal, None);
-        };
-        journal.sequence = found.sequence;
-        let settled =
-            found.witness == Witness::Complete && journal.nothing_behind(found, flash, keys);
+            self.newest = Some(entry.place);
+            let again = self.read(entry.place, state, flash, keys);
+            again.is_some_and(|again| again.sequence == entry.sequence)
+                && (SINGLE_CHECKS || self.difference(state, flash, keys) == 0)
+        })?;
+        self.sequence = found.sequence;
+        let settled = found.witness == Witness::Complete && self.nothing_behind(found, flash, keys);
         #[cfg(feature = "deliberate-bugs")]
         let settled = settled || bugs::has(Bug::MarginalRecord);
-        let state = found.state;
-        (journal, Some(Found { state, settled }))
+        Some(settled)
     }
 
     /// Whether a write that began after `newest` has left no trace: a torn record that cannot be
@@ -225,20 +240,16 @@ impl Journal {
         };
         let other = start(newest.place.half.other());
         let older = |entry: Entry| entry.is_witnessed() && entry.sequence < newest.sequence;
-        (next.entry >= self.entries() || self.is_blank(next, flash))
-            && (self.is_blank(other, flash) || self.read(other, flash, keys).is_some_and(older))
+        if next.entry < self.entries() && !self.is_blank(next, flash) {
+            return false;
+        }
+        let mut state = State::NONE;
+        self.is_blank(other, flash) || self.read(other, &mut state, flash, keys).is_some_and(older)
     }
 
     fn is_blank(&self, place: Place, flash: &mut impl FlashRead) -> bool {
-        let mut bytes = [0; 512];
-        let len = usize::try_from(stride(self.program)).ok();
-        let bytes = len.and_then(|len| bytes.get_mut(..len));
-        match (self.address(place), bytes) {
-            (Some(address), Some(bytes)) => {
-                flash.read(address, bytes).is_ok() && bytes.iter().all(|byte| *byte == 0xFF)
-            }
-            _ => false,
-        }
+        let address = self.address(place);
+        address.is_some_and(|at| uniform(flash, at, stride(self.program)) == Ok(Some(0xFF)))
     }
 
     fn entries(&self) -> u32 {
@@ -260,28 +271,27 @@ impl Journal {
             .address_of(place.entry.checked_mul(stride)?, stride)
     }
 
+    /// Reads a record, and its state into `state`; `None` where it is not authentic.
     fn read(
         &mut self,
         place: Place,
+        state: &mut State,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
     ) -> Option<Entry> {
         let address = self.address(place)?;
         flash.read(address, &mut self.record).ok()?;
-        let (sequence, state) = decode(&self.record, keys)?;
-        let mut bytes = [0xFF; 256];
-        let len = usize::try_from(witness_len(self.program)).ok()?;
-        let bytes = bytes.get_mut(..len)?;
-        let witness = match flash.read(address.checked_add(RECORD_LEN)?, bytes) {
-            Ok(()) if bytes.iter().all(|byte| *byte == 0xFF) => Witness::Blank,
-            Ok(()) if bytes.iter().all(|byte| *byte == 0) => Witness::Complete,
+        let sequence = decode(&self.record, state, keys)?;
+        let behind = address.checked_add(RECORD_LEN)?;
+        let witness = match uniform(flash, behind, witness_len(self.program)) {
+            Ok(Some(0xFF)) => Witness::Blank,
+            Ok(Some(0)) => Witness::Complete,
             // One that cannot be read was begun: the sector was erased before the record.
-            Ok(()) | Err(FlashError) => Witness::Begun,
+            Ok(_) | Err(FlashError) => Witness::Begun,
         };
         Some(Entry {
             place,
             sequence,
-            state,
             witness,
         })
     }
@@ -337,7 +347,7 @@ impl Journal {
         // first write of a power cycle leaves it behind.
         let step = if self.append.is_none() { 2 } else { 1 };
         self.sequence = self.sequence.saturating_add(step);
-        self.record = encode(self.sequence, state, keys);
+        encode(&mut self.record, self.sequence, state, keys);
         let (step, place) = match self.append {
             Some(place) if place.entry < self.entries() => (Step::Record, place),
             Some(place) => (Step::Erase, start(place.half.other())),
@@ -414,27 +424,41 @@ const fn start(half: Half) -> Place {
     Place { half, entry: 0 }
 }
 
-/// The bytes of a record.
+/// The byte that all of these `len` bytes are, if they are one.
+fn uniform(flash: &mut impl FlashRead, address: u32, len: u32) -> Result<Option<u8>, FlashError> {
+    let mut bytes = [0; 16];
+    let mut all = None;
+    // Entries and witnesses are multiples of 16 bytes.
+    for at in (0..len).step_by(bytes.len()) {
+        flash.read(address.saturating_add(at), &mut bytes)?;
+        for byte in bytes {
+            if *all.get_or_insert(byte) != byte {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Makes the bytes of a record.
 pub(crate) fn encode(
+    record: &mut [u8; RECORD_LEN as usize],
     sequence: u64,
     state: &State,
     keys: &mut impl KeyStore,
-) -> [u8; RECORD_LEN as usize] {
-    let mut record = [0; RECORD_LEN as usize];
-    let mut w = Writer::new(&mut record);
+) {
+    let (maced, mac) = record.split_at_mut(MACED);
+    let mut w = Writer::new(maced);
     w.put(&MAGIC)
         .put(&VERSION.to_le_bytes())
         .put(&256u16.to_le_bytes())
-        .put(&sequence.to_le_bytes())
-        .put(&state.encode());
-    let mac = keys.cmac(MacKeyId::Journal, record.get(..MACED).unwrap_or(&[]));
-    if let Some(field) = record.get_mut(MACED..) {
-        field.copy_from_slice(&mac);
-    }
-    record
+        .put(&sequence.to_le_bytes());
+    state.write(&mut w);
+    mac.copy_from_slice(&keys.cmac(MacKeyId::Journal, maced));
 }
 
-fn decode(record: &[u8], keys: &mut impl KeyStore) -> Option<(u64, State)> {
+/// The sequence of an authentic record, and its state into `state`.
+fn decode(record: &[u8], state: &mut State, keys: &mut impl KeyStore) -> Option<u64> {
     let (maced, mac) = record.split_at_checked(MACED)?;
     let mut r = Reader(maced);
     if r.array()? != MAGIC || r.u16_le()? != VERSION || r.u16_le()? != 256 {
@@ -447,8 +471,8 @@ fn decode(record: &[u8], keys: &mut impl KeyStore) -> Option<(u64, State)> {
         return None;
     }
     let sequence = r.u64_le()?;
-    let state = State::decode(&r.array::<STATE_LEN>()?)?;
-    Some((sequence, state))
+    *state = State::read(&mut r)?;
+    Some(sequence)
 }
 
 /// Writes the first record of a new ECU into the first half; both halves are erased.
@@ -459,7 +483,8 @@ pub(crate) fn initialise(
     perform: &mut impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
 ) -> Result<(), FlashError> {
     let [first, _] = layout.journal();
-    let record = encode(1, state, keys);
+    let mut record = [0; RECORD_LEN as usize];
+    encode(&mut record, 1, state, keys);
     perform(FlashOp::Program {
         address: first.address,
         bytes: &record,

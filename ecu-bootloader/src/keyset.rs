@@ -14,13 +14,14 @@ use ecu_image::hardened;
 use ecu_image::keyset::{KEY_SET_MAX, KeySet, KeyStatus, THRESHOLD};
 use ecu_image::pss::Progress as SignatureProgress;
 use ecu_image::signature::SignatureVerifier;
-use ecu_image::{Digest, KeyId};
+use ecu_image::{Digest, KeyId, Offset};
 
+use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::flash::FlashRead;
 use crate::head::Head;
 use crate::job::{Answer, Core, Then, Work};
-use crate::layout::{KeySetArea, Layout, SlotId};
+use crate::layout::{KeySetArea, SlotId};
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{KeySetRecord, SlotState};
@@ -37,63 +38,65 @@ pub(crate) enum Use {
 }
 
 /// Reads the key set of `record` into `scratch`, or says that it cannot be believed.
-pub(crate) fn read<'s>(
-    flash: &mut impl FlashRead,
-    layout: &Layout,
-    record: Option<KeySetRecord>,
+pub(crate) fn read<'s, P: Platform>(
+    platform: &mut P,
+    record: Option<&KeySetRecord>,
     scratch: &'s mut [u8],
 ) -> Result<KeySet<'s>, Failure> {
     let unreadable = Failure::new(Reason::KeySetUnreadable);
     let record = record.ok_or(unreadable)?;
-    let region = layout.key_set(record.area);
-    let start = scratch.first_chunk_mut().ok_or(unreadable)?;
-    let mut read = |bytes: &mut [u8]| flash.read(region.address, bytes);
-    read(start).map_err(|_| unreadable)?;
-    let len = KeySet::signed_len(start).ok_or(unreadable)?;
-    let signed = scratch.get_mut(..len).ok_or(unreadable)?;
-    read(signed).map_err(|_| unreadable)?;
-    let set = KeySet::parse_signed(signed).map_err(|_| unreadable)?;
+    let address = platform.board().layout.key_set(record.area).address;
+    let signed = read_signed(platform.flash(), address, scratch).ok_or(unreadable)?;
+    let set = KeySet::parse_signed(signed).map_err(|Offset(_)| unreadable)?;
     if set.digest() != record.digest {
         return Err(unreadable);
     }
     Ok(set)
 }
 
-/// The second look before a boot: zero where the area of `record` has its digest.
-pub(crate) fn difference(
+/// Reads the signed part of what may be a key set.
+fn read_signed<'s>(
     flash: &mut impl FlashRead,
-    layout: &Layout,
-    record: Option<KeySetRecord>,
+    address: u32,
+    scratch: &'s mut [u8],
+) -> Option<&'s [u8]> {
+    let start = scratch.first_chunk_mut()?;
+    start.fill(0);
+    flash.read(address, start).ok()?;
+    let len = KeySet::signed_len(start)?;
+    let signed = scratch.get_mut(..len)?;
+    flash.read(address, signed).ok()?;
+    Some(signed)
+}
+
+/// The second look before a boot: zero where the area of `record` has its digest.
+pub(crate) fn difference<P: Platform>(
+    platform: &mut P,
+    record: Option<&KeySetRecord>,
     scratch: &mut [u8],
 ) -> u32 {
-    let mut digest_again = || {
-        let address = layout.key_set(record?.area).address;
-        let start = scratch.first_chunk_mut()?;
-        start.fill(0);
-        flash.read(address, start).ok()?;
-        let len = KeySet::signed_len(start)?;
-        let signed = scratch.get_mut(..len)?;
-        flash.read(address, signed).ok()?;
-        Some(sha256(&[signed]))
+    let Some(record) = record else {
+        return u32::MAX;
     };
-    match (digest_again(), record) {
-        (Some(found), Some(record)) => {
-            hardened::difference(found.as_bytes(), record.digest.as_bytes())
+    let address = platform.board().layout.key_set(record.area).address;
+    match read_signed(platform.flash(), address, scratch) {
+        Some(signed) => {
+            hardened::difference(sha256(&[signed]).as_bytes(), record.digest.as_bytes())
         }
-        _ => u32::MAX,
+        None => u32::MAX,
     }
 }
 
 /// Starts the verification of a head's signature under its key in the key set of `record`.
 pub(crate) fn begin_signature<P: Platform>(
     platform: &mut P,
-    record: Option<KeySetRecord>,
+    record: Option<&KeySetRecord>,
     head: &Head,
     purpose: Use,
+    signature: &[u8],
     scratch: &mut [u8],
 ) -> Result<(), Failure> {
-    let layout = platform.board().layout;
-    let set = read(platform.flash(), &layout, record, scratch)?;
+    let set = read(platform, record, scratch)?;
     let header = &head.header;
     let unknown = Failure::new(Reason::HeaderKey);
     let entry = set.key(header.key_id).ok_or(unknown)?;
@@ -101,10 +104,9 @@ pub(crate) fn begin_signature<P: Platform>(
         return Err(Failure::new(Reason::HeaderKeyRevoked));
     }
     // The algorithm is the key's; a header that names another is refused.
-    if header.signature.len().algorithm() != entry.key.algorithm {
+    if header.signature_len.algorithm() != entry.key.algorithm {
         return Err(unknown);
     }
-    let signature = header.signature.as_bytes();
     platform
         .signatures()
         .begin(entry.key, head.digest.as_bytes(), signature)
@@ -123,10 +125,10 @@ pub(crate) struct Signatures {
     right: usize,
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// The longest key set that is received, in bytes: it waits in a page buffer.
     pub(crate) fn max_key_set(&self) -> usize {
-        PAGE.min(KEY_SET_MAX)
+        self.buffers.page().min(KEY_SET_MAX)
     }
 
     /// The last byte is in (37): examines the set, then verifies its signatures.
@@ -148,21 +150,26 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     fn examine_key_set(&mut self) -> Result<Digest, Failure> {
-        let state = self.state.ok_or(Failure::new(Reason::NotProvisioned))?;
         let images = self.image_keys();
+        let state = self.state.as_ref();
+        let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
         let board = self.platform.board();
         let bytes = self.buffers.data(self.buffers.filling);
         let bytes = bytes.get(..self.buffers.fill).unwrap_or(&[]);
-        let set = KeySet::parse(bytes)
-            .map_err(|error| Failure::with(Reason::KeySetMalformed, error.offset))?;
+        let set = KeySet::parse_as(bytes)
+            .map_err(|Offset(at)| Failure::with(Reason::KeySetMalformed, at))?;
         if set.hardware_id.is_some_and(|id| id != board.hardware_id) {
             return Err(Failure::new(Reason::KeySetHardware));
         }
         let version = set.version;
-        if state.key_set.is_some_and(|used| version <= used.version) {
+        if state
+            .key_set
+            .as_ref()
+            .is_some_and(|used| version <= used.version)
+        {
             return Err(Failure::with(Reason::KeySetVersion, version.get()));
         }
-        if let Some(slot) = transition::orphan(&state, &standings(&set, images)) {
+        if let Some(slot) = transition::orphan(state, &standings(&set, images)) {
             return Err(Failure::with(Reason::KeySetOrphan, slot.number()));
         }
         Ok(set.digest())
@@ -170,17 +177,16 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
 
     /// The keys of the images in A and B, as far as their headers can be read.
     fn image_keys(&mut self) -> [Option<KeyId>; 2] {
-        [SlotId::A, SlotId::B].map(|slot| Some(self.peek_header(slot)?.key_id))
+        [SlotId::A, SlotId::B].map(|slot| Some(self.peek(slot)?.key_id()))
     }
 
     /// How the images in A and B stand in the key set in use; nothing is known where it cannot be
     /// read.
     pub(crate) fn standings(&mut self) -> Standings {
         let images = self.image_keys();
-        let record = self.state.and_then(|state| state.key_set);
-        let layout = self.platform.board().layout;
+        let record = self.state.as_ref().and_then(|state| state.key_set.as_ref());
         let scratch = self.buffers.data_mut(self.buffers.filling);
-        match read(self.platform.flash(), &layout, record, scratch) {
+        match read(&mut self.platform, record, scratch) {
             Ok(set) => standings(&set, images),
             Err(_) => Standings::default(),
         }
@@ -204,7 +210,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
             return;
         }
         let bytes = self.buffers.data(self.buffers.filling.other());
-        let Ok(set) = KeySet::parse_prefix(bytes) else {
+        let Ok(set) = KeySet::parse_prefix::<Offset>(bytes) else {
             return self.fail(then, wrong);
         };
         // A set names each root once: no signature counts twice.
@@ -224,27 +230,28 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     fn free_key_set_area(&self) -> KeySetArea {
-        let used = self.state.and_then(|state| state.key_set);
+        let used = self.state.as_ref().and_then(|state| state.key_set.as_ref());
         used.map_or(KeySetArea::First, |used| used.area.other())
     }
 
     /// The other area is erased: programs the signed part.
     pub(crate) fn program_key_set(&mut self) {
         let then = Then::ProgramKeySet;
-        let layout = self.platform.board().layout;
-        let region = layout.key_set(self.free_key_set_area());
+        let layout = &self.platform.board().layout;
+        let address = layout.key_set(self.free_key_set_area()).address;
+        let unit = usize::try_from(layout.program_unit()).unwrap_or(1);
+        let page = self.buffers.page();
         let waiting = self.buffers.filling.other();
         let bytes = self.buffers.data_mut(waiting);
         let len = bytes.first_chunk().and_then(KeySet::signed_len);
-        let unit = usize::try_from(layout.program_unit()).unwrap_or(1);
         let padded = len.and_then(|len| Some((len, len.checked_next_multiple_of(unit)?)));
-        let Some((len, padded)) = padded.filter(|(_, padded)| *padded <= PAGE) else {
+        let Some((len, padded)) = padded.filter(|(_, padded)| *padded <= page) else {
             return self.fail(then, Failure::new(Reason::KeySetUnreadable));
         };
         if let Some(fill) = bytes.get_mut(len..padded) {
             fill.fill(0);
         }
-        self.buffers.queue_other(region.address, padded, false);
+        self.buffers.queue_other(address, padded, false);
         self.drain(Then::UseKeySet);
     }
 
@@ -252,36 +259,40 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// means for the images.
     pub(crate) fn use_key_set(&mut self) {
         let then = Then::UseKeySet;
-        let Some(state) = self.state else { return };
         let area = self.free_key_set_area();
         let images = self.image_keys();
-        let layout = self.platform.board().layout;
         let waiting = self.buffers.data(self.buffers.filling.other());
         let received = KeySet::parse_signed(waiting).map(|set| KeySetRecord {
             area,
             version: set.version,
             digest: set.digest(),
         });
-        let Ok(record) = received else {
-            return self.fail(then, Failure::new(Reason::KeySetUnreadable));
-        };
-        let scratch = self.buffers.data_mut(self.buffers.filling);
-        let standings = match read(self.platform.flash(), &layout, Some(record), scratch) {
-            Ok(set) => standings(&set, images),
+        let record = received.map_err(|Offset(_)| Failure::new(Reason::KeySetUnreadable));
+        let read_back = record.and_then(|record| {
+            let scratch = self.buffers.data_mut(self.buffers.filling);
+            let set = read(&mut self.platform, Some(&record), scratch)?;
+            Ok((record, standings(&set, images)))
+        });
+        let (record, standings) = match read_back {
+            Ok(found) => found,
             Err(failure) => return self.fail(then, failure),
         };
-        let next = transition::use_key_set(&state, record, &standings);
+        let Some(next) = self.edit() else { return };
+        transition::use_key_set(next, record, &standings);
+        let next = *next;
+        let Some(state) = &self.state else { return };
         for slot in [SlotId::A, SlotId::B] {
-            if next.slot(slot) != state.slot(slot) {
-                self.evidence.clear(slot);
+            let before = state.slot(slot);
+            if next.slot(slot) == before {
+                continue;
             }
-            if next.slot(slot) != state.slot(slot) && state.slot(slot).state == SlotState::Receiving
-            {
+            if before.state == SlotState::Receiving {
                 self.durable = None;
                 self.frontier = None;
             }
+            self.evidence.clear(slot);
         }
-        self.commit(next, Then::Answer(Answer::Exit));
+        self.commit(Then::Answer(Answer::Exit));
     }
 }
 

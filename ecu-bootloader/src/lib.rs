@@ -70,4 +70,5 @@ pub mod state;
 pub mod transition;
 mod verify;
 
-pub use machine::{BootTarget, Bootloader, Event};
+pub use buffers::Bytes;
+pub use machine::{BootTarget, Bootloader, Event, Memory, Pages, Storage};

@@ -7,6 +7,7 @@ use uds::service::Session;
 use uds::time::{Duration, Instant, earliest};
 
 use crate::boot::{BootReason, ResetCause};
+use crate::buffers::Bytes;
 use crate::flash::{FlashError, FlashOp};
 use crate::job::{Answer, Core, Phase};
 use crate::mailbox::{Handover, MAX_LEN, Reply, Request};
@@ -30,8 +31,97 @@ pub enum Event {
     },
 }
 
-/// The bootloader of one ECU: `BLOCK` bytes hold the longest request, `PAGE` bytes each of the two
-/// page buffers.
+/// The buffers of a bootloader: `BLOCK` bytes hold the longest request, `PAGE` bytes each of the two
+/// page buffers. All of it is zero at first, so a board keeps it in a static that takes no flash.
+#[derive(Debug)]
+pub struct Memory<const BLOCK: usize, const PAGE: usize> {
+    block: [u8; BLOCK],
+    pages: Pages<PAGE>,
+    outgoing: [u8; RESPONSE_LEN],
+    response: [u8; RESPONSE_LEN],
+}
+
+impl<const BLOCK: usize, const PAGE: usize> Memory<BLOCK, PAGE> {
+    /// Buffers of these sizes. They are checked when the board is compiled: a page buffer holds grant
+    /// and header, both together a table page, a block no more than a page and its counter.
+    #[must_use]
+    pub const fn new() -> Self {
+        const {
+            assert!(
+                PAGE >= 2048 && PAGE <= 65536,
+                "two page buffers hold a table page"
+            );
+            assert!(
+                BLOCK >= 256 && BLOCK <= 4096,
+                "a block is one of normal length"
+            );
+        }
+        Self {
+            block: [0; BLOCK],
+            pages: Pages([[0; PAGE]; 2]),
+            outgoing: [0; RESPONSE_LEN],
+            response: [0; RESPONSE_LEN],
+        }
+    }
+}
+
+impl<const BLOCK: usize, const PAGE: usize> Default for Memory<BLOCK, PAGE> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The two page buffers.
+#[derive(Debug)]
+pub struct Pages<const PAGE: usize>([[u8; PAGE]; 2]);
+
+impl<const PAGE: usize> AsRef<[u8]> for Pages<PAGE> {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_flattened()
+    }
+}
+
+impl<const PAGE: usize> AsMut<[u8]> for Pages<PAGE> {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.0.as_flattened_mut()
+    }
+}
+
+/// Where a bootloader has its [`Memory`]: in itself, or in a static of the board, from where nothing
+/// of it is ever moved over the stack.
+pub trait Storage {
+    /// Memory for blocks.
+    type Block: Bytes;
+    /// Memory for pages.
+    type Pages: Bytes;
+    /// Memory for a response.
+    type Response: Bytes;
+    /// Block, pages, and twice a response.
+    fn split(self) -> (Self::Block, Self::Pages, [Self::Response; 2]);
+}
+
+impl<const BLOCK: usize, const PAGE: usize> Storage for Memory<BLOCK, PAGE> {
+    type Block = [u8; BLOCK];
+    type Pages = Pages<PAGE>;
+    type Response = [u8; RESPONSE_LEN];
+
+    fn split(self) -> (Self::Block, Self::Pages, [Self::Response; 2]) {
+        (self.block, self.pages, [self.outgoing, self.response])
+    }
+}
+
+impl<'m, const BLOCK: usize, const PAGE: usize> Storage for &'m mut Memory<BLOCK, PAGE> {
+    type Block = &'m mut [u8];
+    type Pages = &'m mut [u8];
+    type Response = &'m mut [u8];
+
+    fn split(self) -> (Self::Block, Self::Pages, [Self::Response; 2]) {
+        let responses: [Self::Response; 2] = [&mut self.outgoing, &mut self.response];
+        (&mut self.block, self.pages.as_mut(), responses)
+    }
+}
+
+/// The bootloader of one ECU, with the buffers of `M`.
 ///
 /// A board calls, in a loop, after anything happened:
 ///
@@ -47,10 +137,10 @@ pub enum Event {
 /// After [`Event::Reset`] the machine is used up: the ECU resets and starts a new one. After
 /// [`Event::Boot`] the application has the bus; frames are ignored, the mailbox is served. An
 /// abnormal reset is learned from the [`ResetCause`] of the next start.
-pub struct Bootloader<P: Platform, const BLOCK: usize = 4095, const PAGE: usize = 4096> {
-    core: Core<P, PAGE>,
-    link: Endpoint<[u8; BLOCK], [u8; RESPONSE_LEN]>,
-    server: Server<[u8; RESPONSE_LEN]>,
+pub struct Bootloader<P: Platform, M: Storage = Memory<4095, 4096>> {
+    core: Core<P, M::Pages>,
+    link: Endpoint<M::Block, M::Response>,
+    server: Server<M::Response>,
     handover: Option<Handover>,
     serving: bool,
     mailing: bool,
@@ -65,26 +155,26 @@ pub struct Bootloader<P: Platform, const BLOCK: usize = 4095, const PAGE: usize 
     self_test_due: bool,
 }
 
-impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PAGE> {
-    /// Reads the journal. Buffers are checked when the board is compiled: a page buffer holds a
-    /// table page, a block no more than a page.
-    pub fn new(mut platform: P) -> Self {
-        const {
-            assert!(
-                PAGE >= 4096 && PAGE <= 65536,
-                "a page buffer holds a table page"
-            );
-            assert!(
-                BLOCK >= 256 && BLOCK <= 4096,
-                "a block holds at most a page"
-            );
-        }
+impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, Memory<BLOCK, PAGE>> {
+    /// A bootloader with its own buffers. It reads the journal.
+    pub fn new(platform: P) -> Self {
+        let mut bootloader = Self::over(platform, Memory::new());
+        bootloader.core.open_journal();
+        bootloader
+    }
+}
+
+impl<P: Platform, M: Storage> Bootloader<P, M> {
+    /// A bootloader over these buffers. Nothing is read before [`Bootloader::start`].
+    pub fn over(mut platform: P, memory: M) -> Self {
         let connection = platform.board().connection;
         let config = bus(&mut platform);
+        let (block, pages, [outgoing, response]) = memory.split();
+        let longest = u16::try_from(block.as_ref().len()).unwrap_or(u16::MAX);
         Self {
-            core: Core::new(platform),
-            link: Endpoint::new(connection, [0; BLOCK], [0; RESPONSE_LEN]),
-            server: Server::new(config, [0; RESPONSE_LEN]),
+            core: Core::new(platform, pages, longest),
+            link: Endpoint::new(connection, block, outgoing),
+            server: Server::new(config, response),
             handover: None,
             serving: false,
             mailing: false,
@@ -97,7 +187,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
         }
     }
 
-    /// The first call after [`Bootloader::new`]: why the ECU started, and what the application left
+    /// The first call after [`Bootloader::new`] or [`Bootloader::over`]: why the ECU started, and what the application left
     /// in retained RAM.
     pub fn start(&mut self, now: Instant, cause: ResetCause, handover: Option<Handover>) {
         // Only this ECU's own tester connection may be answered.
@@ -105,6 +195,7 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
         self.handover = handover.filter(|handover| {
             handover.request_id == own.rx_id && handover.response_id == own.tx_id
         });
+        self.core.open_journal();
         self.core.start(now, cause, self.handover.is_some());
         self.advance(now);
     }
@@ -314,14 +405,12 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, BLOCK, PA
                 self.serving = true;
                 // In a pause after crashes nobody waits for `50 02`.
                 if reason == BootReason::Programming && self.core.is_asked_to_program() {
-                    let room = [0; RESPONSE_LEN];
-                    let config = bus(&mut self.core.platform);
-                    self.server = Server::resume(config, room, now, Session::PROGRAMMING, true);
+                    self.server.resume(now, Session::PROGRAMMING);
                 }
             }
             Phase::Application if !self.mailing => {
                 self.mailing = true;
-                self.server = Server::new(mailbox(), [0; RESPONSE_LEN]);
+                self.server.restart(mailbox());
             }
             _ => {}
         }

@@ -7,7 +7,7 @@
 use core::fmt;
 
 use ecu_image::keyset::KeySet;
-use ecu_image::{Header, SequenceNumber, TABLE_PAGE_LEN, TablePage};
+use ecu_image::{SequenceNumber, TABLE_PAGE_LEN};
 
 use crate::flash::{FlashError, FlashOp};
 use crate::head::{HEAD_LEN, Head, examine, fits, page_address, table_address};
@@ -17,6 +17,7 @@ use crate::layout::{KeySetArea, METADATA_HEAD, Region, SlotId};
 use crate::platform::Board;
 use crate::reason::{Failure, Reason};
 use crate::state::{KeySetRecord, State};
+use crate::verify::{TableCache, is_authentic};
 use ecu_image::SecurityCounter;
 
 /// Why an ECU was not provisioned.
@@ -162,7 +163,7 @@ fn stage_head(
         *to = *from;
     }
     let head = out.get(..HEAD_LEN).unwrap_or(&[]);
-    let head = examine(head, SlotId::Factory, limit, board, keys)?;
+    let head = examine(head, SlotId::Factory, limit, (board, keys))?;
     fits(&head.header, SlotId::Factory, board)?;
     Ok(head)
 }
@@ -176,7 +177,7 @@ fn write_image(
     scratch: &mut [u8],
     perform: &mut impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
 ) -> Result<(), ProvisionError> {
-    let layout = *head.header.layout();
+    let layout = head.header.layout;
     let short = Failure::new(Reason::MetadataLength);
     let (_, rest) = image.split_at_checked(ecu_image::HEADER_LEN).ok_or(short)?;
     let (table, pages) = rest
@@ -185,16 +186,21 @@ fn write_image(
     if pages.len() != usize_of(layout.ciphertext_len()) {
         return Err(short.into());
     }
+    let mut digests = TableCache::new();
+    digests.begin(scratch);
     let (tables, _) = table.as_chunks::<TABLE_PAGE_LEN>();
     for (index, bytes) in (0..).zip(tables) {
         let bad = Failure::with(Reason::TablePage, index);
-        TablePage::authenticate(bytes, index, head.header.table_digests()).ok_or(bad)?;
+        if !digests.has_table(index, bytes) {
+            return Err(bad.into());
+        }
         let address = table_address(board, head.slot, index).ok_or(bad)?;
         perform(FlashOp::Program { address, bytes })?;
     }
-    for (page, bytes) in (0..).zip(pages.chunks(head.page_size())) {
+    let (entries, _) = tables.as_flattened().as_chunks::<32>();
+    for ((page, bytes), digest) in (0..).zip(pages.chunks(head.page_size())).zip(entries) {
         let bad = Failure::with(Reason::Page, page);
-        if !is_in_table(tables, &head.header, page, bytes) {
+        if !is_authentic(bytes, digest) {
             return Err(bad.into());
         }
         let out = scratch.get_mut(..bytes.len()).ok_or(bad)?;
@@ -209,13 +215,6 @@ fn write_image(
         })?;
     }
     Ok(())
-}
-
-fn is_in_table(tables: &[[u8; TABLE_PAGE_LEN]], header: &Header, page: u32, bytes: &[u8]) -> bool {
-    (0..).zip(tables).any(|(index, table)| {
-        TablePage::authenticate(table, index, header.table_digests())
-            .is_some_and(|table| table.authentic(page, bytes))
-    })
 }
 
 fn erase(

@@ -1,12 +1,14 @@
 //! The routines of 31 01.
 
-use ecu_image::{HEADER_LEN, Header};
+use ecu_image::{HeaderStart, SIGNED_LEN};
+use sha2::{Digest as _, Sha256};
 
 use crate::boot::Verdict;
+use crate::buffers::Bytes;
 #[cfg(feature = "deliberate-bugs")]
 use crate::counter::MonotonicCounter as _;
 use crate::download::Reply;
-use crate::flash::FlashRead;
+use crate::flash::FlashRead as _;
 use crate::head::{fits, metadata_address};
 use crate::job::{Answer, Core, Phase, Purpose, Then, Work};
 use crate::layout::SlotId;
@@ -19,7 +21,7 @@ use uds::nrc::Nrc;
 use uds::server::Context;
 use uds::service::Session;
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     /// 31 01 `id`, without option record.
     pub(crate) fn routine(&mut self, context: Context, id: u16) -> Result<Reply, Nrc> {
         let programming = context.session == Session::PROGRAMMING;
@@ -52,8 +54,7 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     fn check(&mut self) -> Result<Reply, Nrc> {
-        let staged = self.state.and_then(|state| state.find(SlotState::Staged));
-        if staged.is_none() && self.receiving().is_none() {
+        if self.staged().is_none() && self.receiving().is_none() {
             return Err(Nrc::REQUEST_SEQUENCE_ERROR);
         }
         self.end_transfer();
@@ -61,17 +62,21 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
         Ok(Reply::Later)
     }
 
+    /// The slot that is staged.
+    pub(crate) fn staged(&self) -> Option<SlotId> {
+        self.state.as_ref()?.find(SlotState::Staged)
+    }
+
     /// Nothing is being programmed any more: verifies the stored image if all of it is durable.
     pub(crate) fn begin_check(&mut self) {
         let sequence_error = Some(Err(Nrc::REQUEST_SEQUENCE_ERROR));
-        let Some(state) = self.state else { return };
-        let staged = state.find(SlotState::Staged);
+        let staged = self.staged();
         let Some(slot) = staged.or(self.receiving().map(|(_, slot)| slot)) else {
             self.answer = sequence_error;
             return;
         };
         // Loaded anew: what is verified is what lies in flash, metadata included.
-        if let Err(failure) = self.load(slot, state.digest(slot)) {
+        if let Err(failure) = self.load(slot) {
             return self.fail(Then::BeginCheck, failure);
         }
         if staged.is_none() {
@@ -91,23 +96,20 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 Some(_) => {}
             }
         }
-        self.work = self.verification(true, Purpose::Check);
+        self.verify(true, Purpose::Check);
     }
 
     /// 31 FF01: the staged image fits hardware, slot and floor. Verified in this power cycle it is
     /// compared again; else it is verified first.
     fn dependencies(&mut self) -> Result<Reply, Nrc> {
-        let staged = self.state.and_then(|state| state.find(SlotState::Staged));
-        let (Some(state), Some(slot)) = (self.state, staged) else {
-            return Err(Nrc::REQUEST_SEQUENCE_ERROR);
-        };
+        let slot = self.staged().ok_or(Nrc::REQUEST_SEQUENCE_ERROR)?;
         self.end_transfer();
-        if let Err(failure) = self.load(slot, state.digest(slot)) {
+        if let Err(failure) = self.load(slot) {
             return Err(self.refuse(failure));
         }
         match self.evidence.get(slot) {
             Some(Verdict::Good { .. }) => self.dependencies_of_verified(slot),
-            _ => self.work = self.verification(false, Purpose::Dependencies),
+            _ => self.verify(false, Purpose::Dependencies),
         }
         Ok(Reply::Later)
     }
@@ -115,13 +117,13 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     /// The head at hand is that of the verified slot: compares it with this ECU.
     pub(crate) fn dependencies_of_verified(&mut self, slot: SlotId) {
         let floor = self.floor();
-        let board = *self.platform.board();
+        let board = self.platform.board();
         let result = match &self.head {
             Some(head) if head.header.security_counter < floor && !head.downgrade => {
                 let counter = head.header.security_counter.get();
                 Err(Failure::with(Reason::HeaderCounter, counter))
             }
-            Some(head) => fits(&head.header, slot, &board),
+            Some(head) => fits(&head.header, slot, board),
             None => Err(Failure::new(Reason::OtherImage)),
         };
         self.answer = Some(match result {
@@ -131,68 +133,80 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
     }
 
     fn activate(&mut self) -> Result<Reply, Nrc> {
-        let state = self.state.ok_or(Nrc::REQUEST_SEQUENCE_ERROR)?;
-        if self.platform.preconditions() != 0 {
+        let unmet = self.platform.preconditions() != 0;
+        let next = self.edit().ok_or(Nrc::REQUEST_SEQUENCE_ERROR)?;
+        if unmet {
             return Err(Nrc::CONDITIONS_NOT_CORRECT);
         }
-        let next = transition::activate(&state).map_err(|_| Nrc::REQUEST_SEQUENCE_ERROR)?;
-        self.commit(next, Then::Answer(Answer::Routine(ACTIVATE)));
+        transition::activate(next).map_err(|_| Nrc::REQUEST_SEQUENCE_ERROR)?;
+        self.commit(Then::Answer(Answer::Routine(ACTIVATE)));
         Ok(Reply::Later)
     }
 
     /// The running image confirms itself, by 31 0211 or by the application's own report.
     pub(crate) fn healthy(&mut self, answer: Answer) -> Result<Reply, Nrc> {
         let not_now = Nrc::CONDITIONS_NOT_CORRECT;
-        let (Some(state), Some(running)) = (self.state, self.running) else {
-            return Err(not_now);
-        };
-        if !self.self_tested {
-            return Err(not_now);
-        }
-        let next = transition::healthy(&state, running.slot).map_err(|_| not_now)?;
-        self.commit(next, Then::Answer(answer));
+        let running = self.running.as_ref().filter(|_| self.self_tested);
+        let running = running.ok_or(not_now)?.slot;
+        let next = self.edit().ok_or(not_now)?;
+        transition::healthy(next, running).map_err(|_| not_now)?;
+        self.commit(Then::Answer(answer));
         Ok(Reply::Later)
     }
 
     /// Seals the running image; in the bootloader the confirmed one, which proved itself before.
     fn seal(&mut self) -> Result<Reply, Nrc> {
         let not_now = Nrc::CONDITIONS_NOT_CORRECT;
-        let state = self.state.ok_or(not_now)?;
-        let slot = self.running.map_or(state.confirmed, |running| running.slot);
-        let next = transition::seal(&state, slot).map_err(|_| not_now)?;
-        let next = transition::retire(&next, &self.standings());
+        let running = self.running.as_ref().map(|running| running.slot);
+        let next = self.edit().ok_or(not_now)?;
+        let slot = running.unwrap_or(next.confirmed);
+        transition::seal(next, slot).map_err(|_| not_now)?;
+        // The standings are read into a page buffer.
+        self.end_transfer();
+        let standings = self.standings();
+        let next = self.edit().ok_or(not_now)?;
+        transition::seal(next, slot).map_err(|_| not_now)?;
+        transition::retire(next, &standings);
         #[cfg(feature = "deliberate-bugs")]
         if crate::bugs::has(crate::bugs::Bug::CounterFirst) {
-            let _ = self.platform.counter().raise_to(next.floor);
+            let floor = next.floor;
+            let _ = self.platform.counter().raise_to(floor);
         }
         // The order first, then the counter; the boot completes what a power cut interrupts.
-        self.commit(next, Then::RaiseCounter);
+        self.commit(Then::RaiseCounter);
         Ok(Reply::Later)
     }
 
     fn revert(&mut self) -> Result<Reply, Nrc> {
-        let state = self.state.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+        let next = self.edit().ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+        transition::revert(next);
         self.end_transfer();
         // What is being programmed ends first; nothing is queued behind it.
         self.buffers.drop_waiting();
         self.durable = None;
-        self.commit(
-            transition::revert(&state),
-            Then::Answer(Answer::Routine(REVERT)),
-        );
+        self.commit(Then::Answer(Answer::Routine(REVERT)));
         Ok(Reply::Later)
     }
 
-    /// The header stored in a slot, if it is that of the journal's image; the keys stay untouched.
-    pub(crate) fn peek_header(&mut self, slot: SlotId) -> Option<Header> {
-        let expected = self.state?.digest(slot);
-        let address = metadata_address(self.platform.board(), slot, 256, 1536)?;
-        let bytes = self.table.scratch().first_chunk_mut::<HEADER_LEN>()?;
-        self.platform.flash().read(address, bytes).ok()?;
-        if Header::digest_of(bytes) != expected {
-            return None;
+    /// The beginning of the header stored in a slot, if it is that of the journal's image. The
+    /// buffers and the keys stay untouched.
+    #[inline(never)]
+    pub(crate) fn peek(&mut self, slot: SlotId) -> Option<HeaderStart> {
+        let expected = self.state.as_ref()?.digest(slot);
+        let len = u32::try_from(SIGNED_LEN).ok()?;
+        let start = metadata_address(self.platform.board(), slot, 256, len)?;
+        let mut hash = Sha256::new();
+        let mut peeked = HeaderStart([0; HeaderStart::LEN]);
+        let mut part = [0; HeaderStart::LEN];
+        for at in (0..len).step_by(part.len()) {
+            let address = start.saturating_add(at);
+            self.platform.flash().read(address, &mut part).ok()?;
+            hash.update(part);
+            if at == 0 {
+                peeked = HeaderStart(part);
+            }
         }
-        Header::parse(bytes).ok()
+        (hash.finalize()[..] == expected.0).then_some(peeked)
     }
 
     /// Whether the application runs.

@@ -9,6 +9,7 @@ use uds::time::{Duration, Instant};
 use crate::access;
 #[cfg(feature = "authentication")]
 use crate::authentication;
+use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::identify::{FINGERPRINT, Read};
 use crate::job::{Answer, Core, Dids};
@@ -168,7 +169,7 @@ pub(crate) const fn mailbox() -> Config {
 /// Bytes for the longest response: three DIDs of the longest content.
 pub(crate) const RESPONSE_LEN: usize = 252;
 
-impl<P: Platform, const PAGE: usize> Handler for Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Handler for Core<P, B> {
     fn handle(
         &mut self,
         now: Instant,
@@ -183,7 +184,7 @@ impl<P: Platform, const PAGE: usize> Handler for Core<P, PAGE> {
     }
 }
 
-impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
+impl<P: Platform, B: Bytes> Core<P, B> {
     fn dispatch(
         &mut self,
         now: Instant,
@@ -283,12 +284,13 @@ impl<P: Platform, const PAGE: usize> Core<P, PAGE> {
                 put(response, &[1, high, low, status])
             }
             Answer::Download => {
-                let [high, low] = self.max_block_length().to_be_bytes();
+                let transfer = self.transfer.as_ref().ok_or(Nrc::GENERAL_REJECT)?;
+                let [high, low] = self.max_block_length(transfer).to_be_bytes();
                 put(response, &[0x20, high, low])
             }
             Answer::Block(counter) => put(response, &[counter]),
             Answer::Written(id) => put(response, &id.to_be_bytes()),
-            Answer::Read(dids) => self.write_dids(dids, response),
+            Answer::Read => self.write_dids(response),
             Answer::Seed => put_seed(response, &self.make_seed()?),
             Answer::Unlocked(1) => put_seed(response, &[0; access::SEED_LEN]),
             Answer::Unlocked(step) => put(response, &[step]),

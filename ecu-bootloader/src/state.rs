@@ -19,6 +19,8 @@ use crate::layout::{KeySetArea, SlotId};
 
 /// Bytes of an encoded state.
 pub const STATE_LEN: usize = 224;
+/// Zeros at the end of an encoded state.
+const STATE_FILL: usize = 8;
 /// How often an activated image may be started before it must have confirmed itself.
 pub const TRIAL_ATTEMPTS: u8 = 3;
 /// Abnormal resets in a row, without a passed self-test between them, that reject a healthy image.
@@ -188,6 +190,9 @@ pub struct State {
 }
 
 impl State {
+    /// What an ECU that was not provisioned would say.
+    pub(crate) const NONE: Self = Self::provisioned(ImageDigest::ZERO, SecurityCounter(0));
+
     /// The state after provisioning.
     #[must_use]
     pub const fn provisioned(factory_digest: ImageDigest, floor: SecurityCounter) -> Self {
@@ -214,31 +219,35 @@ impl State {
 
     /// The record of an update slot; an empty one for the factory slot.
     #[must_use]
-    pub const fn slot(&self, id: SlotId) -> SlotRecord {
+    pub const fn slot(&self, id: SlotId) -> &SlotRecord {
         match id {
-            SlotId::Factory => SlotRecord::EMPTY,
-            SlotId::A => self.a,
-            SlotId::B => self.b,
+            SlotId::Factory => &SlotRecord::EMPTY,
+            SlotId::A => &self.a,
+            SlotId::B => &self.b,
         }
     }
 
-    /// This state with another record for an update slot.
-    #[must_use]
-    pub const fn with_slot(mut self, id: SlotId, record: SlotRecord) -> Self {
+    /// The record of an update slot, to be changed.
+    pub const fn slot_mut(&mut self, id: SlotId) -> Option<&mut SlotRecord> {
         match id {
-            SlotId::Factory => {}
-            SlotId::A => self.a = record,
-            SlotId::B => self.b = record,
+            SlotId::Factory => None,
+            SlotId::A => Some(&mut self.a),
+            SlotId::B => Some(&mut self.b),
         }
-        self
     }
 
-    /// This state with an update slot's state changed.
-    #[must_use]
-    pub const fn with_slot_state(self, id: SlotId, state: SlotState) -> Self {
-        let mut record = self.slot(id);
-        record.state = state;
-        self.with_slot(id, record)
+    /// Changes an update slot's state.
+    pub(crate) const fn set_slot_state(&mut self, id: SlotId, state: SlotState) {
+        if let Some(record) = self.slot_mut(id) {
+            record.state = state;
+        }
+    }
+
+    /// Changes an update slot's record.
+    pub(crate) const fn set_slot(&mut self, id: SlotId, record: SlotRecord) {
+        if let Some(place) = self.slot_mut(id) {
+            *place = record;
+        }
     }
 
     /// The update slot in this state.
@@ -251,11 +260,11 @@ impl State {
 
     /// The digest of the image that a slot should hold.
     #[must_use]
-    pub const fn digest(&self, id: SlotId) -> ImageDigest {
+    pub const fn digest(&self, id: SlotId) -> &ImageDigest {
         match id {
-            SlotId::Factory => self.factory_digest,
-            SlotId::A => self.a.digest,
-            SlotId::B => self.b.digest,
+            SlotId::Factory => &self.factory_digest,
+            SlotId::A => &self.a.digest,
+            SlotId::B => &self.b.digest,
         }
     }
 
@@ -263,7 +272,15 @@ impl State {
     #[must_use]
     pub fn encode(&self) -> [u8; STATE_LEN] {
         let mut bytes = [0; STATE_LEN];
-        let mut w = Writer::new(&mut bytes);
+        self.write(&mut Writer::new(&mut bytes));
+        bytes
+    }
+
+    /// Writes the bytes of this state; what they leave of [`STATE_LEN`] is zero.
+    pub(crate) fn write(&self, w: &mut Writer<'_>) {
+        let (from, until) = self
+            .frontier
+            .map_or((0, 0), |frontier| (frontier.from, frontier.until));
         w.u8(self.confirmed.number())
             .u8(self.previous.map_or(0xFF, SlotId::number))
             .u8(self.origin as u8)
@@ -273,33 +290,35 @@ impl State {
             .u8(self.progress as u8)
             .u8(0)
             .put(&self.floor.0.to_le_bytes())
-            .put(
-                &self
-                    .frontier
-                    .map_or([0; 2], |frontier| frontier.from.to_le_bytes()),
-            )
-            .put(
-                &self
-                    .frontier
-                    .map_or([0; 2], |frontier| frontier.until.to_le_bytes()),
-            )
+            .put(&from.to_le_bytes())
+            .put(&until.to_le_bytes())
             .put(&self.grant_sequence.0.to_le_bytes())
             .put(&self.grant_digest.0);
-        for slot in [self.a, self.b] {
+        for slot in [&self.a, &self.b] {
             w.u8(slot.state as u8)
                 .put(&[0; 3])
                 .put(&slot.counter.0.to_le_bytes())
                 .put(&slot.digest.0);
         }
         w.put(&self.factory_digest.0).put(&self.fingerprint);
-        w.put(&encode_key_set(self.key_set)).u8(self.access_blocks);
-        bytes
+        match &self.key_set {
+            None => w.put(&[0; 37]),
+            Some(set) => w
+                .u8(set.area as u8)
+                .put(&set.version.0.to_le_bytes())
+                .put(&set.digest.0),
+        };
+        w.u8(self.access_blocks).put(&[0; STATE_FILL]);
     }
 
     /// The state of these bytes; `None` for bytes that [`State::encode`] does not make.
     #[must_use]
     pub fn decode(bytes: &[u8; STATE_LEN]) -> Option<Self> {
-        let mut r = Reader(bytes);
+        Self::read(&mut Reader(bytes))
+    }
+
+    /// Reads a state, which fills the rest of the bytes.
+    pub(crate) fn read(r: &mut Reader<'_>) -> Option<Self> {
         let confirmed = SlotId::from_number(r.u8()?)?;
         let previous = match r.u8()? {
             0xFF => None,
@@ -333,27 +352,16 @@ impl State {
             frontier,
             grant_sequence,
             grant_digest,
-            a: decode_slot(&mut r)?,
-            b: decode_slot(&mut r)?,
+            a: decode_slot(r)?,
+            b: decode_slot(r)?,
             factory_digest: ImageDigest(r.array()?),
             fingerprint: r.array()?,
-            key_set: decode_key_set(&mut r)?,
+            key_set: decode_key_set(r)?,
             access_blocks: r.u8()?,
         };
         r.zero(r.0.len())?;
         Some(state)
     }
-}
-
-fn encode_key_set(key_set: Option<KeySetRecord>) -> [u8; 37] {
-    let mut bytes = [0; 37];
-    if let Some(set) = key_set {
-        Writer::new(&mut bytes)
-            .u8(set.area as u8)
-            .put(&set.version.0.to_le_bytes())
-            .put(&set.digest.0);
-    }
-    bytes
 }
 
 fn decode_key_set(r: &mut Reader<'_>) -> Option<Option<KeySetRecord>> {

@@ -3,7 +3,7 @@
 
 use ecu_image::{ImageDigest, SecurityCounter, SequenceNumber, SlotSet};
 
-use crate::boot::reject;
+use crate::boot::{falls_back_to, reject};
 use crate::layout::SlotId;
 use crate::reason::{Failure, Reason};
 use crate::state::{
@@ -61,43 +61,47 @@ pub fn orphan(state: &State, standings: &Standings) -> Option<SlotId> {
 
 /// A new key set is in use. What is being installed under a key that no longer signs is dropped, a
 /// trial of it ends; what is confirmed boots on, see [`retire`].
-#[must_use]
-pub fn use_key_set(state: &State, record: KeySetRecord, standings: &Standings) -> State {
-    let mut next = *state;
-    next.key_set = Some(record);
+pub fn use_key_set(state: &mut State, record: KeySetRecord, standings: &Standings) {
+    state.key_set = Some(record);
     for slot in [SlotId::A, SlotId::B] {
-        if !standings.is_barred(slot) {
-            continue;
+        if standings.is_barred(slot) {
+            give_up(state, slot, false);
         }
-        next = match next.slot(slot).state {
-            SlotState::Trial => reject(next, slot),
-            SlotState::Staged | SlotState::Receiving => {
-                next.progress = Progress::None;
-                next.frontier = None;
-                next.with_slot(slot, SlotRecord::EMPTY)
-            }
-            _ => next,
-        };
     }
-    retire(&next, standings)
+    retire(state, standings);
+}
+
+/// Gives up what is in `slot`: a trial is rejected, a staged or receiving image dropped; and a healthy
+/// image where it is `healthy` too that shall go.
+fn give_up(state: &mut State, slot: SlotId, healthy: bool) {
+    match state.slot(slot).state {
+        SlotState::Trial => reject(state, slot),
+        SlotState::Healthy if healthy => reject(state, slot),
+        SlotState::Staged | SlotState::Receiving => {
+            state.progress = Progress::None;
+            state.frontier = None;
+            state.set_slot(slot, SlotRecord::EMPTY);
+        }
+        _ => {}
+    }
 }
 
 /// Once the confirmed image is sealed under a key that signs, an image under one that does not is
 /// rejected: it does not boot any more, not as a fallback either.
-#[must_use]
-pub fn retire(state: &State, standings: &Standings) -> State {
+pub fn retire(state: &mut State, standings: &Standings) {
     let sealed = state.slot(state.confirmed).state == SlotState::Sealed;
-    let mut next = *state;
     if !sealed || standings.get(state.confirmed) != Some(Standing::Active) {
-        return next;
+        return;
     }
     for slot in [SlotId::A, SlotId::B] {
-        if slot != state.confirmed && standings.is_barred(slot) && next.slot(slot).state.boots() {
-            next = next.with_slot_state(slot, SlotState::Rejected);
-            next.previous = next.previous.filter(|previous| *previous != slot);
+        let boots = state.slot(slot).state.boots();
+        if slot != state.confirmed && standings.is_barred(slot) && boots {
+            state.set_slot_state(slot, SlotState::Rejected);
+            if state.previous == Some(slot) {
+                state.previous = None;
+            }
         }
     }
-    next
 }
 
 /// The slot that a download of an image linked for `slots` goes to.
@@ -140,21 +144,19 @@ pub fn target(
 }
 
 /// Grant and header are accepted: `target` receives, its old content is forgotten.
-#[must_use]
 pub fn accept(
-    state: &State,
+    state: &mut State,
     target: SlotId,
     digest: ImageDigest,
     counter: SecurityCounter,
     sequence: SequenceNumber,
-) -> State {
-    let mut next = *state;
+) {
     for other in [SlotId::A, SlotId::B] {
         if matches!(
-            next.slot(other).state,
+            state.slot(other).state,
             SlotState::Receiving | SlotState::Staged
         ) {
-            next = next.with_slot(other, SlotRecord::EMPTY);
+            state.set_slot(other, SlotRecord::EMPTY);
         }
     }
     let record = SlotRecord {
@@ -162,65 +164,60 @@ pub fn accept(
         digest,
         counter,
     };
-    next = next.with_slot(target, record);
+    state.set_slot(target, record);
     // The erases of a grant are counted over all its uses, or a resume would renew them.
     if sequence != state.grant_sequence {
-        next.erases_left = ERASES_PER_GRANT;
+        state.erases_left = ERASES_PER_GRANT;
     }
-    next.grant_sequence = sequence;
-    next.grant_digest = digest;
-    next.progress = Progress::MetadataBegun;
-    next.frontier = None;
-    if next.previous == Some(target) {
-        next.previous = None;
+    state.grant_sequence = sequence;
+    state.grant_digest = digest;
+    state.progress = Progress::MetadataBegun;
+    state.frontier = None;
+    if state.previous == Some(target) {
+        state.previous = None;
     }
-    if next.confirmed == target {
-        next.confirmed = SlotId::Factory;
-        next.origin = Origin::FellBack;
-        next.crashes = 0;
+    if state.confirmed == target {
+        falls_back_to(state, SlotId::Factory);
     }
-    next
 }
 
 /// The receiving slot is complete and checked.
-#[must_use]
-pub fn staged(state: &State, slot: SlotId) -> State {
-    let mut next = state.with_slot_state(slot, SlotState::Staged);
-    next.progress = Progress::None;
-    next
+pub fn staged(state: &mut State, slot: SlotId) {
+    state.set_slot_state(slot, SlotState::Staged);
+    state.progress = Progress::None;
 }
 
 /// The staged slot is to be tried (31 0210). Repeating it before the first trial boot is allowed.
 ///
 /// # Errors
-/// There is no staged slot.
-pub fn activate(state: &State) -> Result<State, NotNow> {
+/// There is no staged slot; nothing is changed, as by every error here.
+pub fn activate(state: &mut State) -> Result<(), NotNow> {
     if state.find(SlotState::Trial).is_some() && state.attempts_left == TRIAL_ATTEMPTS {
-        return Ok(*state);
+        return Ok(());
     }
     let slot = state.find(SlotState::Staged).ok_or(NotNow)?;
-    let mut next = state.with_slot_state(slot, SlotState::Trial);
-    next.attempts_left = TRIAL_ATTEMPTS;
-    Ok(next)
+    state.set_slot_state(slot, SlotState::Trial);
+    state.attempts_left = TRIAL_ATTEMPTS;
+    Ok(())
 }
 
 /// The self-test of the running image passed (31 0211). Idempotent.
 ///
 /// # Errors
 /// `running` is neither on trial nor confirmed.
-pub fn healthy(state: &State, running: SlotId) -> Result<State, NotNow> {
-    let mut next = *state;
+pub fn healthy(state: &mut State, running: SlotId) -> Result<(), NotNow> {
     if state.slot(running).state == SlotState::Trial {
-        next = next.with_slot_state(running, SlotState::Healthy);
-        next.previous = Some(state.confirmed).filter(|slot| state.slot(*slot).state.boots());
-        next.confirmed = running;
-        next.origin = Origin::Regular;
-        next.attempts_left = 0;
+        state.set_slot_state(running, SlotState::Healthy);
+        let before = state.confirmed;
+        state.previous = Some(before).filter(|_| state.slot(before).state.boots());
+        state.confirmed = running;
+        state.origin = Origin::Regular;
+        state.attempts_left = 0;
     } else if state.confirmed != running {
         return Err(NotNow);
     }
-    next.crashes = 0;
-    Ok(next)
+    state.crashes = 0;
+    Ok(())
 }
 
 /// The healthy image is sealed: the floor rises to its counter and never falls (31 0212).
@@ -228,14 +225,14 @@ pub fn healthy(state: &State, running: SlotId) -> Result<State, NotNow> {
 ///
 /// # Errors
 /// The running image is neither healthy nor sealed; in limp-home that is never offered.
-pub fn seal(state: &State, running: SlotId) -> Result<State, NotNow> {
+pub fn seal(state: &mut State, running: SlotId) -> Result<(), NotNow> {
     let record = state.slot(running);
     match record.state {
-        SlotState::Sealed => Ok(*state),
+        SlotState::Sealed => Ok(()),
         SlotState::Healthy => {
-            let mut next = state.with_slot_state(running, SlotState::Sealed);
-            next.floor = state.floor.max(record.counter);
-            Ok(next)
+            state.floor = state.floor.max(record.counter);
+            state.set_slot_state(running, SlotState::Sealed);
+            Ok(())
         }
         _ => Err(NotNow),
     }
@@ -243,19 +240,8 @@ pub fn seal(state: &State, running: SlotId) -> Result<State, NotNow> {
 
 /// Gives up what is not sealed: a trial or healthy image is rejected, a staged or receiving one
 /// dropped (31 0213). Idempotent.
-#[must_use]
-pub fn revert(state: &State) -> State {
-    let mut next = *state;
+pub fn revert(state: &mut State) {
     for slot in [SlotId::A, SlotId::B] {
-        next = match next.slot(slot).state {
-            SlotState::Trial | SlotState::Healthy => reject(next, slot),
-            SlotState::Staged | SlotState::Receiving => {
-                next.progress = Progress::None;
-                next.frontier = None;
-                next.with_slot(slot, SlotRecord::EMPTY)
-            }
-            _ => next,
-        };
+        give_up(state, slot, true);
     }
-    next
 }

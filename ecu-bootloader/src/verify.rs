@@ -7,13 +7,13 @@
 use ecu_image::crypto::SaltedHash;
 use ecu_image::pss::Progress;
 use ecu_image::signature::SignatureVerifier;
-use ecu_image::{Digest, ENTRIES_PER_TABLE_PAGE, Salt, TABLE_PAGE_LEN, TablePage};
+use ecu_image::{Digest, ENTRIES_PER_TABLE_PAGE, Salt, TABLE_PAGE_LEN};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::boot::Verdict;
 use crate::flash::FlashRead;
-use crate::head::{Head, page_address, table_address};
+use crate::head::{HEAD_LEN, Head, page_address, read_signature, table_address};
 use crate::keys::KeyStore;
 use crate::keyset::{Use, begin_signature};
 use crate::layout::SlotId;
@@ -21,53 +21,127 @@ use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::KeySetRecord;
 
-/// One authenticated table page of the image at hand.
+/// Page digests that are kept of an authenticated table page.
+const WINDOW: usize = 16;
+/// The same, for numbers of pages.
+const WINDOW_PAGES: u32 = 16;
+
+/// Digests of the image at hand: those of its table pages, as its header has them, and a window of
+/// those of its pages. The window is filled while a whole table page is read and authenticated; so
+/// the table needs 512 bytes of RAM, and is read once for [`WINDOW`] pages.
 #[derive(Debug)]
 pub(crate) struct TableCache {
-    bytes: [u8; TABLE_PAGE_LEN],
-    index: Option<u16>,
+    tables: [[u8; 32]; 16],
+    window: [[u8; 32]; WINDOW],
+    /// The page of the first digest in the window.
+    first: Option<u32>,
+    /// How many bytes wait in the window: the rest of a block of metadata.
+    waiting: usize,
 }
+
+/// The most bytes of a block of metadata that can wait.
+pub(crate) const MAX_WAITING: usize = WINDOW * 32;
 
 impl TableCache {
     pub(crate) const fn new() -> Self {
         Self {
-            bytes: [0; TABLE_PAGE_LEN],
-            index: None,
+            tables: [[0; 32]; 16],
+            window: [[0; 32]; WINDOW],
+            first: None,
+            waiting: 0,
         }
     }
 
-    /// The bytes for another use; the cached page is forgotten.
-    pub(crate) fn scratch(&mut self) -> &mut [u8; TABLE_PAGE_LEN] {
-        self.index = None;
-        &mut self.bytes
+    /// Takes the digests of the table pages from the bytes of a head.
+    pub(crate) fn begin(&mut self, head: &[u8]) {
+        self.first = None;
+        let at = HEAD_LEN.saturating_sub(1024);
+        let digests = head.get(at..).and_then(|rest| rest.first_chunk::<512>());
+        let tables = self.tables.as_flattened_mut();
+        match digests {
+            Some(digests) => tables.copy_from_slice(digests),
+            None => tables.fill(0),
+        }
     }
 
-    /// The digest that the table has for page `page`. A table page is authenticated when it is
-    /// read from flash and kept in RAM from then on.
+    /// Keeps the rest of a block until the buffers are free.
+    pub(crate) fn set_waiting(&mut self, rest: &[u8]) {
+        self.first = None;
+        self.waiting = 0;
+        if let Some(place) = self.window.as_flattened_mut().get_mut(..rest.len()) {
+            place.copy_from_slice(rest);
+            self.waiting = rest.len();
+        }
+    }
+
+    /// The rest of the block before, once.
+    pub(crate) fn take_waiting(&mut self) -> &[u8] {
+        let len = core::mem::take(&mut self.waiting);
+        self.window.as_flattened().get(..len).unwrap_or(&[])
+    }
+
+    /// Whether `bytes` are table page `index` of the image at hand.
+    pub(crate) fn has_table(&self, index: u16, bytes: &[u8]) -> bool {
+        let digest = self.tables.get(usize::from(index));
+        digest.is_some_and(|digest| is_authentic(bytes, digest))
+    }
+
+    /// The digest that the table has for page `page`.
     pub(crate) fn digest_of<P: Platform>(
         &mut self,
         platform: &mut P,
         head: &Head,
         page: u32,
     ) -> Result<[u8; 32], Failure> {
-        let number = page.checked_div(ENTRIES_PER_TABLE_PAGE).unwrap_or(0);
+        let entry = page % WINDOW_PAGES;
+        let first = page.saturating_sub(entry);
+        if self.first != Some(first) {
+            self.fill(platform, head, first)?;
+        }
+        let bad = Failure::with(Reason::Page, page);
+        let entry = usize::try_from(entry).ok();
+        let digest = entry.and_then(|entry| self.window.get(entry));
+        digest.copied().ok_or(bad)
+    }
+
+    /// Fills the window from page `first` on; the whole table page is authentic.
+    fn fill<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        head: &Head,
+        first: u32,
+    ) -> Result<(), Failure> {
+        self.first = None;
+        let number = first / ENTRIES_PER_TABLE_PAGE;
         let bad = Failure::with(Reason::TablePage, number);
         let index = u16::try_from(number).map_err(|_| bad)?;
-        if self.index != Some(index) {
-            self.index = None;
-            let address = table_address(platform.board(), head.slot, index).ok_or(bad)?;
+        let start = table_address(platform.board(), head.slot, index).ok_or(bad)?;
+        let wanted = usize::try_from(first % ENTRIES_PER_TABLE_PAGE).unwrap_or(usize::MAX);
+        let mut hash = Sha256::new();
+        let mut two = [0; 64];
+        for (at, address) in (0..TABLE_PAGE_LEN / 32)
+            .step_by(2)
+            .zip((start..).step_by(64))
+        {
             platform
                 .flash()
-                .read(address, &mut self.bytes)
-                .map_err(|_| Failure::with(Reason::Flash, address))?;
-            let digests = head.header.table_digests();
-            TablePage::authenticate(&self.bytes, index, digests).ok_or(bad)?;
-            self.index = Some(index);
+                .read(address, &mut two)
+                .map_err(|_| Failure::with(Reason::Flash, start))?;
+            hash.update(two);
+            let place = at
+                .checked_sub(wanted)
+                .and_then(|at| self.window.get_mut(at..));
+            for (place, digest) in place.into_iter().flatten().zip(two.as_chunks::<32>().0) {
+                *place = *digest;
+            }
         }
-        let (entries, _) = self.bytes.as_chunks::<32>();
-        let entry = page.checked_rem(ENTRIES_PER_TABLE_PAGE).unwrap_or(0);
-        let entry = usize::try_from(entry).ok().and_then(|at| entries.get(at));
-        entry.copied().ok_or(bad)
+        let found: [u8; 32] = hash.finalize().into();
+        let digest = self.tables.get(usize::from(index)).ok_or(bad)?;
+        if !bool::from(found.ct_eq(digest)) {
+            return Err(bad);
+        }
+        self.first = Some(first);
+        Ok(())
     }
 }
 
@@ -119,7 +193,6 @@ const POISON: u8 = 0xA5;
 pub(crate) struct Verification {
     full: bool,
     purpose: Use,
-    key_set: Option<KeySetRecord>,
     stage: Stage,
     plaintext: SaltedHash,
     ciphertext: Sha256,
@@ -133,35 +206,45 @@ enum Stage {
 }
 
 impl Verification {
-    /// Starts, with the key set in use; `full` compares every page with the table too.
-    pub(crate) fn new(full: bool, purpose: Use, key_set: Option<KeySetRecord>) -> Self {
+    /// None begun.
+    pub(crate) fn new() -> Self {
         Self {
-            full,
-            purpose,
-            key_set,
+            full: true,
+            purpose: Use::Install,
             stage: Stage::Start,
             plaintext: SaltedHash::new(&Salt([0; 16])),
             ciphertext: Sha256::new(),
         }
     }
 
+    /// Starts; `full` compares every page with the table too.
+    pub(crate) fn start(&mut self, full: bool, purpose: Use) {
+        self.full = full;
+        self.purpose = purpose;
+        self.stage = Stage::Start;
+    }
+
     /// One slice: a step of the signature, or one page. `None` until the verdict. `head` was loaded
-    /// from the slot and has the journal's digest; `buffer` holds a page.
+    /// from the slot and has the journal's digest; `key_set` is the one in use; each buffer holds a
+    /// page.
     pub(crate) fn step<P: Platform>(
         &mut self,
         platform: &mut P,
         table: &mut TableCache,
         head: &Head,
-        buffer: &mut [u8],
+        key_set: Option<&KeySetRecord>,
+        (buffer, scratch): (&mut [u8], &mut [u8]),
     ) -> Result<Option<Verdict>, Failure> {
         match self.stage {
             Stage::Start => {
                 self.plaintext = SaltedHash::new(&head.salt);
+                self.ciphertext = Sha256::new();
                 // The factory image is authentic by its digest, which provisioning pinned and which
                 // the head was compared with: it boots whatever happened to its key.
                 self.stage = Stage::Page(0);
                 if head.slot != SlotId::Factory {
-                    begin_signature(platform, self.key_set, head, self.purpose, buffer)?;
+                    let signature = read_signature(platform, head, buffer)?;
+                    begin_signature(platform, key_set, head, self.purpose, signature, scratch)?;
                     self.stage = Stage::Signature;
                 }
                 Ok(None)

@@ -44,6 +44,8 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
+    // Once in a program, not at each of its many deadlines.
+    #[inline(never)]
     fn add(self, duration: Duration) -> Self {
         // `as_micros` computes in 128 bits, which costs a small target half a kilobyte.
         let seconds = duration.as_secs().saturating_mul(1_000_000);

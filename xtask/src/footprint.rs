@@ -17,10 +17,10 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const STACK: u64 = 0x10000;
 
 /// Features beyond the default profile.
-const FEATURES: [&str; 3] = ["aes-256", "authentication", "parallel-aes"];
+const FEATURES: [&str; 4] = ["aes-256", "authentication", "parallel-aes", "rsa-4096"];
 
 /// What the tests hold the bootloader to, until it fits the goal: flash, cryptography, RAM.
-pub(crate) const CEILING: [u64; 3] = [80 * 1024, 12 * 1024, 80 * 1024];
+pub(crate) const CEILING: [u64; 3] = [61_500, 12_000, 21_500];
 
 /// Measures, and holds the figures against the goal.
 pub(crate) fn against_goal(json: Option<&Path>) -> Result<()> {

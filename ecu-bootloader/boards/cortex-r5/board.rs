@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use core::ptr::addr_of_mut;
 
-use board_shell::machine::{self, FLASH_LEN, Parts, layout};
+use board_shell::machine::{self, FLASH_LEN, Memory, Parts, layout};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
 use boards::can::Controller;
@@ -82,9 +82,10 @@ unsafe extern "C" {
     fn board_stop() -> !;
 }
 
-/// The machine. Its memory is the bootloader's; it is set anew by every start.
+/// The machine and its buffers. They are set anew by every start.
 #[unsafe(link_section = ".bss.machine")]
 static mut MACHINE: MaybeUninit<Machine> = MaybeUninit::uninit();
+static mut MEMORY: Memory = Memory::new();
 
 fn set_report(word: u32, misused: u32) {
     // SAFETY: one thread; the host reads when the board has stopped.
@@ -106,12 +107,9 @@ extern "C" fn board_main() {
     let provision = Provision(unsafe { &mut *addr_of_mut!(PROVISION) });
     // SAFETY: the memory that the linker script has for the flash, used through this alone.
     let flash = unsafe { RamFlash::new(FLASH_BASE, FLASH_LEN) };
-    // SAFETY: the roots are written at provisioning, and never after it.
-    let Some(parts) = Parts::new(LAYOUT, flash, &provision, unsafe { &ROOTS }) else {
+    let Some(ecu) = made(flash, &provision) else {
         return set_report(report::UNPROVISIONED, 0);
     };
-    // SAFETY: this is the only place that takes the memory, and it is taken once a start.
-    let ecu = unsafe { &mut *addr_of_mut!(MACHINE) }.write(Machine::new(parts));
     ecu.start(provision.now(), provision.cause(), provision.handover());
     let (event, misused) = decide(ecu, flash, provision.now());
     set_report(
@@ -129,6 +127,17 @@ extern "C" fn board_main() {
         Instant::from_micros(ticks / 400)
     });
     set_report(report::of_event(&event), 0);
+}
+
+/// Makes the machine; what that takes of the stack is free again behind it.
+#[inline(never)]
+fn made(flash: RamFlash, provision: &Provision<'_>) -> Option<&'static mut Machine> {
+    // SAFETY: the roots are written at provisioning, and never after it.
+    let parts = Parts::new(LAYOUT, flash, provision, unsafe { &ROOTS })?;
+    // SAFETY: this is the only place that takes the memory, and it is taken once a start.
+    let ecu = unsafe { &mut *addr_of_mut!(MACHINE) };
+    // SAFETY: as above.
+    Some(ecu.write(Machine::over(parts, unsafe { &mut *addr_of_mut!(MEMORY) })))
 }
 
 #[panic_handler]

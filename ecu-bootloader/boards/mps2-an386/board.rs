@@ -6,7 +6,7 @@ use core::panic::PanicInfo;
 use core::ptr::addr_of_mut;
 
 use board_shell::flash::MemoryFlash as _;
-use board_shell::machine::{self, FLASH_LEN, Parts, layout};
+use board_shell::machine::{self, FLASH_LEN, Memory, Parts, layout};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
 use boards::flash::RamFlash;
@@ -111,9 +111,10 @@ fn stop() -> ! {
     unsafe { board_stop() }
 }
 
-/// The machine. Its memory is the bootloader's; it is set anew by every start.
+/// The machine and its buffers. They are set anew by every start.
 #[unsafe(link_section = ".bss.machine")]
 static mut MACHINE: MaybeUninit<Machine> = MaybeUninit::uninit();
+static mut MEMORY: Memory = Memory::new();
 
 /// What the start calls.
 #[unsafe(no_mangle)]
@@ -124,17 +125,9 @@ extern "C" fn board_main() {
     let mut provision = Provision(unsafe { &mut *addr_of_mut!(PROVISION) });
     // SAFETY: the memory of `FLASH`, which is used through this alone.
     let flash = unsafe { RamFlash::new(FLASH_BASE, FLASH_LEN) };
-    let parts = if provision.is_there() {
-        // SAFETY: the host writes the roots before the start, and nobody after it.
-        Parts::new(LAYOUT, flash, &provision, unsafe { &ROOTS })
-    } else {
-        None
-    };
-    let Some(parts) = parts else {
+    let Some(ecu) = made(flash, &provision) else {
         return set_report(report::UNPROVISIONED, 0);
     };
-    // SAFETY: this is the only place that takes the memory, and it is taken once a start.
-    let ecu = unsafe { &mut *addr_of_mut!(MACHINE) }.write(Machine::new(parts));
     ecu.start(provision.now(), provision.cause(), provision.handover());
     #[cfg(feature = "shell")]
     if provision.wants_shell() {
@@ -143,6 +136,20 @@ extern "C" fn board_main() {
     boot(ecu, flash, provision.now());
     #[cfg(not(feature = "shell"))]
     serve(ecu, flash);
+}
+
+/// Makes the machine; what that takes of the stack is free again behind it.
+#[inline(never)]
+fn made(flash: RamFlash, provision: &Provision<'_>) -> Option<&'static mut Machine> {
+    if !provision.is_there() {
+        return None;
+    }
+    // SAFETY: the host writes the roots before the start, and nobody after it.
+    let parts = Parts::new(LAYOUT, flash, provision, unsafe { &ROOTS })?;
+    // SAFETY: this is the only place that takes the memory, and it is taken once a start.
+    let ecu = unsafe { &mut *addr_of_mut!(MACHINE) };
+    // SAFETY: as above.
+    Some(ecu.write(Machine::over(parts, unsafe { &mut *addr_of_mut!(MEMORY) })))
 }
 
 /// Runs to the boot decision, reports it and enters what boots.

@@ -41,6 +41,34 @@ pub enum Problem {
     Identity,
 }
 
+/// What a parser says of the first field that is wrong: all of it, or where alone.
+pub trait FieldError: Sized {
+    /// The error of this field.
+    fn of(field: &'static str, offset: usize, problem: Problem) -> Self;
+}
+
+impl FieldError for ParseError {
+    fn of(field: &'static str, offset: usize, problem: Problem) -> Self {
+        Self {
+            field,
+            offset,
+            problem,
+        }
+    }
+}
+
+/// The offset of the field that is wrong: what an ECU reports of it. Names and values would cost it
+/// flash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offset(pub usize);
+
+impl FieldError for Offset {
+    #[inline]
+    fn of(_: &'static str, offset: usize, _: Problem) -> Self {
+        Self(offset)
+    }
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

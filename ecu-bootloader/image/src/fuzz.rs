@@ -3,7 +3,7 @@
 use crate::keyset::{KeySet, MAX_KEYS, MAX_ROOTS};
 use crate::provision::EcuProvisioning;
 use crate::verify::{Policy, verify_image};
-use crate::{GRANT_LEN, Grant, HEADER_LEN, Header, SignatureLen};
+use crate::{GRANT_LEN, Grant, HEADER_LEN, Header, ParseError, SignatureLen};
 
 /// Any bytes are a header that encodes to the same bytes, or an error.
 pub fn image_header(data: &[u8]) {
@@ -37,8 +37,8 @@ pub fn key_set(data: &[u8]) {
     assert!(set.signatures().count() <= MAX_ROOTS);
     assert!(set.keys().all(|entry| set.key(entry.id) == Some(entry)));
     let stored = [data, &[0xFF; 16]].concat();
-    assert_eq!(KeySet::parse_prefix(&stored), Ok(set));
-    let signed = KeySet::parse_signed(&stored).map(|stored| stored.signed_bytes());
+    assert_eq!(KeySet::parse_prefix::<ParseError>(&stored), Ok(set));
+    let signed = KeySet::parse_signed::<ParseError>(&stored).map(|stored| stored.signed_bytes());
     assert_eq!(signed, Ok(set.signed_bytes()));
 }
 

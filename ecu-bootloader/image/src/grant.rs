@@ -1,9 +1,9 @@
 //! The install grant (`docs/spec/image.md`, "Install grant"): permission for one ECU to install one
 //! image, with the image's content key wrapped for that ECU.
 
-use crate::error::{ParseError, Problem};
+use crate::error::{FieldError, ParseError, Problem};
 use crate::id::{EcuSerial, ImageDigest, SequenceNumber};
-use crate::wire::{Reader, check, put, some};
+use crate::wire::{Fixed, Reader, check, put, some};
 
 /// Bytes of a grant.
 pub const GRANT_LEN: usize = 256;
@@ -72,13 +72,21 @@ impl Grant {
     /// # Errors
     /// The first field that the specification does not allow.
     pub fn parse(bytes: &[u8; GRANT_LEN]) -> Result<Self, ParseError> {
-        let r = Reader(bytes);
+        Self::parse_as(bytes)
+    }
+
+    /// As [`Grant::parse`], with an error of another kind.
+    ///
+    /// # Errors
+    /// The first field that the specification does not allow.
+    pub fn parse_as<E: FieldError>(bytes: &[u8; GRANT_LEN]) -> Result<Self, E> {
+        let r = Fixed(bytes);
         check(r.array(0) == MAGIC, "magic", 0, Problem::Magic)?;
         let unknown = |offset| Problem::Unknown(r.u16(offset).into());
         check(r.u16(4) == VERSION, "version", 4, unknown(4))?;
         check(r.u16(6) == 256, "length", 6, unknown(6))?;
         check(r.u16(80) & !DOWNGRADE == 0, "flags", 80, unknown(80))?;
-        r.zero("reserved", 140, 100)?;
+        Reader(bytes).zero("reserved", 140, 100)?;
         let wrapped = match r.u16(82) {
             40 => Some(WrappedKey::Aes128(r.array(84))),
             56 => Some(WrappedKey::Aes256(r.array(84))),
@@ -86,13 +94,9 @@ impl Grant {
         };
         let wrapped = some(wrapped, "wrapped_len", 82, unknown(82))?;
         if matches!(wrapped, WrappedKey::Aes128(_)) {
-            r.zero("wrapped", 124, 16)?;
+            Reader(bytes).zero("wrapped", 124, 16)?;
         }
-        let text = |error| ParseError {
-            field: "ecu_serial",
-            offset: 8,
-            problem: Problem::Text(error),
-        };
+        let text = |error| E::of("ecu_serial", 8, Problem::Text(error));
         Ok(Self {
             ecu_serial: EcuSerial::from_field(&r.array(8)).map_err(text)?,
             image_digest: ImageDigest(r.array(40)),

@@ -3,13 +3,13 @@
 //! that parses encodes to the same bytes.
 
 use crate::crypto::sha256;
-use crate::error::{ParseError, Problem};
+use crate::error::{FieldError, ParseError, Problem};
 use crate::id::{
     Digest, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, LogicalBlock, PageSize,
     SecurityCounter, SlotSet,
 };
 use crate::table::{ENTRIES_PER_TABLE_PAGE, MAX_PAGES, TableDigests};
-use crate::wire::{Reader, check, put, some};
+use crate::wire::{Fixed, Reader, check, put, some};
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 1536;
@@ -33,13 +33,14 @@ impl Layout {
     /// needs more than 2048 pages.
     #[must_use]
     pub fn new(payload_len: u64, page_size: PageSize) -> Option<Self> {
-        let page_count = payload_len.div_ceil(u64::from(page_size.get()));
-        let page_count = u32::try_from(page_count).ok()?;
+        // More than 32 bits hold is more than 2048 pages of any size.
+        let payload_len = u32::try_from(payload_len).ok()?;
+        let page_count = payload_len.div_ceil(page_size.get());
         if page_count == 0 || page_count > MAX_PAGES {
             return None;
         }
         Some(Self {
-            payload_len: u32::try_from(payload_len).ok()?,
+            payload_len,
             page_size,
             page_count,
         })
@@ -295,57 +296,26 @@ impl Header {
     /// # Errors
     /// The first field that the specification does not allow.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, ParseError> {
-        let r = Reader(bytes);
-        parse_frame(r)?;
-        let layout = parse_layout(r)?;
-        let load_address = r.u64(56);
-        let end = load_address.checked_add(u64::from(layout.ciphertext_len()));
-        some(end, "load_address", 56, Problem::Range(load_address))?;
-        let flags = r.u16(86);
-        check(
-            flags & !LIMP_HOME == 0,
-            "flags",
-            86,
-            Problem::Unknown(flags.into()),
-        )?;
-        let text = |error| ParseError {
-            field: "hardware_id",
-            offset: 8,
-            problem: Problem::Text(error),
-        };
+        let summary = Summary::parse(bytes)?;
+        let digests = table_digests(bytes, summary.layout);
+        let signature = Signature::new(summary.signature(bytes));
         Ok(Self {
-            hardware_id: HardwareId::from_field(&r.array(8)).map_err(text)?,
-            logical_block: LogicalBlock(r.u16(40)),
-            slots: some(
-                SlotSet::from_bits(r.u16(42)),
-                "slot_set",
-                42,
-                Problem::Unknown(r.u16(42).into()),
-            )?,
-            version: ImageVersion {
-                major: r.u16(44),
-                minor: r.u16(46),
-                patch: r.u32(48),
-            },
-            security_counter: SecurityCounter(r.u32(52)),
-            load_address,
-            layout,
+            hardware_id: summary.hardware_id,
+            logical_block: summary.logical_block,
+            slots: summary.slots,
+            version: summary.version,
+            security_counter: summary.security_counter,
+            load_address: summary.load_address,
+            layout: summary.layout,
             payload_kind: PayloadKind::Full,
-            cipher: some(
-                Cipher::from_code(r.u16(82)),
-                "cipher",
-                82,
-                Problem::Unknown(r.u16(82).into()),
-            )?,
-            flags: HeaderFlags {
-                limp_home: flags & LIMP_HOME != 0,
-            },
-            key_id: KeyId(r.array(88)),
-            iv_seed: IvSeed(r.array(96)),
-            plaintext_digest: Digest(r.array(144)),
-            ciphertext_digest: Digest(r.array(176)),
-            table_digests: parse_table_digests(r, layout)?,
-            signature: parse_signature(r)?,
+            cipher: summary.cipher,
+            flags: summary.flags,
+            key_id: summary.key_id,
+            iv_seed: summary.iv_seed,
+            plaintext_digest: summary.plaintext_digest,
+            ciphertext_digest: summary.ciphertext_digest,
+            table_digests: some(digests, "table_digests", 512, Problem::Range(16))?,
+            signature: some(signature, "signature_len", 210, Problem::Range(0))?,
         })
     }
 
@@ -432,8 +402,152 @@ impl Header {
     }
 }
 
+/// A header without the bytes of table digests and signature: what an ECU keeps of one. The fields
+/// are those of a [`Header`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// The hardware the image is for.
+    pub hardware_id: HardwareId,
+    /// The block it fills.
+    pub logical_block: LogicalBlock,
+    /// The slots it is linked for.
+    pub slots: SlotSet,
+    /// Its version.
+    pub version: ImageVersion,
+    /// Compared with the ECU's floor.
+    pub security_counter: SecurityCounter,
+    /// Where the plaintext is linked to run.
+    pub load_address: u64,
+    /// Lengths and pages.
+    pub layout: Layout,
+    /// How pages are encrypted.
+    pub cipher: Cipher,
+    /// What the OEM permits.
+    pub flags: HeaderFlags,
+    /// The key that signed.
+    pub key_id: KeyId,
+    /// Start of all page IVs.
+    pub iv_seed: IvSeed,
+    /// SHA-256 of salt and plaintext.
+    pub plaintext_digest: Digest,
+    /// SHA-256 of all ciphertext pages.
+    pub ciphertext_digest: Digest,
+    /// Length of the signature, which says what made it.
+    pub signature_len: SignatureLen,
+}
+
+impl Summary {
+    /// Parses a whole header, of which only this much is kept. Total, as [`Header::parse`].
+    ///
+    /// # Errors
+    /// The first field that the specification does not allow.
+    pub fn parse<E: FieldError>(bytes: &[u8; HEADER_LEN]) -> Result<Self, E> {
+        let r = Fixed(bytes);
+        parse_frame(r)?;
+        let layout = parse_layout(r)?;
+        let load_address = r.u64(56);
+        let end = load_address.checked_add(u64::from(layout.ciphertext_len()));
+        some(end, "load_address", 56, Problem::Range(load_address))?;
+        let flags = r.u16(86);
+        check(
+            flags & !LIMP_HOME == 0,
+            "flags",
+            86,
+            Problem::Unknown(flags.into()),
+        )?;
+        let text = |error| E::of("hardware_id", 8, Problem::Text(error));
+        let summary = Self {
+            hardware_id: HardwareId::from_field(&r.array(8)).map_err(text)?,
+            logical_block: LogicalBlock(r.u16(40)),
+            slots: some(
+                SlotSet::from_bits(r.u16(42)),
+                "slot_set",
+                42,
+                Problem::Unknown(r.u16(42).into()),
+            )?,
+            version: ImageVersion {
+                major: r.u16(44),
+                minor: r.u16(46),
+                patch: r.u32(48),
+            },
+            security_counter: SecurityCounter(r.u32(52)),
+            load_address,
+            layout,
+            cipher: some(
+                Cipher::from_code(r.u16(82)),
+                "cipher",
+                82,
+                Problem::Unknown(r.u16(82).into()),
+            )?,
+            flags: HeaderFlags {
+                limp_home: flags & LIMP_HOME != 0,
+            },
+            key_id: KeyId(r.array(88)),
+            iv_seed: IvSeed(r.array(96)),
+            plaintext_digest: Digest(r.array(144)),
+            ciphertext_digest: Digest(r.array(176)),
+            signature_len: parse_signature_len(r)?,
+        };
+        parse_fill(bytes, layout, summary.signature_len)?;
+        Ok(summary)
+    }
+
+    /// The signature in the bytes of this header.
+    #[must_use]
+    pub fn signature<'b>(&self, bytes: &'b [u8; HEADER_LEN]) -> &'b [u8] {
+        Reader(bytes).slice(SIGNED_LEN, self.signature_len.bytes())
+    }
+
+    /// The place of the table digests in the bytes of a header.
+    #[must_use]
+    pub fn table_digests(bytes: &[u8; HEADER_LEN]) -> &[u8; 512] {
+        bytes
+            .get(512..)
+            .and_then(|rest| rest.first_chunk())
+            .unwrap_or(&[0; 512])
+    }
+}
+
+/// The beginning of a header that was parsed before, or whose digest is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderStart(pub [u8; Self::LEN]);
+
+impl HeaderStart {
+    /// Its bytes.
+    pub const LEN: usize = 128;
+
+    /// As [`Header::version`].
+    #[must_use]
+    pub fn version(&self) -> ImageVersion {
+        let r = Fixed(&self.0);
+        ImageVersion {
+            major: r.u16(44),
+            minor: r.u16(46),
+            patch: r.u32(48),
+        }
+    }
+
+    /// Bytes of a page.
+    #[must_use]
+    pub fn page_size(&self) -> u32 {
+        Fixed(&self.0).u32(72)
+    }
+
+    /// Number of pages.
+    #[must_use]
+    pub fn page_count(&self) -> u32 {
+        Fixed(&self.0).u32(76)
+    }
+
+    /// As [`Header::key_id`].
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        KeyId(Fixed(&self.0).array(88))
+    }
+}
+
 /// Magic, versions, lengths and reserved bytes.
-fn parse_frame(r: Reader<'_>) -> Result<(), ParseError> {
+fn parse_frame<E: FieldError>(r: Fixed<'_, HEADER_LEN>) -> Result<(), E> {
     let unknown = |field, offset, value: u16, expected: u16| {
         check(
             value == expected,
@@ -446,11 +560,11 @@ fn parse_frame(r: Reader<'_>) -> Result<(), ParseError> {
     unknown("format_version", 4, r.u16(4), FORMAT_VERSION)?;
     unknown("header_len", 6, r.u16(6), 1536)?;
     unknown("payload_kind", 80, r.u16(80), 0)?;
-    r.zero("base_digest", 112, 32)?;
-    r.zero("reserved", 212, 300)
+    Reader(r.0).zero("base_digest", 112, 32)?;
+    Reader(r.0).zero("reserved", 212, 300)
 }
 
-fn parse_layout(r: Reader<'_>) -> Result<Layout, ParseError> {
+fn parse_layout<E: FieldError>(r: Fixed<'_, HEADER_LEN>) -> Result<Layout, E> {
     let page_size = some(
         PageSize::new(r.u32(72)),
         "page_size",
@@ -468,59 +582,62 @@ fn parse_layout(r: Reader<'_>) -> Result<Layout, ParseError> {
     implied(
         "table_page_count",
         208,
-        layout.table_page_count(),
-        r.u16(208),
+        layout.table_page_count().into(),
+        r.u16(208).into(),
     )?;
     Ok(layout)
 }
 
-fn implied<T: Into<u64>>(
+fn implied<E: FieldError>(
     field: &'static str,
     offset: usize,
-    expected: T,
-    found: T,
-) -> Result<(), ParseError> {
-    let (expected, found) = (expected.into(), found.into());
-    let problem = Problem::Contradiction { expected, found };
+    expected: u32,
+    found: u32,
+) -> Result<(), E> {
+    let problem = Problem::Contradiction {
+        expected: expected.into(),
+        found: found.into(),
+    };
     check(expected == found, field, offset, problem)
 }
 
-fn parse_table_digests(r: Reader<'_>, layout: Layout) -> Result<TableDigests, ParseError> {
+fn table_digests(bytes: &[u8; HEADER_LEN], layout: Layout) -> Option<TableDigests> {
     let mut digests = TableDigests::EMPTY;
-    let count = usize::from(layout.table_page_count());
-    let (entries, _) = r.slice(512, 512).as_chunks::<32>();
-    for entry in entries.iter().take(count) {
-        digests = some(
-            digests.push(Digest(*entry)),
-            "table_digests",
-            512,
-            Problem::Range(16),
-        )?;
+    let (entries, _) = Summary::table_digests(bytes).as_chunks::<32>();
+    for entry in entries.iter().take(layout.table_page_count().into()) {
+        digests = digests.push(Digest(*entry))?;
     }
-    let used = count.saturating_mul(32);
-    let unused = 512usize.saturating_sub(used);
-    r.zero("table_digests", used.saturating_add(512), unused)?;
-    Ok(digests)
+    Some(digests)
 }
 
-fn parse_signature(r: Reader<'_>) -> Result<Signature, ParseError> {
+fn parse_signature_len<E: FieldError>(r: Fixed<'_, HEADER_LEN>) -> Result<SignatureLen, E> {
     let algorithm = some(
         Algorithm::from_code(r.u16(84)),
         "signature_algorithm",
         84,
         Problem::Unknown(r.u16(84).into()),
     )?;
-    let len = usize::from(r.u16(210));
-    let signature = some(
-        Signature::new(r.slice(SIGNED_LEN, len))
-            .filter(|signature| signature.len.algorithm() == algorithm),
+    some(
+        SignatureLen::new(algorithm, r.u16(210).into()),
         "signature_len",
         210,
         Problem::Unknown(r.u16(210).into()),
-    )?;
+    )
+}
+
+/// What table digests and signature leave of their places is zero.
+fn parse_fill<E: FieldError>(
+    bytes: &[u8; HEADER_LEN],
+    layout: Layout,
+    signature: SignatureLen,
+) -> Result<(), E> {
+    let r = Reader(bytes);
+    let used = usize::from(layout.table_page_count()).saturating_mul(32);
+    let unused = 512usize.saturating_sub(used);
+    r.zero("table_digests", used.saturating_add(512), unused)?;
+    let len = signature.bytes();
     let unused = 512usize.saturating_sub(len);
-    r.zero("signature", SIGNED_LEN.saturating_add(len), unused)?;
-    Ok(signature)
+    r.zero("signature", SIGNED_LEN.saturating_add(len), unused)
 }
 
 #[cfg(all(test, feature = "alloc"))]

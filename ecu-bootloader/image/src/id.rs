@@ -48,10 +48,24 @@ fn ascii_field(text: &str) -> Result<[u8; 32], TextError> {
     Ok(field)
 }
 
-fn ascii_text(field: &[u8; 32]) -> &str {
+/// The text of a zero-filled field, without the fill.
+fn ascii_bytes(field: &[u8; 32]) -> &[u8] {
     let len = field.iter().position(|byte| *byte == 0).unwrap_or(32);
-    let text = field.get(..len).unwrap_or(&[]);
-    core::str::from_utf8(text).unwrap_or("")
+    field.get(..len).unwrap_or(&[])
+}
+
+/// Whether a field is one that [`ascii_field`] makes.
+fn check_field(field: &[u8; 32]) -> Result<(), TextError> {
+    let text = ascii_bytes(field);
+    if text.is_empty() {
+        return Err(TextError::Empty);
+    }
+    let (_, fill) = field.split_at_checked(text.len()).unwrap_or((&[], &[]));
+    let bad = text.iter().find(|byte| !byte.is_ascii_graphic());
+    match bad.or(fill.iter().find(|byte| **byte != 0)) {
+        Some(byte) => Err(TextError::Character(*byte)),
+        None => Ok(()),
+    }
 }
 
 macro_rules! ascii_id {
@@ -66,13 +80,7 @@ macro_rules! ascii_id {
             /// # Errors
             /// Empty, not printable ASCII, or bytes after the first zero.
             pub fn from_field(field: &[u8; 32]) -> Result<Self, TextError> {
-                let text = ascii_text(field);
-                let parsed: Self = text.parse()?;
-                let differs = field.iter().zip(&parsed.0).find(|(found, clean)| found != clean);
-                match differs {
-                    Some((byte, _)) => Err(TextError::Character(*byte)),
-                    None => Ok(parsed),
-                }
+                check_field(field).map(|()| Self(*field))
             }
 
             /// The zero-filled field.
@@ -84,7 +92,13 @@ macro_rules! ascii_id {
             /// The text without the fill.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                ascii_text(&self.0)
+                core::str::from_utf8(self.as_bytes()).unwrap_or("")
+            }
+
+            /// The characters without the fill.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8] {
+                ascii_bytes(&self.0)
             }
         }
 

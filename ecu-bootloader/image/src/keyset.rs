@@ -4,7 +4,7 @@
 //! A [`KeySet`] borrows the bytes that it was parsed from and copies nothing, so an ECU can look at
 //! one in a page buffer, or in flash that is mapped into memory.
 
-use crate::error::{ParseError, Problem};
+use crate::error::{FieldError, Offset, ParseError, Problem};
 use crate::header::{Algorithm, SignatureLen};
 use crate::id::{Digest, HardwareId, KeyId, KeySetVersion};
 use crate::pss::key_id;
@@ -89,6 +89,14 @@ impl<'a> KeySet<'a> {
     /// # Errors
     /// The first field that the specification does not allow.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        Self::parse_as(bytes)
+    }
+
+    /// As [`KeySet::parse`], with an error of another kind.
+    ///
+    /// # Errors
+    /// The first field that the specification does not allow.
+    pub fn parse_as<E: FieldError>(bytes: &'a [u8]) -> Result<Self, E> {
         let set = Self::parse_prefix(bytes)?;
         let expected = set.len();
         let problem = Problem::Contradiction {
@@ -103,7 +111,7 @@ impl<'a> KeySet<'a> {
     ///
     /// # Errors
     /// The first field that the specification does not allow.
-    pub fn parse_prefix(bytes: &'a [u8]) -> Result<Self, ParseError> {
+    pub fn parse_prefix<E: FieldError>(bytes: &'a [u8]) -> Result<Self, E> {
         let (_, rest) = split(bytes)?;
         let set = Self::parse_signed(bytes)?;
         let signatures = check_signatures(set.signed.len(), rest)?;
@@ -115,7 +123,7 @@ impl<'a> KeySet<'a> {
     ///
     /// # Errors
     /// The first field that the specification does not allow.
-    pub fn parse_signed(bytes: &'a [u8]) -> Result<Self, ParseError> {
+    pub fn parse_signed<E: FieldError>(bytes: &'a [u8]) -> Result<Self, E> {
         let (signed, _) = split(bytes)?;
         let r = Reader(signed);
         let version = KeySetVersion(r.u32(40));
@@ -168,7 +176,7 @@ impl<'a> KeySet<'a> {
         let signed = self.signed;
         let mut at = HEADER_LEN;
         core::iter::from_fn(move || {
-            let (entry, next) = key_at(signed, at).ok()?;
+            let (entry, next) = key_at::<Offset>(signed, at).ok()?;
             at = next;
             Some(entry)
         })
@@ -185,7 +193,7 @@ impl<'a> KeySet<'a> {
         let signatures = self.signatures;
         let mut at = COUNT_LEN;
         core::iter::from_fn(move || {
-            let (entry, next) = signature_at(signatures, 0, at).ok()?;
+            let (entry, next) = signature_at::<Offset>(signatures, 0, at).ok()?;
             at = next;
             Some(entry)
         })
@@ -197,7 +205,7 @@ fn wide(value: usize) -> u64 {
 }
 
 /// The signed part, and what lies behind it.
-fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), ParseError> {
+fn split<E: FieldError>(bytes: &[u8]) -> Result<(&[u8], &[u8]), E> {
     let r = Reader(bytes);
     let short = Problem::Range(wide(bytes.len()));
     check(bytes.len() >= HEADER_LEN, "length", 0, short)?;
@@ -213,21 +221,17 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), ParseError> {
     )
 }
 
-fn parse_scope(r: Reader<'_>) -> Result<Option<HardwareId>, ParseError> {
+fn parse_scope<E: FieldError>(r: Reader<'_>) -> Result<Option<HardwareId>, E> {
     let field = r.array(8);
     if field == [0; 32] {
         return Ok(None);
     }
-    let text = |error| ParseError {
-        field: "hardware_id",
-        offset: 8,
-        problem: Problem::Text(error),
-    };
+    let text = |error| E::of("hardware_id", 8, Problem::Text(error));
     HardwareId::from_field(&field).map(Some).map_err(text)
 }
 
 /// `count` keys fill the signed part, by ascending identity.
-fn check_keys(signed: &[u8], count: u16) -> Result<(), ParseError> {
+fn check_keys<E: FieldError>(signed: &[u8], count: u16) -> Result<(), E> {
     let known = (1..=MAX_KEYS).contains(&usize::from(count));
     check(known, "key_count", 44, Problem::Range(count.into()))?;
     let mut at = HEADER_LEN;
@@ -247,7 +251,7 @@ fn check_keys(signed: &[u8], count: u16) -> Result<(), ParseError> {
     check(at == signed.len(), "signed_len", 6, problem)
 }
 
-fn key_at(signed: &[u8], at: usize) -> Result<(KeyEntry<'_>, usize), ParseError> {
+fn key_at<E: FieldError>(signed: &[u8], at: usize) -> Result<(KeyEntry<'_>, usize), E> {
     let r = Reader(signed);
     let field = |offset: usize| at.saturating_add(offset);
     let start = field(KEY_HEAD_LEN);
@@ -288,7 +292,7 @@ fn key_at(signed: &[u8], at: usize) -> Result<(KeyEntry<'_>, usize), ParseError>
 }
 
 /// The part of `rest` with the signatures, which begin at `offset` of the set.
-fn check_signatures(offset: usize, rest: &[u8]) -> Result<&[u8], ParseError> {
+fn check_signatures<E: FieldError>(offset: usize, rest: &[u8]) -> Result<&[u8], E> {
     let r = Reader(rest);
     let short = Problem::Range(wide(rest.len()));
     check(rest.len() >= COUNT_LEN, "signature_count", offset, short)?;
@@ -317,11 +321,11 @@ fn check_signatures(offset: usize, rest: &[u8]) -> Result<&[u8], ParseError> {
     some(rest.get(..at), "signature", offset, problem)
 }
 
-fn signature_at(
+fn signature_at<E: FieldError>(
     rest: &[u8],
     offset: usize,
     at: usize,
-) -> Result<(RootSignature<'_>, usize), ParseError> {
+) -> Result<(RootSignature<'_>, usize), E> {
     let r = Reader(rest);
     let start = at.saturating_add(SIGNATURE_HEAD_LEN);
     let place = offset.saturating_add(at);

@@ -50,11 +50,11 @@ mod testing;
 pub mod verify;
 mod wire;
 
-pub use error::{ParseError, Problem};
+pub use error::{FieldError, Offset, ParseError, Problem};
 pub use grant::{GRANT_LEN, GRANT_MACED_LEN, Grant, GrantFlags, WrappedKey};
 pub use header::{
-    Algorithm, Cipher, HEADER_LEN, Header, HeaderFlags, Layout, PayloadKind, SIGNED_LEN, Signature,
-    SignatureLen,
+    Algorithm, Cipher, HEADER_LEN, Header, HeaderFlags, HeaderStart, Layout, PayloadKind,
+    SIGNED_LEN, Signature, SignatureLen, Summary,
 };
 pub use id::{
     Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, KeySetVersion,

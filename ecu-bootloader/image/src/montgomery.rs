@@ -3,10 +3,13 @@
 //! Everything here is public (keys, signatures), yet the work depends on the length of the modulus
 //! alone, so that the time of a verification tells nothing about where it failed.
 
-/// Limbs of the largest modulus, 4096 bits.
-pub(crate) const MAX_LIMBS: usize = 128;
+/// Limbs of the largest modulus: 4096 bits, or 3072 where no larger key is built in.
+pub(crate) const MAX_LIMBS: usize = if cfg!(feature = "rsa-4096") { 128 } else { 96 };
 
-/// A number below 2^4096, least significant limb first.
+/// Bytes of the largest number.
+pub(crate) const MAX_BYTES: usize = MAX_LIMBS * 4;
+
+/// A number of at most the bits of the largest modulus, least significant limb first.
 pub(crate) type Number = [u32; MAX_LIMBS];
 
 /// Low and high half of a 64-bit value.
@@ -45,20 +48,31 @@ pub(crate) struct Modulus {
 }
 
 impl Modulus {
-    /// The modulus of big-endian bytes, or `None` where it is even, has its top bit clear, has no
-    /// whole number of limbs or more than 4096 bits.
-    pub(crate) fn from_be_bytes(bytes: &[u8]) -> Option<Self> {
-        let odd = bytes.last()? & 1 == 1;
-        let full = bytes.first()? & 0x80 != 0;
-        if !odd || !full || !bytes.len().is_multiple_of(4) {
-            return None;
+    /// No modulus.
+    pub(crate) const NONE: Self = Self {
+        limbs: [0; MAX_LIMBS],
+        len: 0,
+        inverse: 0,
+    };
+
+    /// Takes the modulus of big-endian bytes, or none where it is even, has its top bit clear, has no
+    /// whole number of limbs or too many bits. Whether it is one.
+    pub(crate) fn set(&mut self, bytes: &[u8]) -> bool {
+        self.len = 0;
+        let odd = bytes.last().is_some_and(|byte| byte & 1 == 1);
+        let full = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+        let whole = bytes.len().is_multiple_of(4);
+        if !(odd && full && whole && read_be(&mut self.limbs, bytes)) {
+            return false;
         }
-        let limbs = number_from_be(bytes)?;
-        Some(Self {
-            limbs,
-            len: bytes.len() / 4,
-            inverse: negative_inverse(*limbs.first()?),
-        })
+        self.len = bytes.len() / 4;
+        self.inverse = negative_inverse(self.limbs.first().copied().unwrap_or(0));
+        true
+    }
+
+    /// Forgets the modulus.
+    pub(crate) const fn clear(&mut self) {
+        self.len = 0;
     }
 
     /// Limbs of the modulus.
@@ -72,32 +86,36 @@ impl Modulus {
 
     /// Whether `number` is below the modulus.
     pub(crate) fn exceeds(&self, number: &Number) -> bool {
-        self.limbs.iter().zip(number).fold(false, |borrow, (n, x)| {
-            let (_, borrow) = subtract(*x, *n, borrow);
-            borrow
-        })
+        self.digits()
+            .iter()
+            .zip(number)
+            .fold(false, |borrow, (n, x)| {
+                let (_, borrow) = subtract(*x, *n, borrow);
+                borrow
+            })
     }
 
     /// R modulo n, where R is 2^(32 len): the number one in Montgomery form. The top bit of n is
     /// set, so it is R - n.
-    pub(crate) fn one(&self) -> Number {
-        let mut one = [0; MAX_LIMBS];
+    pub(crate) fn one(&self, one: &mut Number) {
+        one.fill(0);
         let mut borrow = false;
         for (digit, n) in one.iter_mut().zip(self.digits()) {
             (*digit, borrow) = subtract(0, *n, borrow);
         }
-        one
     }
 
-    /// `2 a` modulo n, for `a` below n.
-    pub(crate) fn double(&self, a: &Number) -> Number {
-        let mut doubled = [0; MAX_LIMBS];
-        let mut carry = 0;
-        for ((digit, a), _) in doubled.iter_mut().zip(a).zip(self.digits()) {
-            *digit = (a << 1) | carry;
-            carry = a >> 31;
+    /// Makes of `a`, which is below n, `2^32 a` modulo n.
+    pub(crate) fn shift(&self, a: &mut Number) {
+        for _ in 0..32 {
+            let mut carry = 0;
+            for (digit, _) in a.iter_mut().zip(self.digits()) {
+                let top = *digit >> 31;
+                *digit = (*digit << 1) | carry;
+                carry = top;
+            }
+            self.reduce_once(a, carry);
         }
-        self.reduce_once(&doubled, carry)
     }
 
     /// `a b / R` modulo n, for `a` and `b` below n. Coarsely integrated operand scanning.
@@ -117,7 +135,8 @@ impl Modulus {
             }
             high = over.wrapping_add(carry);
         }
-        self.reduce_once(&sum, high)
+        self.reduce_once(&mut sum, high);
+        sum
     }
 
     /// Adds the multiple of n that clears the lowest digit, and shifts down by one digit. Returns
@@ -138,18 +157,14 @@ impl Modulus {
         (place, carry)
     }
 
-    /// `high R + number`, less n where it is not below n.
-    fn reduce_once(&self, number: &Number, high: u32) -> Number {
-        let mut reduced = [0; MAX_LIMBS];
+    /// Takes n from `high R + number` where that is not below n.
+    fn reduce_once(&self, number: &mut Number, high: u32) {
+        let below = self.exceeds(number) & (high == 0);
+        let taken = u32::from(below).wrapping_sub(1);
         let mut borrow = false;
-        for ((digit, x), n) in reduced.iter_mut().zip(number).zip(self.digits()) {
-            (*digit, borrow) = subtract(*x, *n, borrow);
+        for (digit, n) in number.iter_mut().zip(self.digits()) {
+            (*digit, borrow) = subtract(*digit, n & taken, borrow);
         }
-        let keep = u32::from(borrow & (high == 0)).wrapping_neg();
-        for (digit, x) in reduced.iter_mut().zip(number) {
-            *digit = (*digit & !keep) | (x & keep);
-        }
-        reduced
     }
 }
 
@@ -164,19 +179,15 @@ fn negative_inverse(n: u32) -> u32 {
     inverse.wrapping_neg()
 }
 
-/// The number of big-endian bytes, or `None` above 4096 bits.
-pub(crate) fn number_from_be(bytes: &[u8]) -> Option<Number> {
-    let mut number = [0; MAX_LIMBS];
-    let limbs = bytes.rchunks(4);
-    if limbs.len() > MAX_LIMBS {
-        return None;
-    }
-    for (digit, limb) in number.iter_mut().zip(limbs) {
+/// Reads a number from big-endian bytes; `false` where there are too many.
+pub(crate) fn read_be(number: &mut Number, bytes: &[u8]) -> bool {
+    number.fill(0);
+    for (digit, limb) in number.iter_mut().zip(bytes.rchunks(4)) {
         *digit = limb
             .iter()
             .fold(0, |value, byte| (value << 8) | u32::from(*byte));
     }
-    Some(number)
+    bytes.len() <= MAX_BYTES
 }
 
 /// The number one.
@@ -215,20 +226,23 @@ mod tests {
             let mut bytes = vec![0xA5; len];
             bytes[0] = first;
             bytes[len - 1] = last;
-            Modulus::from_be_bytes(&bytes)
+            let mut modulus = Modulus::NONE;
+            modulus.set(&bytes)
         };
-        assert!(modulus(256, 0x80, 1).is_some());
-        assert!(modulus(256, 0x7F, 1).is_none());
-        assert!(modulus(256, 0x80, 2).is_none());
-        assert!(modulus(255, 0x80, 1).is_none());
-        assert!(modulus(516, 0x80, 1).is_none());
-        assert!(Modulus::from_be_bytes(&[]).is_none());
+        assert!(modulus(256, 0x80, 1));
+        assert!(!modulus(256, 0x7F, 1));
+        assert!(!modulus(256, 0x80, 2));
+        assert!(!modulus(255, 0x80, 1));
+        assert!(!modulus(MAX_BYTES + 4, 0x80, 1));
+        let mut none = Modulus::NONE;
+        assert!(!none.set(&[]));
     }
 
     proptest! {
         #[test]
         fn bytes_survive(bytes in prop::collection::vec(any::<u8>(), 1..=128usize)) {
-            let number = number_from_be(&bytes).unwrap();
+            let mut number = [0; MAX_LIMBS];
+            prop_assert!(read_be(&mut number, &bytes));
             let mut back = vec![0; bytes.len()];
             number_to_be(&number, &mut back);
             prop_assert_eq!(back, bytes);
@@ -239,13 +253,22 @@ mod tests {
         fn two_limbs_agree_with_native_arithmetic(n in 1u64 << 63.., a: u64, b: u64) {
             let n = n | 1;
             let (a, b) = (a % n, b % n);
-            let modulus = Modulus::from_be_bytes(&n.to_be_bytes()).unwrap();
-            let number = |value: u64| number_from_be(&value.to_be_bytes()).unwrap();
+            let mut modulus = Modulus::NONE;
+            prop_assert!(modulus.set(&n.to_be_bytes()));
+            let number = |value: u64| {
+                let mut number = [0; MAX_LIMBS];
+                read_be(&mut number, &value.to_be_bytes());
+                number
+            };
             let value = |number: &Number| u64::from(number[0]) | u64::from(number[1]) << 32;
             let times = |a: u64, b: u64| u64::try_from(u128::from(a) * u128::from(b) % u128::from(n)).unwrap();
             let r = u64::try_from((1u128 << 64) % u128::from(n)).unwrap();
-            prop_assert_eq!(value(&modulus.one()), r);
-            prop_assert_eq!(value(&modulus.double(&number(a))), times(a, 2));
+            let mut one = number(a);
+            modulus.one(&mut one);
+            prop_assert_eq!(value(&one), r);
+            let mut shifted = number(a);
+            modulus.shift(&mut shifted);
+            prop_assert_eq!(value(&shifted), times(a, 1 << 32));
             prop_assert!(modulus.exceeds(&number(a)) && !modulus.exceeds(&number(n)));
             let product = value(&modulus.multiply(&number(a), &number(b)));
             prop_assert!(product < n);

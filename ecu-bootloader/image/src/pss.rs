@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 use crate::hardened::difference;
 use crate::header::{Algorithm, Signature, SignatureLen};
 use crate::id::{ImageDigest, KeyId};
-use crate::montgomery::{Modulus, Number, number_from_be, number_to_be, unit};
+use crate::montgomery::{MAX_BYTES, MAX_LIMBS, Modulus, Number, number_to_be, read_be, unit};
 
 /// The public exponent of every accepted key.
 pub const PUBLIC_EXPONENT: u32 = 65537;
@@ -30,7 +30,7 @@ const SALT_LEN: usize = 32;
 pub enum KeyError {
     /// The modulus has not 256, 384 or 512 bytes.
     Length(usize),
-    /// The modulus is even, or its top bit is clear.
+    /// The modulus is even, its top bit is clear, or it is larger than what is built in.
     Modulus,
 }
 
@@ -63,11 +63,15 @@ impl PublicKey {
     pub fn from_modulus(modulus: &[u8]) -> Result<Self, KeyError> {
         let len = SignatureLen::new(Algorithm::RsaPssSha256, modulus.len())
             .ok_or(KeyError::Length(modulus.len()))?;
-        Ok(Self {
-            modulus: Modulus::from_be_bytes(modulus).ok_or(KeyError::Modulus)?,
+        let mut key = Self {
+            modulus: Modulus::NONE,
             len,
             id: key_id(modulus),
-        })
+        };
+        if !key.modulus.set(modulus) {
+            return Err(KeyError::Modulus);
+        }
+        Ok(key)
     }
 
     /// The key's identity.
@@ -109,12 +113,13 @@ pub enum Progress {
     Invalid = 0xC396_5A3C,
 }
 
-/// Where a verification stands. `base` and `power` are the verifier's registers.
+/// Where a verification stands. `base` and `power` are the verifier's registers; `base` begins as the
+/// signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// base = power = 2^32 in Montgomery form.
+    /// power = 2^32 in Montgomery form.
     Radix,
-    /// power = base ^ limbs, from the bit below the top: R in Montgomery form.
+    /// power = power ^ limbs, from the bit below the top: R in Montgomery form.
     RadixPower { bits: u32 },
     /// base = power = signature in Montgomery form.
     Enter,
@@ -130,11 +135,10 @@ enum Stage {
     Done(Progress),
 }
 
-/// One verification, about 2 KiB.
+/// One verification, a little more than three moduli large: it is begun in its place, not moved.
 #[derive(Clone)]
 pub struct Verifier {
     modulus: Modulus,
-    signature: Number,
     base: Number,
     power: Number,
     digest: [u8; 32],
@@ -150,38 +154,63 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
+    /// Nothing is verified: the answer is no.
+    pub const IDLE: Self = Self {
+        modulus: Modulus::NONE,
+        base: [0; MAX_LIMBS],
+        power: [0; MAX_LIMBS],
+        digest: [0; 32],
+        fits: false,
+        stage: Stage::Done(Progress::Invalid),
+    };
+
     /// Starts to verify `signature` under `key` over the bytes whose SHA-256 is `digest`.
     #[must_use]
     pub fn new(key: &PublicKey, digest: &ImageDigest, signature: &Signature) -> Self {
-        Self::over(key.modulus.clone(), digest.as_bytes(), signature.as_bytes())
+        let mut verifier = Self {
+            modulus: key.modulus.clone(),
+            ..Self::IDLE
+        };
+        verifier.enter_signature(digest.as_bytes(), signature.as_bytes());
+        verifier
     }
 
     /// Starts to verify big-endian `signature` under the key of this big-endian modulus over the
     /// bytes whose SHA-256 is `digest`. Nothing but the verifier itself holds the key.
     ///
     /// # Errors
-    /// As [`PublicKey::from_modulus`].
-    pub fn under(modulus: &[u8], digest: &[u8; 32], signature: &[u8]) -> Result<Self, KeyError> {
+    /// As [`PublicKey::from_modulus`]; the answer is no then.
+    pub fn begin(
+        &mut self,
+        modulus: &[u8],
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), KeyError> {
+        self.forget();
         SignatureLen::new(Algorithm::RsaPssSha256, modulus.len())
             .ok_or(KeyError::Length(modulus.len()))?;
-        let modulus = Modulus::from_be_bytes(modulus).ok_or(KeyError::Modulus)?;
-        Ok(Self::over(modulus, digest, signature))
+        if !self.modulus.set(modulus) {
+            return Err(KeyError::Modulus);
+        }
+        self.enter_signature(digest, signature);
+        Ok(())
     }
 
-    fn over(modulus: Modulus, digest: &[u8; 32], signature: &[u8]) -> Self {
-        let number = number_from_be(signature).unwrap_or([0; 128]);
-        let whole = signature.len() == modulus.len().saturating_mul(4);
-        let fits = whole && modulus.exceeds(&number);
-        Self {
+    /// Forgets the verification: nothing is proved any more.
+    pub fn forget(&mut self) {
+        self.modulus.clear();
+        self.stage = Stage::Done(Progress::Invalid);
+    }
+
+    fn enter_signature(&mut self, digest: &[u8; 32], signature: &[u8]) {
+        self.digest = *digest;
+        let whole = signature.len() == self.modulus.len().saturating_mul(4);
+        self.fits = read_be(&mut self.base, signature) & whole & self.modulus.exceeds(&self.base);
+        if !self.fits {
             // Arithmetic is defined below the modulus; the answer is no in any case.
-            signature: if fits { number } else { modulus.one() },
-            modulus,
-            base: [0; 128],
-            power: [0; 128],
-            digest: *digest,
-            fits,
-            stage: Stage::Radix,
+            self.modulus.one(&mut self.base);
         }
+        self.stage = Stage::Radix;
     }
 
     /// Works for at most `budget` steps. After the answer it stays the answer.
@@ -203,7 +232,7 @@ impl Verifier {
     /// it, and compared with the whole power.
     #[must_use]
     pub fn difference(&self, digest: &ImageDigest) -> u32 {
-        let mut encoded = [0; 512];
+        let mut encoded = [0; MAX_BYTES];
         let len = self.modulus.len().saturating_mul(4);
         let Some(encoded) = encoded.get_mut(..len) else {
             return u32::MAX;
@@ -225,8 +254,8 @@ impl Verifier {
         let n = &self.modulus;
         match self.stage {
             Stage::Radix => {
-                self.base = (0..32).fold(n.one(), |power, _| n.double(&power));
-                self.power = self.base;
+                n.one(&mut self.power);
+                n.shift(&mut self.power);
                 let bits = n.len().checked_ilog2().unwrap_or(0);
                 Stage::RadixPower { bits }
             }
@@ -236,11 +265,15 @@ impl Verifier {
                 };
                 self.power = n.multiply(&self.power, &self.power);
                 if n.len().checked_shr(bits).unwrap_or(0) & 1 == 1 {
-                    self.power = n.multiply(&self.power, &self.base);
+                    n.shift(&mut self.power);
                 }
                 Stage::RadixPower { bits }
             }
-            Stage::Enter => self.enter(),
+            Stage::Enter => {
+                self.base = n.multiply(&self.base, &self.power);
+                self.power = self.base;
+                Stage::Square { left: SQUARINGS }
+            }
             Stage::Square { left } => {
                 self.power = n.multiply(&self.power, &self.power);
                 match left.saturating_sub(1) {
@@ -261,14 +294,8 @@ impl Verifier {
         }
     }
 
-    fn enter(&mut self) -> Stage {
-        self.base = self.modulus.multiply(&self.signature, &self.power);
-        self.power = self.base;
-        Stage::Square { left: SQUARINGS }
-    }
-
     fn compare(&self) -> Progress {
-        let mut encoded = [0; 512];
+        let mut encoded = [0; MAX_BYTES];
         let len = self.modulus.len().saturating_mul(4);
         let Some(encoded) = encoded.get_mut(..len) else {
             return Progress::Invalid;

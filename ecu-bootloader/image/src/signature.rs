@@ -111,7 +111,7 @@ impl<K: AsRef<[u8]>> Pinned for alloc::vec::Vec<K> {
 #[derive(Debug)]
 pub struct SoftwareVerifier<R> {
     pinned: R,
-    running: Option<Verifier>,
+    running: Verifier,
 }
 
 impl<R: Pinned> SoftwareVerifier<R> {
@@ -119,7 +119,7 @@ impl<R: Pinned> SoftwareVerifier<R> {
     pub const fn new(pinned: R) -> Self {
         Self {
             pinned,
-            running: None,
+            running: Verifier::IDLE,
         }
     }
 }
@@ -131,13 +131,16 @@ impl<R: Pinned> SignatureVerifier for SoftwareVerifier<R> {
         digest: &[u8; 32],
         signature: &[u8],
     ) -> Result<(), UnusableKey> {
-        self.running = None;
-        let verifier = match key.algorithm {
-            Algorithm::RsaPssSha256 => Verifier::under(key.bytes, digest, signature),
-            Algorithm::EcdsaP256Sha256 => return Err(UnusableKey),
-        };
-        self.running = Some(verifier.map_err(|_| UnusableKey)?);
-        Ok(())
+        match key.algorithm {
+            Algorithm::RsaPssSha256 => self
+                .running
+                .begin(key.bytes, digest, signature)
+                .map_err(|_| UnusableKey),
+            Algorithm::EcdsaP256Sha256 => {
+                self.running.forget();
+                Err(UnusableKey)
+            }
+        }
     }
 
     fn begin_pinned(
@@ -146,25 +149,19 @@ impl<R: Pinned> SignatureVerifier for SoftwareVerifier<R> {
         digest: &[u8; 32],
         signature: &[u8],
     ) -> Result<(), UnusableKey> {
-        self.running = None;
+        self.running.forget();
         let modulus = self.pinned.modulus(key).ok_or(UnusableKey)?;
-        let verifier = Verifier::under(modulus, digest, signature);
-        self.running = Some(verifier.map_err(|_| UnusableKey)?);
-        Ok(())
+        self.running
+            .begin(modulus, digest, signature)
+            .map_err(|_| UnusableKey)
     }
 
     fn step(&mut self, budget: u32) -> Progress {
-        match &mut self.running {
-            Some(verifier) => verifier.step(budget),
-            None => Progress::Invalid,
-        }
+        self.running.step(budget)
     }
 
     fn difference(&mut self, digest: &ImageDigest) -> u32 {
-        match &self.running {
-            Some(verifier) => verifier.difference(digest),
-            None => u32::MAX,
-        }
+        self.running.difference(digest)
     }
 }
 

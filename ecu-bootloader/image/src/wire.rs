@@ -1,6 +1,6 @@
 //! Little-endian fields at fixed offsets, read and written without a panic path.
 
-use crate::error::{ParseError, Problem};
+use crate::error::{FieldError, Problem};
 
 /// Reads fields of one fixed-size object.
 #[derive(Clone, Copy)]
@@ -26,19 +26,47 @@ impl<'a> Reader<'a> {
         u32::from_le_bytes(self.array(offset))
     }
 
-    pub(crate) fn u64(self, offset: usize) -> u64 {
-        u64::from_le_bytes(self.array(offset))
-    }
-
     /// An error unless the `len` bytes at `offset` are zero.
-    pub(crate) fn zero(
+    pub(crate) fn zero<E: FieldError>(
         self,
         field: &'static str,
         offset: usize,
         len: usize,
-    ) -> Result<(), ParseError> {
-        let zero = self.slice(offset, len).iter().all(|byte| *byte == 0);
+    ) -> Result<(), E> {
+        let zero = self.is_zero(offset, len);
         check(zero, field, offset, Problem::NotZero)
+    }
+
+    #[inline(never)]
+    fn is_zero(self, offset: usize, len: usize) -> bool {
+        self.slice(offset, len).iter().all(|byte| *byte == 0)
+    }
+}
+
+/// A [`Reader`] of an object whose length is known when the offsets are: each read is one load.
+#[derive(Clone, Copy)]
+pub(crate) struct Fixed<'a, const LEN: usize>(pub(crate) &'a [u8; LEN]);
+
+impl<const LEN: usize> Fixed<'_, LEN> {
+    #[inline(always)]
+    pub(crate) fn array<const N: usize>(self, offset: usize) -> [u8; N] {
+        let rest = self.0.get(offset..).unwrap_or(&[]);
+        rest.first_chunk().copied().unwrap_or([0; N])
+    }
+
+    #[inline(always)]
+    pub(crate) fn u16(self, offset: usize) -> u16 {
+        u16::from_le_bytes(self.array(offset))
+    }
+
+    #[inline(always)]
+    pub(crate) fn u32(self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.array(offset))
+    }
+
+    #[inline(always)]
+    pub(crate) fn u64(self, offset: usize) -> u64 {
+        u64::from_le_bytes(self.array(offset))
     }
 }
 
@@ -50,32 +78,26 @@ pub(crate) fn put(object: &mut [u8], offset: usize, bytes: &[u8]) {
 }
 
 /// `Ok` when `holds`, else the error of this field.
-pub(crate) fn check(
+#[inline]
+pub(crate) fn check<E: FieldError>(
     holds: bool,
     field: &'static str,
     offset: usize,
     problem: Problem,
-) -> Result<(), ParseError> {
+) -> Result<(), E> {
     if holds {
         return Ok(());
     }
-    Err(ParseError {
-        field,
-        offset,
-        problem,
-    })
+    Err(E::of(field, offset, problem))
 }
 
 /// The value, or the error of this field.
-pub(crate) fn some<T>(
+#[inline]
+pub(crate) fn some<T, E: FieldError>(
     value: Option<T>,
     field: &'static str,
     offset: usize,
     problem: Problem,
-) -> Result<T, ParseError> {
-    value.ok_or(ParseError {
-        field,
-        offset,
-        problem,
-    })
+) -> Result<T, E> {
+    value.ok_or(E::of(field, offset, problem))
 }

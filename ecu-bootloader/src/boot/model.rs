@@ -14,7 +14,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::state::{Progress, SlotRecord};
-use crate::transition::{accept, activate, healthy, revert, seal, staged, target};
+use crate::transition::{self, accept, activate, healthy, seal, staged, target};
 use ecu_image::{ImageDigest, SequenceNumber, SlotSet};
 
 /// Counters beyond this one are like it.
@@ -74,6 +74,18 @@ impl Ecu {
     fn with(self, state: State) -> Self {
         Self { state, ..self }
     }
+
+    /// After `change`, or `None` where that is not allowed.
+    fn after<E>(self, change: impl FnOnce(&mut State) -> Result<(), E>) -> Option<Self> {
+        let mut state = self.state;
+        change(&mut state).ok().map(|()| self.with(state))
+    }
+}
+
+fn revert(state: &State) -> State {
+    let mut next = *state;
+    transition::revert(&mut next);
+    next
 }
 
 /// What verification finds at a start: whether A, B and the factory slot hold what they should.
@@ -248,15 +260,14 @@ impl Model {
         let state = &ecu.state;
         let running = ecu.running.unwrap_or(state.confirmed);
         if ecu.running.is_some() {
-            next.extend(healthy(state, running).map(|state| ecu.with(state)));
+            next.extend(ecu.after(|state| healthy(state, running)));
         }
-        if let Ok(sealed) = seal(state, running) {
-            assert!(sealed.floor >= state.floor);
-            let ordered = ecu.with(sealed);
+        if let Some(ordered) = ecu.after(|state| seal(state, running)) {
+            assert!(ordered.state.floor >= state.floor);
             // Power may fail between the order and the counter.
             next.push(ordered);
             next.push(Ecu {
-                counter: sealed.floor.0,
+                counter: ordered.state.floor.0,
                 ..ordered
             });
         }
@@ -270,7 +281,7 @@ impl Model {
 
     fn download(&self, ecu: &Ecu, next: &mut Vec<Ecu>) {
         let state = &ecu.state;
-        next.extend(activate(state).map(|state| ecu.with(state)));
+        next.extend(ecu.after(activate));
         if let Some(slot) = state.find(SlotState::Receiving) {
             assert_ne!(
                 slot, state.confirmed,
@@ -280,7 +291,11 @@ impl Model {
                 Progress::MetadataBegun => ecu.with(with_progress(state, Progress::Metadata)),
                 Progress::Metadata => ecu.with(with_progress(state, Progress::EraseBegun)),
                 Progress::EraseBegun => ecu.with(with_progress(state, Progress::Erased)),
-                Progress::Erased => ecu.with(staged(state, slot)),
+                Progress::Erased => {
+                    let mut after = *ecu;
+                    staged(&mut after.state, slot);
+                    after
+                }
                 Progress::None => unreachable!("a slot receives: {ecu:?}"),
             });
         }
@@ -298,13 +313,14 @@ impl Model {
             ((floor + 1).min(HIGHEST), false),
             (floor.saturating_sub(1).max(1), true),
         ] {
-            let mut after = ecu.with(accept(
-                state,
+            let mut after = *ecu;
+            accept(
+                &mut after.state,
                 slot,
                 ImageDigest([slot as u8; 32]),
                 SecurityCounter(counter),
                 SequenceNumber(1),
-            ));
+            );
             after.state.erases_left = 0;
             let [a, b] = &mut after.excepted;
             *(if slot == SlotId::A { a } else { b }) = exception && counter < floor;

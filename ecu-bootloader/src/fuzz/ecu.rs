@@ -25,7 +25,7 @@ use crate::provision::{self, provision};
 use crate::{BootTarget, Bootloader, Event, access};
 
 type Platform = Parts<Ram, SoftKeyStore, JournaledCounter, Signatures, fn(&mut [u8])>;
-type Machine = Bootloader<Platform, 4095, 4096>;
+type Machine = Bootloader<Platform>;
 
 /// What goes wrong in the flash, and when.
 #[derive(Debug, Clone, Copy)]

@@ -171,7 +171,7 @@ fn metadata(ecu: &mut Ecu<'_>, script: &mut Reader<'_>) {
     Damage::read(script).apply(&mut bytes);
     let len = (bytes.len() as u32).to_be_bytes();
     ecu.request(&[&[0x34, 0, 0x44, 0xF0, 0, 0, 0], &len[..]].concat());
-    blocks(ecu, &bytes, 4093, usize::MAX);
+    blocks(ecu, &bytes, 512, usize::MAX);
     ecu.request(&[0x37]);
 }
 
@@ -299,7 +299,7 @@ fn update(ecu: &mut Ecu<'_>, image: usize) {
     let bytes = ecu.images[image].metadata();
     let len = (bytes.len() as u32).to_be_bytes();
     ecu.request(&[&[0x34, 0, 0x44, 0xF0, 0, 0, 0], &len[..]].concat());
-    blocks(ecu, &bytes, 4093, usize::MAX);
+    blocks(ecu, &bytes, 512, usize::MAX);
     ecu.request(&[0x37]);
     ecu.request(&[0x31, 1, 0xFF, 0]);
     let number = [image as u8];

@@ -40,7 +40,9 @@ fn script(data: &[u8]) {
     let mut newest = None;
     for _ in 0..script.u8().unwrap_or(0) & 3 {
         let (entry, sequence) = (script.u8().unwrap_or(0), script.u8().unwrap_or(0));
-        let record = encode(sequence.into(), &state(sequence.into()), &mut keys());
+        let mut record = [0; 256];
+        let state = state(sequence.into());
+        encode(&mut record, sequence.into(), &state, &mut keys());
         let at = usize::from(entry & 1) * 2048 + usize::from(entry >> 1) % 7 * 272;
         flash.with(|held| {
             held[at..at + 256].copy_from_slice(&record);

@@ -130,7 +130,7 @@ enum Outcome {
 fn outcome(nor: Nor, at: Option<u32>) -> Outcome {
     let nor = Rc::new(RefCell::new(nor));
     let now = Instant::from_millis(1);
-    let mut ecu: Bootloader<_, 4095, 4096> = Bootloader::new(Parts {
+    let mut ecu: Bootloader<_> = Bootloader::new(Parts {
         board: board(Setup::new(true).layout),
         flash: Altered {
             nor: SharedNor(Rc::clone(&nor)),

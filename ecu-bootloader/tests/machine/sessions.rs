@@ -104,13 +104,18 @@ fn only_the_last_block_counter_may_repeat() {
     check(&mut bench, &[0x36, 2, 0], &[0x7F, 0x36, 0x73]);
     let block =
         |counter: u8, range: std::ops::Range<usize>| [&[0x36, counter], &metadata[range]].concat();
-    check(&mut bench, &block(1, 0..1000), &[0x76, 1]);
-    check(&mut bench, &block(1, 0..1000), &[0x76, 1]);
-    check(&mut bench, &block(2, 1000..2000), &[0x76, 2]);
-    check(&mut bench, &block(1, 0..1000), &[0x7F, 0x36, 0x73]);
+    check(&mut bench, &block(1, 0..500), &[0x76, 1]);
+    check(&mut bench, &block(1, 0..500), &[0x76, 1]);
+    check(&mut bench, &block(2, 500..1000), &[0x76, 2]);
+    check(&mut bench, &block(1, 0..500), &[0x7F, 0x36, 0x73]);
     check(&mut bench, &[0x37], &[0x7F, 0x37, 0x24]);
-    check(&mut bench, &block(3, 2000..5888), &[0x76, 3]);
-    check(&mut bench, &[0x36, 4, 0], &[0x7F, 0x36, 0x24]);
+    // Longer than the ECU said.
+    check(&mut bench, &block(3, 1000..1513), &[0x7F, 0x36, 0x31]);
+    for (counter, start) in (3..).zip((1000..metadata.len()).step_by(512)) {
+        let end = metadata.len().min(start + 512);
+        check(&mut bench, &block(counter, start..end), &[0x76, counter]);
+    }
+    check(&mut bench, &[0x36, 13, 0], &[0x7F, 0x36, 0x24]);
     check(&mut bench, &[0x37], &[0x77]);
 }
 

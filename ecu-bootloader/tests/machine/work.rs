@@ -23,10 +23,12 @@ fn head(image: &Image) -> (Work, bool) {
     bench
         .request_download(0, 0xF000_0000, metadata.len())
         .unwrap();
-    bench.block(1, &metadata[..1791]).unwrap();
+    for (counter, data) in (1..).zip(metadata[..1791].chunks(512)) {
+        bench.block(counter, data).unwrap();
+    }
     work::take();
     // What follows an acceptance, the journal's record, is not the stage's.
-    let refused = bench.block(2, &metadata[1791..1792]).is_err();
+    let refused = bench.block(5, &metadata[1791..1792]).is_err();
     (work::take(), refused)
 }
 

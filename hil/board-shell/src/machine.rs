@@ -17,7 +17,9 @@ use crate::provision::{COUNTER, Provision, Roots, SEEDS};
 /// Bytes of a payload area.
 pub const PAYLOAD: u32 = 256 * 1024;
 /// Bytes of a page in the images of these boards.
-pub const PAGE_SIZE: u32 = 4096;
+pub const PAGE_SIZE: u32 = 2048;
+/// Bytes of the longest block: a page, the service identifier and the counter.
+pub const BLOCK: usize = 2050;
 /// F191.
 pub const HARDWARE: &str = "BOARD-1";
 /// F18C.
@@ -29,8 +31,11 @@ pub const RESPONSE: u16 = 0x7E8;
 /// Identifier of functional requests.
 pub const FUNCTIONAL: u16 = 0x7DF;
 
-/// The bootloader in its default profile.
-pub type Machine<F> = Bootloader<Parts<F>>;
+/// The buffers of these boards: pages of 2 KiB, each of which is one block.
+pub type Memory = ecu_bootloader::Memory<BLOCK, { PAGE_SIZE as usize }>;
+
+/// The bootloader in its default profile, its buffers in a static of the board.
+pub type Machine<F> = Bootloader<Parts<F>, &'static mut Memory>;
 
 /// The flash map from `base` on: journal, key sets, factory, A and B, one table page each.
 ///
@@ -57,7 +62,7 @@ pub fn board(layout: Layout) -> Option<Board> {
         supplier: "canopus",
         boot_software: "boot 0.1.0",
         logical_block: LogicalBlock::APPLICATION,
-        max_block_length: 4095,
+        max_block_length: 2050,
         allow_rsa_2048: false,
         max_counter_jump: COUNTER_JUMP,
         connection,

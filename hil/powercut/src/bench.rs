@@ -106,7 +106,7 @@ pub struct Recorded {
 type Seeds = fn(&mut [u8]);
 type Signatures = Remembering<Counted<SoftwareVerifier<Vec<Vec<u8>>>>>;
 type Board1 = Parts<SharedNor, Counted<SoftKeyStore>, SharedCounter, Signatures, Seeds>;
-pub type Machine = Bootloader<Board1, 4095, 4096>;
+pub type Machine = Bootloader<Board1>;
 
 /// Power failed at the armed operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

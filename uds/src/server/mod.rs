@@ -193,22 +193,26 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
         }
     }
 
-    /// A locked server that continues a DiagnosticSessionControl of the program before it: it is in
-    /// `session` and, with `answer`, sends the positive response that 0x78 announced.
-    pub fn resume(
-        config: Config,
-        response: B,
-        now: Instant,
-        session: Session,
-        answer: bool,
-    ) -> Self {
-        let mut server = Self::new(config, response);
-        server.session = session;
-        if answer {
-            server.session_response(session);
-        }
-        server.restart_s3(now);
-        server
+    /// Locks, forgets what is being served or sent, and serves by `config` from here on, in the default
+    /// session.
+    pub fn restart(&mut self, config: Config) {
+        self.config = config;
+        self.session = Session::DEFAULT;
+        self.access = Access::default();
+        self.s3_end = None;
+        self.receiving = false;
+        self.running = None;
+        self.outbox.clear();
+        self.session_event = None;
+        self.reset_event = false;
+    }
+
+    /// Continues a DiagnosticSessionControl of the program before, as a locked server that has served
+    /// nothing yet: it is in `session` and sends the positive response that 0x78 announced.
+    pub fn resume(&mut self, now: Instant, session: Session) {
+        self.session = session;
+        self.session_response(session);
+        self.restart_s3(now);
     }
 
     /// The active session.

@@ -83,6 +83,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Outbox<B> {
         }
     }
 
+    /// Forgets what waits or is being sent.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+        self.short_waits = false;
+        self.sending = None;
+        self.reset_when_sent = false;
+    }
+
     pub(super) fn response_mut(&mut self) -> &mut [u8] {
         self.response.as_mut()
     }

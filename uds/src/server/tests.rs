@@ -421,12 +421,24 @@ fn a_session_is_taken_over_from_the_program_before() {
     let start = Instant::from_millis(70);
     let session = Session::PROGRAMMING;
     let mut bench = Bench {
-        server: Server::resume(config(), [0; 32], start, session, true),
+        server: Server::new(config(), [0; 32]),
         now: start,
     };
+    bench.server.resume(start, session);
     assert_eq!(bench.said(), "50 02 00 32 01 F4");
     assert_eq!(bench.ask("36 01 00"), "7F 36 33");
     assert_eq!(bench.wait(5000), "[default, S3]");
+}
+
+#[test]
+fn a_restart_forgets_session_job_and_response() {
+    let mut bench = Bench::new();
+    bench.ask("10 03");
+    bench.put(Addressing::Physical, "22 F1 90");
+    bench.server.restart(config());
+    assert_eq!(bench.said(), "");
+    assert_eq!(bench.server.session(), Session::DEFAULT);
+    assert_eq!(bench.server.poll_timeout(), None);
 }
 
 #[test]

@@ -166,14 +166,17 @@ fn encode(digest: &ImageDigest, len: usize, fault: Fault, rng: &mut impl Rng) ->
 
 /// `encoded ^ d` modulo n, or `None` where `encoded` is not below n.
 fn raw_sign(pair: &Pair, encoded: &[u8]) -> Option<Vec<u8>> {
-    let n = Modulus::from_be_bytes(&pair.private.n_bytes()).unwrap();
-    let number = number_from_be(encoded).unwrap();
-    if !n.exceeds(&number) {
+    let mut n = Modulus::NONE;
+    assert!(n.set(&pair.private.n_bytes()));
+    let mut number = [0; MAX_LIMBS];
+    if !read_be(&mut number, encoded) || !n.exceeds(&number) {
         return None;
     }
-    let radix = (0..n.len() * 32).fold(n.one(), |power, _| n.double(&power));
+    let mut radix = [0; MAX_LIMBS];
+    n.one(&mut radix);
+    let mut power = radix;
+    (0..n.len()).for_each(|_| n.shift(&mut radix));
     let base = n.multiply(&number, &radix);
-    let mut power = n.one();
     for byte in pair.private.d().to_be_bytes_trimmed_vartime() {
         for bit in (0..8).rev() {
             power = n.multiply(&power, &power);

@@ -255,8 +255,10 @@ impl Bench {
             &address.to_be_bytes(),
             &len.to_be_bytes(),
         ];
-        self.request(&request.concat())?;
-        for (counter, block) in (1u8..).chain(0..).zip(data.chunks(2048)) {
+        let answer = self.request(&request.concat())?;
+        let longest = usize::from(u16::from_be_bytes([answer[2], answer[3]]));
+        let blocks = data.chunks(2048.min(longest - 2));
+        for (counter, block) in (1u8..).chain(0..).zip(blocks) {
             self.request(&[&[0x36, counter], block].concat())?;
         }
         self.request(&[0x37]).map(drop)

@@ -113,8 +113,10 @@ impl Node {
             &address.to_be_bytes(),
             &len.to_be_bytes(),
         ];
-        self.request(&request.concat()).await?;
-        for (counter, block) in (1u8..).chain(0..).zip(data.chunks(2048)) {
+        let answer = self.request(&request.concat()).await?;
+        let longest = usize::from(u16::from_be_bytes([answer[2], answer[3]]));
+        let blocks = data.chunks(2048.min(longest - 2));
+        for (counter, block) in (1u8..).chain(0..).zip(blocks) {
             self.request(&[&[0x36, counter], block].concat()).await?;
         }
         self.request(&[0x37]).await.map(drop)
