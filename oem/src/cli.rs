@@ -42,6 +42,10 @@ pub struct Cli {
     /// The repository folder.
     #[arg(long, global = true, value_name = "DIR", default_value = ".")]
     pub repo: PathBuf,
+    /// The file whose first line opens encrypted keys and tokens; else $OEM_PASSPHRASE and $OEM_PIN,
+    /// else the terminal.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -138,6 +142,9 @@ pub struct Init {
     /// How many of them must sign.
     #[arg(long, value_name = "M", default_value_t = 1)]
     pub threshold: u32,
+    /// Encrypt all keys but the online ones (director.pem, director-timestamp.pem, timestamp.pem).
+    #[arg(long)]
+    pub encrypt: bool,
 }
 
 /// Subcommands of `vehicle`.

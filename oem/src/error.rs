@@ -214,6 +214,17 @@ pub enum Error {
         "audit log, {0}; nothing was changed. Keep keys/audit.log as evidence before you begin another"
     )]
     Audit(campaign::chain::ChainError),
+    /// A key at rest that nothing opens.
+    #[error("{what}: give it in a file (--passphrase-file), in {variable}, or at a terminal")]
+    Locked {
+        /// What is asked for.
+        what: String,
+        /// The variable of the environment that may hold it.
+        variable: &'static str,
+    },
+    /// A token, or a key in it.
+    #[error("token key {0}")]
+    Token(String),
     /// A cryptographic operation failed.
     #[error("{what} failed: {reason}")]
     Crypto {
@@ -235,9 +246,12 @@ impl Error {
             | Self::TooLong { .. }
             | Self::Id(_)
             | Self::Pack(_) => ExitCode::Input,
-            Self::NoRepository(_) | Self::Corrupt { .. } | Self::Audit(_) | Self::Crypto { .. } => {
-                ExitCode::Repository
-            }
+            Self::NoRepository(_)
+            | Self::Corrupt { .. }
+            | Self::Audit(_)
+            | Self::Locked { .. }
+            | Self::Token(_)
+            | Self::Crypto { .. } => ExitCode::Repository,
             _ => ExitCode::Refused,
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     audit,
     error::Error,
     files::{self, Access},
-    keys::{RSA_BITS, SigningKey},
+    keys::{RSA_BITS, Secret, SigningKey, Unlock},
     keyset,
     repo::{KeyName, Repo, SIGNERS_MAX, State},
     root, tls,
@@ -34,6 +34,13 @@ const SHARED: [KeyName; 3] = [
     KeyName::DirectorRoot,
 ];
 
+/// The keys that a server holds: nobody is there to open them.
+const ONLINE: [KeyName; 3] = [
+    KeyName::DirectorTargets,
+    KeyName::ImageTimestamp,
+    KeyName::DirectorTimestamp,
+];
+
 /// What `init` makes.
 #[derive(Debug, Clone)]
 pub struct InitOptions {
@@ -46,6 +53,8 @@ pub struct InitOptions {
     pub signers: usize,
     /// How many of them must sign.
     pub threshold: u32,
+    /// Encrypts the keys that are not online.
+    pub passphrase: Option<Secret>,
 }
 
 impl Default for InitOptions {
@@ -55,6 +64,7 @@ impl Default for InitOptions {
             rsa_bits: RSA_BITS,
             signers: 1,
             threshold: 1,
+            passphrase: None,
         }
     }
 }
@@ -73,9 +83,12 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
         let reason = format!("{threshold} of {signers} signers cannot be; at most {SIGNERS_MAX}");
         return Err(Error::Root(reason));
     }
-    let repo = Repo::create(dir)?;
+    let unlock = Unlock::with(options.passphrase.clone());
+    let repo = Repo::create(dir)?.with_unlock(unlock);
     let certificates = tls::generate(&options.hosts)?;
     let roots = generate(keyset::ROOTS, options.rsa_bits)?;
+    let seal = |key: SigningKey| key.with_passphrase(options.passphrase.clone());
+    let roots: Vec<_> = roots.into_iter().map(seal).collect();
     for (number, root) in (1..).zip(&roots) {
         root.store(&keyset::root_path(&repo, number))?;
     }
@@ -86,11 +99,22 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
             1
         };
         for (number, key) in (1..).zip(generate(count, options.rsa_bits)?) {
+            let key = if ONLINE.contains(&name) {
+                key
+            } else {
+                seal(key)
+            };
             key.store(&repo.signer_path(name, number))?;
         }
     }
     for name in KeyName::ED25519 {
-        SigningKey::generate_ed25519()?.store(&repo.key_path(name))?;
+        let key = SigningKey::generate_ed25519()?;
+        let key = if ONLINE.contains(&name) {
+            key
+        } else {
+            seal(key)
+        };
+        key.store(&repo.key_path(name))?;
     }
     let image_key = repo.key(KeyName::Image)?;
     let public: Result<_, _> = roots.iter().map(SigningKey::image_key).collect();

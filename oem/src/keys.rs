@@ -1,6 +1,9 @@
 //! Keys of the roles: generating, storing, signing. Offline keys and image keys are RSA (RSASSA-PSS,
 //! SHA-256, MGF1-SHA-256, salt 32), online keys Ed25519.
 //!
+//! At rest a key is PKCS #8 in PEM, encrypted where it was given a passphrase (PBES2 with scrypt and
+//! AES-256), or the name of a key in a token.
+//!
 //! [`SigningKey::sign_envelope`] signs any statement. It is public so that tests of a receiver can
 //! forge documents with keys that they hold; the product's own way is [`crate::release`].
 
@@ -8,6 +11,7 @@ use std::path::Path;
 
 use campaign::meta::{Envelope, Key};
 use ecu_image::{Algorithm, KeyId, SignatureLen, provision::ImageKey, pss::key_id};
+use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use rsa::{
     RsaPrivateKey, RsaPublicKey,
@@ -20,6 +24,9 @@ use rsa::{
     traits::PublicKeyParts as _,
 };
 use serde::Serialize;
+use zeroize::Zeroizing;
+
+use token::{TokenKey, Uri};
 
 use crate::{
     error::Error,
@@ -33,16 +40,28 @@ pub const RSA_BITS: usize = 3072;
 /// Upper bound of a key file in bytes.
 const KEY_FILE_MAX: u64 = 16 << 10;
 
+mod passphrase;
+mod token;
+
+pub(crate) use passphrase::first_line;
+pub use passphrase::{PASSPHRASE, PIN, Secret, Unlock};
+pub use token::MODULE;
+
 /// A private key.
 pub struct SigningKey {
     private: Private,
     public: Key,
+    /// What encrypts its file.
+    passphrase: Option<Secret>,
 }
 
 enum Private {
     Rsa(Box<RsaPrivateKey>),
     Ed25519(Box<ed25519_dalek::SigningKey>),
+    Token(Box<TokenKey>),
 }
+
+const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,51 +109,130 @@ impl SigningKey {
         )))
     }
 
-    fn rsa(private: RsaPrivateKey) -> Result<Self, Error> {
-        let pem = private
-            .to_public_key()
-            .to_public_key_pem(LineEnding::LF)
-            .map_err(Error::crypto("key encoding"))?;
+    /// A new RSA key in a token: `uri` says where.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`], [`Error::Locked`].
+    pub fn generate_in_token(uri: &str, bits: usize, unlock: &Unlock) -> Result<Self, Error> {
+        TokenKey::generate(&Uri::parse(uri)?, bits, unlock)?;
+        Self::in_token(uri, unlock)
+    }
+
+    fn in_token(uri: &str, unlock: &Unlock) -> Result<Self, Error> {
+        let (key, public) = TokenKey::open(Uri::parse(uri)?, unlock)?;
+        Self::new(Private::Token(Box::new(key)), &public)
+    }
+
+    fn new(private: Private, public: &RsaPublicKey) -> Result<Self, Error> {
+        let pem = public.to_public_key_pem(LineEnding::LF);
         Ok(Self {
-            public: Key::rsa(&pem),
-            private: Private::Rsa(Box::new(private)),
+            public: Key::rsa(&pem.map_err(Error::crypto("key encoding"))?),
+            private,
+            passphrase: None,
         })
+    }
+
+    fn rsa(private: RsaPrivateKey) -> Result<Self, Error> {
+        let public = private.to_public_key();
+        Self::new(Private::Rsa(Box::new(private)), &public)
+    }
+
+    /// The same key, whose file is encrypted from now on.
+    #[must_use]
+    pub fn with_passphrase(mut self, passphrase: Option<Secret>) -> Self {
+        self.passphrase = passphrase;
+        self
+    }
+
+    /// What encrypts the key's file.
+    #[must_use]
+    pub(crate) const fn passphrase(&self) -> Option<&Secret> {
+        self.passphrase.as_ref()
+    }
+
+    /// Whether the key lies in a token.
+    #[must_use]
+    pub const fn is_in_token(&self) -> bool {
+        matches!(self.private, Private::Token(_))
     }
 
     fn ed25519(private: ed25519_dalek::SigningKey) -> Self {
         Self {
             public: Key::ed25519(private.verifying_key().as_bytes()),
             private: Private::Ed25519(Box::new(private)),
+            passphrase: None,
         }
     }
 
-    /// Reads PKCS #8 in PEM.
+    /// Reads a key as [`SigningKey::open`] does; what opens it comes from the environment or the
+    /// terminal.
     ///
     /// # Errors
     ///
-    /// [`Error::File`], [`Error::Corrupt`].
+    /// As [`SigningKey::open`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let bytes = files::read(path, KEY_FILE_MAX)?;
+        Self::open(path, &Unlock::default())
+    }
+
+    /// Reads PKCS #8 in PEM, encrypted or not, or the name of a key in a token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Corrupt`] also for a wrong passphrase, [`Error::Locked`],
+    /// [`Error::Token`].
+    pub fn open(path: &Path, unlock: &Unlock) -> Result<Self, Error> {
+        let bytes = Zeroizing::new(files::read(path, KEY_FILE_MAX)?);
         let text = std::str::from_utf8(&bytes).map_err(|error| Error::corrupt(path, error))?;
+        if text.starts_with(token::SCHEME) {
+            return Self::in_token(text, unlock);
+        }
+        if !text.starts_with(ENCRYPTED) {
+            return Self::plain(text).map_err(|error| Error::corrupt(path, error));
+        }
+        let passphrase = unlock.passphrase(path)?;
+        let pem = decrypted(text, &passphrase).map_err(|error| {
+            let reason = format!("wrong passphrase, or not an encrypted key: {error}");
+            Error::corrupt(path, reason)
+        })?;
+        let key = Self::plain(&pem).map_err(|error| Error::corrupt(path, error))?;
+        Ok(key.with_passphrase(Some(passphrase)))
+    }
+
+    fn plain(text: &str) -> Result<Self, String> {
         if let Ok(key) = ed25519_dalek::SigningKey::from_pkcs8_pem(text) {
             return Ok(Self::ed25519(key));
         }
-        RsaPrivateKey::from_pkcs8_pem(text)
-            .map_err(|error| Error::corrupt(path, error))
-            .and_then(Self::rsa)
+        let key = RsaPrivateKey::from_pkcs8_pem(text).map_err(|error| error.to_string())?;
+        Self::rsa(key).map_err(|error| error.to_string())
     }
 
-    /// Writes PKCS #8 in PEM, readable by the owner alone.
+    /// Writes what [`SigningKey::open`] reads, readable by the owner alone; encrypted where the key has
+    /// a passphrase.
     ///
     /// # Errors
     ///
-    /// [`Error::File`].
+    /// [`Error::File`], [`Error::Crypto`].
     pub fn store(&self, path: &Path) -> Result<(), Error> {
-        let pem = match &self.private {
-            Private::Rsa(key) => key.to_pkcs8_pem(LineEnding::LF),
-            Private::Ed25519(key) => key.to_pkcs8_pem(LineEnding::LF),
+        let failed = "key encoding";
+        let document = match &self.private {
+            Private::Rsa(key) => key.to_pkcs8_der(),
+            Private::Ed25519(key) => key.to_pkcs8_der(),
+            Private::Token(key) => {
+                let text = format!("{}\n", key.uri);
+                return files::write_atomic(path, text.as_bytes(), Access::Secret);
+            }
         };
-        let pem = pem.map_err(Error::crypto("key encoding"))?;
+        let document = document.map_err(Error::crypto(failed))?;
+        let pem = match &self.passphrase {
+            None => document.to_pem("PRIVATE KEY", LineEnding::LF),
+            Some(passphrase) => PrivateKeyInfoRef::try_from(document.as_bytes())
+                .map_err(Error::crypto(failed))?
+                .encrypt(passphrase.as_bytes())
+                .map_err(Error::crypto(failed))?
+                .to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF),
+        };
+        let pem = pem.map_err(Error::crypto(failed))?;
         files::write_atomic(path, pem.as_bytes(), Access::Secret)
     }
 
@@ -144,14 +242,11 @@ impl SigningKey {
         &self.public
     }
 
-    fn as_rsa(&self) -> Result<&RsaPrivateKey, Error> {
-        match &self.private {
-            Private::Rsa(key) => Ok(key),
-            Private::Ed25519(_) => Err(Error::Crypto {
-                what: "image key",
-                reason: "not an RSA key".into(),
-            }),
-        }
+    fn as_rsa(&self) -> Result<RsaPublicKey, Error> {
+        RsaPublicKey::from_public_key_pem(&self.public.keyval.public).map_err(|_| Error::Crypto {
+            what: "image key",
+            reason: "not an RSA key".into(),
+        })
     }
 
     /// The length of an RSA modulus in bits; `None` for other keys.
@@ -206,6 +301,7 @@ impl SigningKey {
             Private::Rsa(key) => pss::SigningKey::<sha2::Sha256>::new((**key).clone())
                 .try_sign_with_rng(&mut rng(), message)
                 .map(|signature| signature.to_vec()),
+            Private::Token(key) => return key.sign(message),
             Private::Ed25519(key) => key
                 .try_sign(message)
                 .map(|signature| signature.to_bytes().to_vec()),
@@ -236,6 +332,14 @@ impl SigningKey {
         }
         Ok(envelope.to_json()?)
     }
+}
+
+/// The key as PEM that is not encrypted.
+fn decrypted(text: &str, passphrase: &Secret) -> Result<Zeroizing<String>, pkcs8::Error> {
+    let (_, document) = SecretDocument::from_pem(text)?;
+    let document = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())?;
+    let document = document.decrypt(passphrase.as_bytes())?;
+    Ok(document.to_pem("PRIVATE KEY", LineEnding::LF)?)
 }
 
 /// Reads a public key: SubjectPublicKeyInfo in PEM, RSA or Ed25519.

@@ -166,12 +166,15 @@ pub fn make(repo: &Repo, changes: &Changes, bits: usize, out: &Path) -> Result<V
     if changes.rotate {
         let path = next_key_path(repo);
         if !path.exists() {
-            SigningKey::generate(bits)?.store(&path)?;
+            let old = repo.key(KeyName::Image)?;
+            let key = SigningKey::generate(bits)?;
+            key.with_passphrase(old.passphrase().cloned())
+                .store(&path)?;
         }
         keys.push(NewKey {
             algorithm: Algorithm::RsaPssSha256,
             status: KeyStatus::Active,
-            bytes: SigningKey::load(&path)?.image_key()?.modulus().to_vec(),
+            bytes: repo.open_key(&path)?.image_key()?.modulus().to_vec(),
         });
     }
     let content = KeySetContent {
@@ -193,10 +196,18 @@ pub fn make(repo: &Repo, changes: &Changes, bits: usize, out: &Path) -> Result<V
 ///
 /// [`Error::Input`] where a file is none of its kind, or the root has signed already.
 pub fn sign_file(input: &Path, root: &Path, out: &Path) -> Result<(), Error> {
+    sign_with(input, &SigningKey::load(root)?, out)
+}
+
+/// The same with a key that is open.
+///
+/// # Errors
+///
+/// As [`sign_file`].
+pub fn sign_with(input: &Path, root: &SigningKey, out: &Path) -> Result<(), Error> {
     let set = read_bytes(input)?;
     KeySet::parse(&set).map_err(|error| Error::input(input, error))?;
-    let root = SigningKey::load(root)?;
-    let signed = sign(&set, &root).map_err(|error| Error::input(input, error))?;
+    let signed = sign(&set, root).map_err(|error| Error::input(input, error))?;
     files::write_atomic(out, &signed, Access::Public)
 }
 
@@ -226,7 +237,7 @@ pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
     };
     let (next, image) = (next_key_path(repo), repo.key_path(KeyName::Image));
     let old = repo.key(KeyName::Image)?.image_key_id()?;
-    let rotated = next.exists() && active(SigningKey::load(&next)?.image_key_id()?);
+    let rotated = next.exists() && active(repo.open_key(&next)?.image_key_id()?);
     if !rotated && !active(old) {
         return Err(refuse(format!("image key {old} would not sign any more")));
     }
@@ -235,8 +246,8 @@ pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
     if rotated {
         // The set last: interrupted between the two, this is simply done again.
         let kept = repo.path(&format!("keys/image-{old}.pem"));
-        SigningKey::load(&image)?.store(&kept)?;
-        SigningKey::load(&next)?.store(&image)?;
+        repo.open_key(&image)?.store(&kept)?;
+        repo.open_key(&next)?.store(&image)?;
     }
     let set = KeySetBytes::try_from(set).map_err(|error| Error::input(input, error))?;
     store(repo, &set)?;

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Error,
     files::{self, Access},
-    keys::SigningKey,
+    keys::{SigningKey, Unlock},
 };
 
 /// Upper bound of a JSON file below `keys/`, in bytes.
@@ -91,6 +91,7 @@ impl KeyName {
 #[derive(Debug)]
 pub struct Repo {
     dir: PathBuf,
+    unlock: Unlock,
     /// Held for its lock.
     _lock: File,
 }
@@ -177,8 +178,25 @@ impl Repo {
         lock.lock().map_err(Error::file(&path))?;
         Ok(Self {
             dir: dir.to_owned(),
+            unlock: Unlock::default(),
             _lock: lock,
         })
+    }
+
+    /// The same repository, whose keys are opened so.
+    #[must_use]
+    pub fn with_unlock(mut self, unlock: Unlock) -> Self {
+        self.unlock = unlock;
+        self
+    }
+
+    /// Opens a key file.
+    ///
+    /// # Errors
+    ///
+    /// As [`SigningKey::open`].
+    pub(crate) fn open_key(&self, path: &Path) -> Result<SigningKey, Error> {
+        SigningKey::open(path, &self.unlock)
     }
 
     /// The folder.
@@ -199,7 +217,7 @@ impl Repo {
     ///
     /// [`Error::File`], [`Error::Corrupt`].
     pub fn key(&self, name: KeyName) -> Result<SigningKey, Error> {
-        SigningKey::load(&self.key_path(name))
+        self.open_key(&self.key_path(name))
     }
 
     pub(crate) fn key_path(&self, name: KeyName) -> PathBuf {
@@ -225,7 +243,7 @@ impl Repo {
         let paths = (1..=SIGNERS_MAX).map(|number| self.signer_path(name, number));
         paths
             .filter(|path| path.exists())
-            .map(|path| SigningKey::load(&path))
+            .map(|path| self.open_key(&path))
             .collect()
     }
 

@@ -89,10 +89,17 @@ pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error
     }
     let (before, _) = root::newest(repo, repository)?;
     let old_key = first_here(repo, rotated, &before)?;
+    if old_key.is_in_token() {
+        let reason = "the key is in a token: make another there (`oem key new --token`), then use \
+                      `oem root change`";
+        return Err(Error::Root(reason.into()));
+    }
     let new_key = match KeyName::ED25519.contains(&name) {
         true => SigningKey::generate_ed25519()?,
         false => SigningKey::generate(old_key.rsa_bits().unwrap_or(RSA_BITS))?,
     };
+    // At rest the new key is what the old one was.
+    let new_key = new_key.with_passphrase(old_key.passphrase().cloned());
     let root = next_root(&before, rotated, &old_key, &new_key, now)?;
     let version = root.header.version;
     let root_keys = root::enough_keys_here(repo, repository, &before, RoleName::Root)?;
@@ -166,7 +173,7 @@ fn pending(repo: &Repo, name: KeyName) -> PathBuf {
 fn complete(repo: &Repo, rotated: Rotated, version: u64, now: UnixTime) -> Result<(), Error> {
     let (repository, name, _) = rotated.parts();
     root::publish_root(repo, repository, &repo.vins()?, version)?;
-    let (old_key, new_key) = (repo.key(name)?, SigningKey::load(&pending(repo, name))?);
+    let (old_key, new_key) = (repo.key(name)?, repo.open_key(&pending(repo, name))?);
     if old_key.public().id() != new_key.public().id() {
         let archive = format!("before-{version}.pem");
         old_key.store(&repo.key_path(name).with_extension(archive))?;
@@ -187,7 +194,7 @@ fn finish_interrupted(repo: &Repo, next: Rotated, now: UnixTime) -> Result<(), E
         if of != repository || !path.exists() {
             continue;
         }
-        let id = SigningKey::load(&path)?.public().id();
+        let id = repo.open_key(&path)?.public().id();
         let (newest, _) = root::newest(repo, repository)?;
         match newest.keys.contains_key(&id) {
             true => complete(repo, *rotated, newest.header.version, now)?,

@@ -18,6 +18,7 @@ use crate::{
     grant::{GrantOptions, grant_file},
     init::{InitOptions, init},
     inspect,
+    keys::Unlock,
     pack::{PackOptions, pack_file},
     publish,
     release::{ReleaseOptions, Summary, release},
@@ -70,9 +71,10 @@ fn now() -> UnixTime {
 ///
 /// [`Error`].
 pub fn run(cli: &Cli) -> Result<(), Error> {
-    let open = || Repo::open(&cli.repo);
+    let unlock = || Unlock::new(cli.passphrase_file.clone());
+    let open = || Ok::<_, Error>(Repo::open(&cli.repo)?.with_unlock(unlock()));
     match &cli.command {
-        Command::Init(arguments) => run_init(&cli.repo, arguments),
+        Command::Init(arguments) => run_init(cli, arguments),
         Command::Vehicle(command) => run_vehicle(&open()?, command),
         Command::Pack(arguments) => run_pack(&open()?, arguments),
         Command::Grant(arguments) => run_grant(&open()?, arguments),
@@ -100,9 +102,9 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         Command::Audit(command) => trust::audit(&open()?, command),
         Command::Root(command) => trust::root(&open()?, command),
         Command::Revoke { key, draft } => trust::revoke(&open()?, key, draft.as_deref()),
-        Command::Sign { draft, key } => trust::sign(draft, key),
+        Command::Sign { draft, key } => trust::sign(draft, key, &unlock()),
         Command::Publish { draft, json } => trust::publish(&open()?, draft, *json),
-        Command::Key(command) => trust::key(command),
+        Command::Key(command) => trust::key(command, &unlock()),
         Command::Inspect(arguments) => run_inspect(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -128,10 +130,15 @@ fn run_inspect(arguments: &cli::Inspect) -> Result<(), Error> {
     }
 }
 
-fn run_init(dir: &Path, arguments: &cli::Init) -> Result<(), Error> {
+fn run_init(cli: &Cli, arguments: &cli::Init) -> Result<(), Error> {
+    let dir = &cli.repo;
     let mut options = InitOptions::default();
     options.hosts.extend(arguments.hosts.iter().cloned());
     (options.signers, options.threshold) = (arguments.signers, arguments.threshold);
+    if arguments.encrypt {
+        let unlock = Unlock::new(cli.passphrase_file.clone());
+        options.passphrase = Some(unlock.passphrase(&dir.join("keys"))?);
+    }
     init(dir, &options, now())?;
     say(&format!(
         "repository in {}; keep {} secret",

@@ -20,7 +20,7 @@ const fn need(package: &'static str, program: &'static str) -> Need {
 }
 
 /// Needed by every run of the tests.
-pub(crate) const BASE: [Need; 7] = [
+pub(crate) const BASE: [Need; 8] = [
     need("g++", "c++"),
     need("gcc", "cc"),
     need("libc6-dev", "cc"),
@@ -28,6 +28,7 @@ pub(crate) const BASE: [Need; 7] = [
     need("openssl", "openssl"),
     need("python3", "python3"),
     need("shellcheck", "shellcheck"),
+    need("softhsm2", "softhsm2-util"),
 ];
 
 /// Needed by the Linux guest.

@@ -127,9 +127,26 @@ pub enum Key {
         /// The private key's file.
         #[arg(long, value_name = "PEM")]
         out: PathBuf,
+        /// Make it in a token (RSA, PKCS #11); the file then holds only this name of it, for example
+        /// "pkcs11:token=canopus;object=root?module-path=/usr/lib/softhsm/libsofthsm2.so".
+        #[arg(long, value_name = "URI")]
+        token: Option<String>,
+        /// Encrypt the file by a passphrase.
+        #[arg(long, conflicts_with = "token")]
+        encrypt: bool,
         /// The public key's file.
         #[arg(long, value_name = "PEM")]
         public: PathBuf,
+    },
+    /// Encrypt a key's file by another passphrase, or by its first one.
+    Passphrase {
+        /// The private key's file.
+        #[arg(value_name = "PEM")]
+        key: PathBuf,
+        /// The file whose first line is the new passphrase; asked for at the terminal where none is
+        /// named.
+        #[arg(long, value_name = "FILE")]
+        new: Option<PathBuf>,
     },
     /// Print the name of a key and write its public half.
     Public {

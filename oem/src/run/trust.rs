@@ -10,7 +10,7 @@ use crate::{
     cli::{self, Cli},
     draft::{Draft, Published},
     error::Error,
-    keys::{self, RSA_BITS, SigningKey},
+    keys::{self, RSA_BITS, SigningKey, Unlock},
     keyset,
     repo::Repo,
     revoke::{self, Revoked},
@@ -48,7 +48,8 @@ pub(super) fn audit(repo: &Repo, command: &cli::Audit) -> Result<(), Error> {
 }
 
 pub(super) fn keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
-    let open = || Repo::open(&cli.repo);
+    let unlock = || Unlock::new(cli.passphrase_file.clone());
+    let open = || Ok::<_, Error>(Repo::open(&cli.repo)?.with_unlock(unlock()));
     match command {
         cli::Keyset::Make {
             rotate,
@@ -65,7 +66,7 @@ pub(super) fn keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
             say(&format!("unsigned key set in {}", out.display()))
         }
         cli::Keyset::Sign { input, root, out } => {
-            keyset::sign_file(input, root, out)?;
+            keyset::sign_with(input, &SigningKey::open(root, &unlock())?, out)?;
             say(&format!("signed key set in {}", out.display()))
         }
         cli::Keyset::Use { input } => {
@@ -124,9 +125,9 @@ pub(super) fn revoke(repo: &Repo, key: &str, draft: Option<&Path>) -> Result<(),
     }
 }
 
-pub(super) fn sign(path: &Path, key: &Path) -> Result<(), Error> {
+pub(super) fn sign(path: &Path, key: &Path, unlock: &Unlock) -> Result<(), Error> {
     let mut draft = Draft::load(path)?;
-    let roles = draft.sign(&SigningKey::load(key)?)?;
+    let roles = draft.sign(&SigningKey::open(key, unlock)?)?;
     draft.store(path)?;
     for role in roles {
         say(&format!("{role} signed"))?;
@@ -145,14 +146,32 @@ pub(super) fn publish(repo: &Repo, path: &Path, json: bool) -> Result<(), Error>
     }
 }
 
-pub(super) fn key(command: &cli::Key) -> Result<(), Error> {
+pub(super) fn key(command: &cli::Key, unlock: &Unlock) -> Result<(), Error> {
     let (key, public) = match command {
-        cli::Key::New { out, public } => {
-            let key = SigningKey::generate(RSA_BITS)?;
+        cli::Key::New {
+            out,
+            token,
+            encrypt,
+            public,
+        } => {
+            let key = match token {
+                Some(uri) => SigningKey::generate_in_token(uri, RSA_BITS, unlock)?,
+                None => SigningKey::generate(RSA_BITS)?,
+            };
+            let passphrase = encrypt.then(|| unlock.passphrase(out)).transpose()?;
+            let key = key.with_passphrase(passphrase);
             key.store(out)?;
             (key, public)
         }
-        cli::Key::Public { key, out } => (SigningKey::load(key)?, out),
+        cli::Key::Passphrase { key: path, new } => {
+            let key = SigningKey::open(path, unlock)?;
+            let new = match new {
+                Some(file) => keys::first_line(file)?,
+                None => Unlock::ask("new passphrase")?,
+            };
+            return key.with_passphrase(Some(new)).store(path);
+        }
+        cli::Key::Public { key, out } => (SigningKey::open(key, unlock)?, out),
     };
     keys::write_public(key.public(), public)?;
     say(key.public().id().as_str())

@@ -95,6 +95,16 @@ impl Desk {
 
     /// Packs 10 000 bytes for `hardware`.
     pub(crate) fn pack(&self, hardware: &str, version: &str, counter: u32) -> PathBuf {
+        self.pack_in(&self.repo(), hardware, version, counter)
+    }
+
+    pub(crate) fn pack_in(
+        &self,
+        repo: &Repo,
+        hardware: &str,
+        version: &str,
+        counter: u32,
+    ) -> PathBuf {
         let input = self.path("fw.bin");
         fs::write(&input, [0x5A; 10_000]).unwrap();
         let out = self.path(&format!("{hardware}-{version}.img"));
@@ -108,7 +118,7 @@ impl Desk {
             page_size: PageSize::DEFAULT,
             logical_block: LogicalBlock::APPLICATION,
         };
-        pack_file(&self.repo(), &input, Format::Raw, &options, &out).unwrap();
+        pack_file(repo, &input, Format::Raw, &options, &out).unwrap();
         out
     }
 

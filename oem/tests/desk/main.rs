@@ -6,4 +6,5 @@ mod common;
 mod keyset;
 mod people;
 mod release;
+mod rest;
 mod serve;
