@@ -112,6 +112,15 @@ pub(crate) fn no_delegations(director: &Targets) -> Result<(), VerifyError> {
     Err(of(Repository::Director, refusal))
 }
 
+/// The hardware that a director's target is for; none where it cannot be read, which is refused later.
+pub(crate) fn hardware_of(directed: &Target) -> BTreeSet<HardwareId> {
+    let ecus: Option<Ecus> = read(Repository::Director, directed).ok();
+    let said = ecus
+        .into_iter()
+        .flat_map(|ecus| ecus.ecu_identifiers.into_values());
+    said.map(|said| said.hardware_id).collect()
+}
+
 fn each_ecu_once(director: &Targets) -> Result<(), VerifyError> {
     let mut seen = BTreeSet::new();
     for (path, directed) in &director.targets {

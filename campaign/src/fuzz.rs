@@ -77,7 +77,7 @@ pub fn targets(data: &[u8]) {
     };
     let targets = document.unverified();
     for role in targets.delegations.iter().flat_map(|it| &it.roles) {
-        let _covered = role.covers("hw-a/2.0.0.img");
+        let _covered = role.covers("hw-a/2.0.0.img", &"hw-a".parse().into_iter().collect());
         let _keys = role.keys();
     }
     for target in targets.targets.values() {

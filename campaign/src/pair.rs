@@ -124,8 +124,11 @@ impl Pair {
             };
             if !self.image.has_searched(path) {
                 let path = path.clone();
+                let directed = self.director.targets();
+                let directed = directed.and_then(|targets| targets.targets.get(&path));
+                let hardware = directed.map(directing::hardware_of).unwrap_or_default();
                 self.image
-                    .find(&path)
+                    .find_for(&path, hardware)
                     .map_err(|refusal| of(Repository::Image, refusal))?;
                 continue;
             }

@@ -142,6 +142,32 @@ fn each_threat_names_tests_that_exist() {
     }
 }
 
+#[test]
+fn each_clause_of_uptane_names_tests_that_exist() {
+    let tests = tests_by_crate();
+    let text = fs::read_to_string(root().join("docs/spec/trust.md")).unwrap();
+    let rows = text
+        .lines()
+        .map(|line| line.trim_matches('|').split('|').map(str::trim));
+    let rows = rows.map(Iterator::collect::<Vec<_>>);
+    let clauses: Vec<_> = rows
+        .filter(|cells| cells.len() == 5 && cells[0].starts_with(|first: char| first.is_numeric()))
+        .collect();
+    assert!(clauses.len() > 70, "{} clauses", clauses.len());
+    for cells in clauses {
+        let [clause, shall, status, reason, proof] = cells[..] else {
+            panic!("five columns, please")
+        };
+        let of = format!("{clause}, {shall}");
+        match status {
+            "yes" | "part" => assert!(!proof.is_empty(), "{of}: says nothing that shows it"),
+            "no" | "n.a." => assert!(!reason.is_empty(), "{of}: says no reason"),
+            status => panic!("{of}: {status}"),
+        }
+        assert_tests(&tests, &of, proof);
+    }
+}
+
 /// Every word in backticks is the path of a test.
 fn assert_tests(tests: &BTreeMap<String, BTreeSet<(String, String)>>, of: &str, proof: &str) {
     for proof in proof.split('`').skip(1).step_by(2) {

@@ -1,7 +1,12 @@
 //! Delegations of a targets role: who else speaks for which targets.
 
 use super::{Key, KeyId, RoleKeys};
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use crate::ids::HardwareId;
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -35,6 +40,14 @@ pub struct DelegatedRole {
     /// Instead of patterns: beginnings of SHA-256 of the target name, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_hash_prefixes: Option<Vec<String>>,
+    /// Hardware types that it is trusted for; all where it does not say (Uptane Standard 2.1, clause
+    /// 5.2.3.2).
+    #[serde(
+        default,
+        rename = "hardwareIds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub hardware_ids: Option<Vec<HardwareId>>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
@@ -47,9 +60,15 @@ impl DelegatedRole {
         RoleKeys::new(self.keyids.clone(), self.threshold)
     }
 
-    /// Whether the role is trusted for the target called `path`.
+    /// Whether the role is trusted for the target called `path` on all of this hardware.
     #[must_use]
-    pub fn covers(&self, path: &str) -> bool {
+    pub fn covers(&self, path: &str, hardware: &BTreeSet<HardwareId>) -> bool {
+        let trusted = self.hardware_ids.as_ref();
+        self.covers_path(path)
+            && trusted.is_none_or(|trusted| hardware.iter().all(|it| trusted.contains(it)))
+    }
+
+    fn covers_path(&self, path: &str) -> bool {
         match (&self.paths, &self.path_hash_prefixes) {
             (Some(patterns), None) => patterns.iter().any(|pattern| matches(pattern, path)),
             (None, Some(prefixes)) => {

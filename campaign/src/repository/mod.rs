@@ -19,6 +19,7 @@ pub use store::{Believed, Stored};
 
 use crate::{
     error::{DocumentFault, Refusal},
+    ids::HardwareId,
     meta::{
         Document, KeyPolicy, Role, RoleKeys, RoleName, Root, Snapshot, Target, Targets, Timestamp,
     },
@@ -91,6 +92,7 @@ enum Step {
 #[derive(Debug, Clone, Default)]
 struct Search {
     path: String,
+    hardware: BTreeSet<HardwareId>,
     to_visit: Vec<(String, Option<String>)>,
     visited: BTreeSet<String>,
     found: Option<(String, Target)>,
@@ -250,18 +252,29 @@ impl Client {
         held.map(|held| &held.statement)
     }
 
-    /// Starts the search for a target; [`Client::found`] has the result when nothing is wanted any
-    /// more.
+    /// Starts the search for a target, on whatever hardware; [`Client::found`] has the result when nothing
+    /// is wanted any more.
     ///
     /// # Errors
     ///
     /// [`Refusal`] of a delegated role that is believed no more.
     pub fn find(&mut self, path: &str) -> Result<(), Refusal> {
+        self.find_for(path, BTreeSet::new())
+    }
+
+    /// The same for a target that is to run on this hardware: who is not trusted for all of it is not
+    /// asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::find`].
+    pub fn find_for(&mut self, path: &str, hardware: BTreeSet<HardwareId>) -> Result<(), Refusal> {
         if self.step != Step::Current || self.partial {
             return Ok(());
         }
         self.search = Some(Search {
             path: path.to_string(),
+            hardware,
             to_visit: vec![(TOP_TARGETS.to_string(), None)],
             ..Search::default()
         });
@@ -350,7 +363,7 @@ impl Client {
         }
         let roles = held.statement.delegations.iter().flat_map(|it| &it.roles);
         let mut children = Vec::new();
-        for role in roles.filter(|role| role.covers(&search.path)) {
+        for role in roles.filter(|role| role.covers(&search.path, &search.hardware)) {
             children.push((role.name.clone(), Some(name.to_string())));
             if role.terminating {
                 search.to_visit.clear();

@@ -142,6 +142,7 @@ impl Repo {
             terminating,
             paths: Some(paths.iter().map(|path| (*path).to_string()).collect()),
             path_hash_prefixes: None,
+            hardware_ids: None,
             extra: BTreeMap::new(),
         });
         let header = Header::new(RoleName::Targets, 1, self.expires);
