@@ -24,6 +24,7 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
+pub mod attack;
 pub mod chain;
 pub mod directing;
 pub mod error;
@@ -42,6 +43,7 @@ pub mod vehicle;
 pub mod verified;
 pub mod verify;
 
+pub use attack::Attack;
 pub use error::VerifyError;
 pub use time::UnixTime;
 pub use trust::Trust;

@@ -5,7 +5,7 @@ use super::{
     TOP_TARGETS, Targets, Timestamp, check, delegated, parse,
 };
 use crate::{
-    meta::{Header, Key, KeyId, MetaFile},
+    meta::{Header, Key, KeyId, Malformed, MetaFile},
     time::UnixTime,
 };
 use alloc::{
@@ -305,11 +305,18 @@ fn named<R: Role>(
     limit: u64,
     name: Option<String>,
 ) -> Result<Document<R>, Refusal> {
-    if !meta.describes(bytes) {
-        let fault = DocumentFault::NotAsNamed;
-        return Err(Refusal::of(R::NAME, name, Some(meta.version), fault));
-    }
-    parse(bytes, limit, name)
+    // A client that reads to the limit sees no more of it than this.
+    let limit = meta.length.unwrap_or(limit).min(limit);
+    let max = usize::try_from(limit).unwrap_or(usize::MAX);
+    let fault = if bytes.len() > max {
+        let len = bytes.len();
+        DocumentFault::Malformed(Malformed::TooLong { len, max })
+    } else if meta.describes(bytes) {
+        return parse(bytes, limit, name);
+    } else {
+        DocumentFault::NotAsNamed
+    };
+    Err(Refusal::of(R::NAME, name, Some(meta.version), fault))
 }
 
 fn right_version(header: &Header, meta: &MetaFile) -> Result<(), DocumentFault> {

@@ -4,7 +4,8 @@ mod partial;
 
 use super::*;
 use crate::meta::{
-    DelegatedRole, Delegations, Envelope, FileHashes, Header, Key, KeyId, MetaFile, Roles,
+    DelegatedRole, Delegations, Envelope, FileHashes, Header, Key, KeyId, Malformed, MetaFile,
+    Roles,
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::collections::BTreeMap;
@@ -323,9 +324,17 @@ fn every_role_expires() {
 fn a_file_is_the_one_that_was_named() {
     for name in ["1.snapshot.json", "1.targets.json"] {
         let mut repo = Repo::new();
-        repo.files.get_mut(name).unwrap().push(b' ');
+        // The line feed at the end becomes a space.
+        *repo.files.get_mut(name).unwrap().last_mut().unwrap() = b' ';
         let refusal = drive(&mut client(repo.trust()), &repo).unwrap_err();
         assert_eq!(refusal.fault, DocumentFault::NotAsNamed, "{name}");
+        repo.files.get_mut(name).unwrap().push(b' ');
+        let refusal = drive(&mut client(repo.trust()), &repo).unwrap_err();
+        let too_long = matches!(
+            refusal.fault,
+            DocumentFault::Malformed(Malformed::TooLong { .. })
+        );
+        assert!(too_long, "{name}: {refusal}");
         repo.files.remove(name);
         let refusal = drive(&mut client(repo.trust()), &repo).unwrap_err();
         assert_eq!(refusal.fault, DocumentFault::Missing, "{name}");

@@ -88,6 +88,7 @@ fn play(name: &str) -> Result<(), String> {
         publish(&mut world, step, &history);
         history.push(world.files.clone());
         let stored = world.trust.clone();
+        let mut attack = None;
         let found = match &step.partial {
             None => world.verify().map(|campaign| installs(&campaign)),
             Some(serial) => world.verify_partially(serial).map(|path| {
@@ -95,7 +96,19 @@ fn play(name: &str) -> Result<(), String> {
                 path.into_iter().collect()
             }),
         };
-        let found = found.map_or_else(|error| refused(&error), Expected::Install);
+        let found = found.map_or_else(
+            |error| {
+                attack = serde_json::to_value(error.attack()).ok();
+                refused(&error)
+            },
+            Expected::Install,
+        );
+        if attack.is_some_and(|attack| attack != vector.attack.as_str()) {
+            return Err(format!(
+                "{name}, step {at}: is no {} by {found:?}",
+                vector.attack
+            ));
+        }
         if found != step.expect {
             return Err(format!("{name}, step {at}: {found:?}"));
         }
