@@ -67,8 +67,11 @@ pub enum Command {
     Release(Release),
     /// Write all that one vehicle needs into one file.
     Bundle(Bundle),
-    /// Serve the published files over HTTPS.
+    /// Serve the published files over HTTPS, and tell vehicles that poll by hawkBit's DDI.
     Serve(Serve),
+    /// What vehicles said to the server, and the tokens by which it knows them.
+    #[command(subcommand)]
+    Fleet(Fleet),
     /// Decide which image keys ECUs accept: made here, signed by two holders of ECU roots.
     #[command(subcommand)]
     Keyset(Keyset),
@@ -298,9 +301,35 @@ pub struct Serve {
     /// Address and port; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     pub listen: SocketAddr,
+    /// Seconds between two polls of a vehicle.
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..86_400))]
+    pub poll: u32,
     /// Print {"url": ..} as the first line.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Subcommands of `fleet`.
+#[derive(Debug, Subcommand)]
+pub enum Fleet {
+    /// Show each vehicle that was seen: its deployment, what became of it, its reports.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take back what a vehicle was last offered, if it has not ended.
+    Cancel {
+        /// The vehicle.
+        #[arg(long)]
+        vin: Vin,
+    },
+    /// Print the token of a vehicle, or without one that of a gateway, which may speak for all.
+    Token {
+        /// The vehicle.
+        #[arg(long)]
+        vin: Option<Vin>,
+    },
 }
 
 /// Arguments of `inspect`.

@@ -15,10 +15,12 @@
 pub mod audit;
 pub mod bundle;
 pub mod cli;
+pub mod ddi;
 pub mod draft;
 pub mod error;
 pub mod files;
 pub mod firmware;
+pub mod fleet;
 pub mod grant;
 pub mod image;
 pub mod init;

@@ -15,6 +15,7 @@ use crate::{
     cli::{Cli, Command},
     draft,
     error::{Error, ExitCode},
+    fleet,
     grant::{GrantOptions, grant_file},
     init::{InitOptions, init},
     inspect,
@@ -98,6 +99,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             say(&format!("root version {version} names the new key"))
         }
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
+        Command::Fleet(command) => run_fleet(&cli.repo, command),
         Command::Keyset(command) => trust::keyset(cli, command),
         Command::Audit(command) => trust::audit(&open()?, command),
         Command::Root(command) => trust::root(&open()?, command),
@@ -233,7 +235,7 @@ fn run_serve(dir: &Path, arguments: &cli::Serve) -> Result<(), Error> {
         .build()
         .map_err(system)?;
     runtime.block_on(async {
-        let server = Server::bind(dir, arguments.listen)?;
+        let server = Server::bind(dir, arguments.listen, arguments.poll)?;
         let url = server.url();
         if arguments.json {
             say(&json!({ "url": url }).to_string())?;
@@ -242,6 +244,25 @@ fn run_serve(dir: &Path, arguments: &cli::Serve) -> Result<(), Error> {
         }
         server.run().await
     })
+}
+
+fn run_fleet(dir: &Path, command: &cli::Fleet) -> Result<(), Error> {
+    match command {
+        cli::Fleet::Status { json } => {
+            let status = fleet::Status::of(dir)?;
+            if *json {
+                let text =
+                    serde_json::to_string(&status).map_err(Error::crypto("JSON encoding"))?;
+                return say(&text);
+            }
+            status.lines().iter().try_for_each(|line| say(line))
+        }
+        cli::Fleet::Cancel { vin } => match fleet::cancel(dir, vin)? {
+            Some(action) => say(&format!("action {action} is taken back with the next poll")),
+            None => say(&format!("{vin} has nothing open")),
+        },
+        cli::Fleet::Token { vin } => say(&fleet::token(dir, vin.as_ref())?),
+    }
 }
 
 fn say(line: &str) -> Result<(), Error> {

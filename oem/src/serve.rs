@@ -1,4 +1,5 @@
-//! `oem serve`: the published folders over HTTPS with Range, nothing else of the repository.
+//! `oem serve`: the published folders over HTTPS with Range, and hawkBit's DDI for vehicles with a
+//! token; nothing else of the repository.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -15,7 +16,7 @@ use rustls::{
 };
 use tower_http::services::ServeDir;
 
-use crate::error::Error;
+use crate::{ddi, error::Error};
 
 /// The folders that are published.
 const PUBLISHED: [&str; 3] = ["metadata", "director", "targets"];
@@ -39,13 +40,14 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Listens on `address` for the repository in `dir`. It only reads, so it takes no lock, and a
-    /// release while it runs is seen at once.
+    /// Listens on `address` for the repository in `dir`. It takes no lock, since of the
+    /// repository it only reads, and a
+    /// release while it runs is seen at once. Vehicles are asked to poll every `poll` seconds.
     ///
     /// # Errors
     ///
     /// [`Error::NoRepository`], [`Error::Corrupt`] for unusable certificates, [`Error::System`].
-    pub fn bind(dir: &Path, address: SocketAddr) -> Result<Self, Error> {
+    pub fn bind(dir: &Path, address: SocketAddr, poll: u32) -> Result<Self, Error> {
         if !dir.join("keys/state.json").exists() {
             return Err(Error::NoRepository(dir.to_owned()));
         }
@@ -59,10 +61,12 @@ impl Server {
             what: "listening",
             error,
         })?;
-        let app = PUBLISHED.iter().fold(Router::new(), |app, folder| {
-            let files = ServeDir::new(dir.join(folder)).append_index_html_on_directories(false);
-            app.nest_service(&format!("/{folder}"), files)
-        });
+        let app = PUBLISHED
+            .iter()
+            .fold(ddi::routes(dir, poll)?, |app, folder| {
+                let files = ServeDir::new(dir.join(folder)).append_index_html_on_directories(false);
+                app.nest_service(&format!("/{folder}"), files)
+            });
         Ok(Self {
             listener,
             address,

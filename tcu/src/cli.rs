@@ -264,6 +264,7 @@ async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
             let service = Service {
                 state: &State::open(&options.state)?,
                 server: channel.server(&context)?,
+                reports: channel.reports(&context)?,
                 repository: url.unwrap_or_else(|| channel.url()),
                 policy: channel.policy(Duration::from_secs(interval)),
             };

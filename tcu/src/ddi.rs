@@ -11,11 +11,12 @@ mod feedback;
 mod machine;
 mod memory;
 mod options;
+mod reports;
 mod run;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Authority, Server, ServerError};
+pub use client::{Authority, Server, ServerError, authorization};
 pub use document::{
     ActionId, Cancellation, Chunk, Confirmation, Deployment, DocumentError, Mode, Offer, Poll,
 };
@@ -23,4 +24,5 @@ pub use feedback::{Execution, Feedback, Finished};
 pub use machine::{Answer, Confirm, Fate, Machine, Order, Policy, Request, Resource};
 pub use memory::Memory;
 pub use options::Options;
-pub use run::run;
+pub use reports::Reports;
+pub use run::{Channel, run};

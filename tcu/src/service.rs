@@ -23,6 +23,8 @@ pub struct Service<'a> {
     pub state: &'a State,
     /// The hawkBit server that says when to look, if any.
     pub server: Option<ddi::Server>,
+    /// The backend that gets every report, if any.
+    pub reports: Option<ddi::Reports>,
     /// The https URL of the repository.
     pub repository: String,
     /// When to look.
@@ -49,8 +51,13 @@ impl Service<'_> {
         let result = match &self.server {
             Some(server) => {
                 board.set(Doing::Idle, "following the hawkBit server");
-                let (repository, policy) = (&self.repository, self.policy.clone());
-                ddi::run(context, server, repository, policy, self.state, &mut output).await
+                let channel = ddi::Channel {
+                    server,
+                    repository: &self.repository,
+                    reports: self.reports.as_ref(),
+                    policy: self.policy.clone(),
+                };
+                ddi::run(context, channel, self.state, &mut output).await
             }
             None => self.poll_until_stopped(&context, &board, &mut output).await,
         };
@@ -77,10 +84,23 @@ impl Service<'_> {
             let pause = self.policy.interval + self.policy.interval.mul_f64(jitter);
             let detail = format!("next poll in {} s", self.policy.interval.as_secs());
             board.set(Doing::Idle, &detail);
+            let rest = async {
+                self.deliver().await?;
+                tokio::time::sleep(pause).await;
+                Ok::<_, Error>(())
+            };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                rested = rest => rested?,
                 _ = control.wait_for(|control| control.stop) => return Ok(()),
             }
+        }
+    }
+
+    /// Brings waiting reports to the backend, if there is one.
+    async fn deliver(&self) -> Result<(), Error> {
+        match &self.reports {
+            Some(reports) => reports.deliver(self.state).await.map(drop),
+            None => Ok(()),
         }
     }
 

@@ -20,7 +20,7 @@ const fn need(package: &'static str, program: &'static str) -> Need {
 }
 
 /// Needed by every run of the tests.
-pub(crate) const BASE: [Need; 8] = [
+pub(crate) const BASE: [Need; 9] = [
     need("g++", "c++"),
     need("gcc", "cc"),
     need("libc6-dev", "cc"),
@@ -29,6 +29,7 @@ pub(crate) const BASE: [Need; 8] = [
     need("python3", "python3"),
     need("shellcheck", "shellcheck"),
     need("softhsm2", "softhsm2-util"),
+    need("swupdate", "swupdate"),
 ];
 
 /// Needed by the Linux guest.

@@ -3,8 +3,10 @@
 mod audit;
 mod cli;
 mod common;
+mod ddi;
 mod keyset;
 mod people;
 mod release;
 mod rest;
 mod serve;
+mod swupdate;

@@ -19,7 +19,7 @@ impl Running {
         // Another process-wide provider would only be an equal one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let desk = Desk::new();
-        let server = Server::bind(&desk.repo_dir(), "127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = Server::bind(&desk.repo_dir(), "127.0.0.1:0".parse().unwrap(), 60).unwrap();
         let ca = fs::read(desk.path("out/ca.pem")).unwrap();
         let client = Client::builder()
             .tls_certs_only([Certificate::from_pem(&ca).unwrap()])
@@ -106,6 +106,6 @@ async fn keys_are_not_served() {
 #[tokio::test]
 async fn only_a_repository_is_served() {
     let dir = tempfile::tempdir().unwrap();
-    let refused = Server::bind(dir.path(), "127.0.0.1:0".parse().unwrap());
+    let refused = Server::bind(dir.path(), "127.0.0.1:0".parse().unwrap(), 60);
     assert!(matches!(refused, Err(Error::NoRepository(_))));
 }

@@ -39,6 +39,24 @@ pub enum Authority {
     Gateway,
 }
 
+/// The `Authorization` header for a token.
+///
+/// # Errors
+///
+/// [`ServerError::Token`].
+pub fn authorization(authority: Authority, token: &str) -> Result<HeaderValue, ServerError> {
+    let token = token.trim();
+    let scheme = match authority {
+        Authority::Target => "TargetToken",
+        Authority::Gateway => "GatewayToken",
+    };
+    let plain = !token.is_empty() && token.len() <= TOKEN_MAX;
+    let value = HeaderValue::from_str(&format!("{scheme} {token}"));
+    let mut value = value.ok().filter(|_| plain).ok_or(ServerError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// The server, as one vehicle sees it.
 #[derive(Debug)]
 pub struct Server {
@@ -83,25 +101,13 @@ impl Server {
         })
     }
 
-    /// With a token, which is sent to this server and to no other.
-    ///
-    /// # Errors
-    ///
-    /// [`ServerError::Token`].
-    pub fn authorized(self, authority: Authority, token: &str) -> Result<Self, ServerError> {
-        let token = token.trim();
-        let plain = !token.is_empty() && token.len() <= TOKEN_MAX;
-        let scheme = match authority {
-            Authority::Target => "TargetToken",
-            Authority::Gateway => "GatewayToken",
-        };
-        let value = HeaderValue::from_str(&format!("{scheme} {token}"));
-        let mut value = value.ok().filter(|_| plain).ok_or(ServerError::Token)?;
-        value.set_sensitive(true);
-        Ok(Self {
-            authorization: Some(value),
+    /// With a header that shows who the vehicle is, which is sent to this server and to no other.
+    #[must_use]
+    pub fn authorized(self, authorization: Option<HeaderValue>) -> Self {
+        Self {
+            authorization,
             ..self
-        })
+        }
     }
 
     /// With what the server is told about the vehicle when it asks.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use reqwest::header::HeaderValue;
 
-use super::{Authority, Confirm, Policy, Server};
+use super::{Authority, Confirm, Policy, Reports, Server, authorization};
 use crate::error::Error;
 use crate::fetch::Limits;
 use crate::install::Context;
@@ -23,11 +24,14 @@ pub struct Options {
     /// The vehicle's name there; its VIN unless given.
     #[arg(long, requires = "ddi", value_name = "ID")]
     controller: Option<String>,
-    /// A file with the token that the server wants to see.
-    #[arg(long, requires = "ddi", value_name = "FILE")]
+    /// The https URL of an `oem serve` that gets every report, at least once.
+    #[arg(long, value_name = "URL")]
+    reports: Option<String>,
+    /// A file with the token that these servers want to see.
+    #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Whose token it is.
-    #[arg(long, requires = "ddi", value_enum, default_value_t = Authority::Target)]
+    #[arg(long, requires = "token_file", value_enum, default_value_t = Authority::Target)]
     token_kind: Authority,
     /// What is done about a deployment that waits to be confirmed.
     #[arg(long, requires = "ddi", value_enum, default_value_t = Confirm::Accept)]
@@ -63,14 +67,34 @@ impl Options {
             ("ecus".to_owned(), ecus.collect::<Vec<_>>().join(" ")),
         ]);
         let server = server.map_err(usage)?.describing(attributes);
+        Ok(Some(server.authorized(self.authorization()?)))
+    }
+
+    /// Where reports go, if anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], [`Error::Configuration`].
+    pub fn reports(&self, context: &Context) -> Result<Option<Reports>, Error> {
+        let Some(url) = &self.reports else {
+            return Ok(None);
+        };
+        let (vin, ca) = (context.vehicle.vin().to_string(), context.ca.as_deref());
+        let reports = Reports::new(url, &vin, self.authorization()?, ca);
+        reports
+            .map(Some)
+            .map_err(|error| Error::Usage(error.to_string()))
+    }
+
+    fn authorization(&self) -> Result<Option<HeaderValue>, Error> {
         let Some(file) = &self.token_file else {
-            return Ok(Some(server));
+            return Ok(None);
         };
         let token = std::fs::read_to_string(file).map_err(Error::configuration(file))?;
-        server
-            .authorized(self.token_kind, &token)
+        let header = authorization(self.token_kind, &token);
+        header
             .map(Some)
-            .map_err(usage)
+            .map_err(|error| Error::Usage(error.to_string()))
     }
 
     /// The server's URL, for a server that is the repository too.

@@ -10,7 +10,7 @@ use rand::RngExt;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use super::{Answer, Deployment, Fate, Machine, Memory, Order, Policy, Server};
+use super::{Answer, Deployment, Fate, Machine, Memory, Order, Policy, Reports, Server};
 use crate::engine::{CampaignState, EcuResult, Report};
 use crate::error::Error;
 use crate::fetch::{Announced, FetchError, HttpSource, Limits, Origin, Source};
@@ -22,8 +22,23 @@ use crate::vehicle::Control;
 
 /// How often new reports are looked for while a campaign runs.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often reports are looked for while nothing runs.
+const DELIVER: Duration = Duration::from_secs(60);
 /// Most reports that are told at once.
 const REPORTS_MAX: usize = 8;
+
+/// Whom the vehicle follows, and whom it tells.
+#[derive(Debug)]
+pub struct Channel<'a> {
+    /// Says when to look.
+    pub server: &'a Server,
+    /// Has the metadata, and images that nobody else has: an https URL.
+    pub repository: &'a str,
+    /// Gets the reports; without it the server's feedback tells of them.
+    pub reports: Option<&'a Reports>,
+    /// Bounds and choices.
+    pub policy: Policy,
+}
 
 /// Repository and announced images of one deployment.
 struct Campaign<'r> {
@@ -44,21 +59,26 @@ impl Origin for Campaign<'_> {
 }
 
 type Work<'w> = Pin<Box<dyn Future<Output = Result<Fate, Error>> + 'w>>;
+type Delivery<'w> = Pin<Box<dyn Future<Output = Result<bool, Error>> + 'w>>;
 type Exchange<'w> = Pin<Box<dyn Future<Output = Answer> + 'w>>;
 
-/// Follows `server` until told to stop. The metadata are those of `repository`, an https URL.
+/// Follows the channel's server until told to stop.
 ///
 /// # Errors
 ///
 /// [`Error::Journal`], [`Error::File`]: without its memory the vehicle starts nothing.
 pub async fn run(
     mut context: Context,
-    server: &Server,
-    repository: &str,
-    policy: Policy,
+    channel: Channel<'_>,
     state: &State,
     output: &mut Output,
 ) -> Result<(), Error> {
+    let Channel {
+        server,
+        repository,
+        reports,
+        policy,
+    } = channel;
     let (set, control) = watch::channel(*context.control.borrow());
     let mut outer = std::mem::replace(&mut context.control, control);
     let memory_path = Memory::path(state.dir());
@@ -87,6 +107,7 @@ pub async fn run(
         begun: &begun,
     };
     let (mut work, mut exchange): (Option<Work<'_>>, Option<Exchange<'_>>) = (None, None);
+    let (mut delivery, mut deliver_at): (Option<Delivery<'_>>, _) = (None, Duration::ZERO);
     tell_reports(&mut machine, state)?;
     loop {
         if work.is_some() {
@@ -101,7 +122,8 @@ pub async fn run(
                 Order::Install(deployment) => work = Some(Box::pin(job.install(deployment))),
                 Order::Resume => work = Some(Box::pin(job.resume())),
                 Order::Prepare(deployment) => work = Some(Box::pin(job.prepare(deployment))),
-                Order::Delivered(id) => state.journal()?.delivered(&id)?,
+                Order::Delivered(id) if reports.is_none() => state.journal()?.delivered(&id)?,
+                Order::Delivered(_) => {}
                 Order::Abandon if begun.load(Ordering::Relaxed) => {
                     set.send_modify(|control| control.cancel = true);
                 }
@@ -112,15 +134,27 @@ pub async fn run(
                 Order::Wait(until) => break until,
             }
         };
+        let now = epoch.elapsed();
+        if let Some(reports) = reports.filter(|_| now >= deliver_at) {
+            deliver_at = Duration::MAX;
+            delivery = Some(Box::pin(reports.deliver(state)));
+        }
         let look = if work.is_some() { LOOK } else { Duration::MAX };
-        let pause = until.saturating_sub(epoch.elapsed()).min(look);
+        let due = until.min(deliver_at).saturating_sub(now);
+        let pause = due.min(look);
         tokio::select! {
             answer = ready(&mut exchange) => {
                 exchange = None;
                 machine.on_answer(epoch.elapsed(), answer);
             }
+            delivered = ready(&mut delivery) => {
+                delivery = None;
+                let again = if work.is_some() || !delivered? { LOOK * 5 } else { DELIVER };
+                deliver_at = epoch.elapsed().saturating_add(again);
+            }
             fate = ready(&mut work) => {
                 work = None;
+                deliver_at = deliver_at.min(epoch.elapsed());
                 tell_reports(&mut machine, state)?;
                 set.send_modify(|control| control.cancel = false);
                 machine.on_fate(fate?);
