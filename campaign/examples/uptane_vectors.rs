@@ -237,6 +237,8 @@ fn is_reason(error: &str, refusal: &VerifyError) -> bool {
             Of::Delegates => kind == "DirectorDelegation",
             _ => false,
         },
+        // No vector asks for the time.
+        VerifyError::Time(_) => false,
         VerifyError::Target { fault, .. } => match fault {
             TargetFault::EcuTwice(_) => kind == "DirectorRepeatedEcuId",
             TargetFault::UnknownEcu(_) => kind == "BadEcuId",

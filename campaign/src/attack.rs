@@ -4,6 +4,7 @@
 use crate::{
     error::{DocumentFault, GrantFault, Refusal, TargetFault, VerifyError},
     meta::{Malformed, RoleName},
+    time::TimeFault,
 };
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,10 @@ impl VerifyError {
     pub fn attack(&self) -> Attack {
         match self {
             Self::Document { refusal, .. } => of_document(refusal),
+            // An old answer keeps old statements alive.
+            Self::Time(TimeFault::Nonce | TimeFault::Back { .. }) => Attack::Freeze,
+            Self::Time(TimeFault::Malformed(Malformed::TooLong { .. })) => Attack::EndlessData,
+            Self::Time(_) => Attack::ArbitrarySoftware,
             Self::Target { fault, .. } => of_target(fault),
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     ids::{Serial, Vin},
     layout::Repository,
     meta::{Malformed, RoleName, SignatureShortfall},
-    time::UnixTime,
+    time::{TimeFault, UnixTime},
 };
 use alloc::string::String;
 use core::fmt;
@@ -19,6 +19,8 @@ pub enum VerifyError {
         /// Which document and which rule.
         refusal: Refusal,
     },
+    /// The director's answer about the time is not believed.
+    Time(TimeFault),
     /// What the director asks for is not what may be installed.
     Target {
         /// The target's name.
@@ -186,6 +188,7 @@ impl fmt::Display for VerifyError {
                 repository,
                 refusal,
             } => write!(f, "{repository}, {refusal}"),
+            Self::Time(fault) => write!(f, "attested time: {fault}"),
             Self::Target { path, fault } => write!(f, "target {path}: {fault}"),
         }
     }

@@ -14,6 +14,7 @@ use crate::meta::{
     KeyPolicy, Role, Root, Snapshot, Targets, Timestamp, custom,
 };
 use crate::repository::{Believed, Client, Limits, Stored};
+use crate::time::{KnownTime, Nonce};
 use crate::vehicle::Vehicle;
 
 const MAX_LEN: usize = 1 << 20;
@@ -174,6 +175,23 @@ fn refreshed(stored: Stored, files: &mut impl Iterator<Item = Vec<u8>>) -> Optio
     Some(client.believed().clone())
 }
 
+/// Any bytes are an answer about the time that moves what is known forward, or an error that leaves it.
+///
+/// # Panics
+/// When what is known goes back.
+pub fn attestation(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let (root, answer) = (parts.next().unwrap_or(&[]), parts.next().unwrap_or(&[]));
+    let Ok(root) = Document::<Root>::parse(root, MAX_LEN) else {
+        return;
+    };
+    let mut known = KnownTime::new(UnixTime::from_secs(1_800_000_000));
+    let (before, policy) = (known.time(), KeyPolicy { rsa_min_bits: 2048 });
+    let result = known.attested(root.unverified(), policy, &Nonce([7; 16]), answer);
+    assert!(known.time() >= before);
+    assert!(result.is_ok() || known.time() == before);
+}
+
 /// Any lines are a chain that is followed to its end and can be continued there, or an error in the
 /// place of the last line that was read.
 ///
@@ -227,6 +245,11 @@ mod tests {
     #[test]
     fn the_corpus_of_vehicles_is_harmless() {
         replay("vehicle", super::vehicle);
+    }
+
+    #[test]
+    fn the_corpus_of_attestations_is_harmless() {
+        replay("attestation", super::attestation);
     }
 
     #[test]

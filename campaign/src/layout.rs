@@ -3,6 +3,7 @@
 //! Paths are relative to the repository's root; the same paths name the entries of a bundle.
 
 use crate::ids::{Digest, Vin};
+use crate::time::Nonce;
 use alloc::{format, string::String};
 
 /// Upper bound of a director's targets for one vehicle in bytes; the other bounds are
@@ -41,6 +42,12 @@ fn folder(repository: Repository, vin: &Vin) -> String {
 #[must_use]
 pub fn metadata_path(repository: Repository, vin: &Vin, name: &str) -> String {
     format!("{}/{name}", folder(repository, vin))
+}
+
+/// `time/NONCE`: what the director answers about the time; a static repository has none.
+#[must_use]
+pub fn time_path(nonce: &Nonce) -> String {
+    format!("time/{nonce}")
 }
 
 /// `targets/SHA256.img`.

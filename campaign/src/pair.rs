@@ -7,6 +7,7 @@ use crate::{
     layout::Repository,
     meta::{RoleName, Target, Targets},
     repository::{Client, Wanted},
+    time::UnixTime,
 };
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -96,6 +97,23 @@ impl Pair {
             Repository::Director => &self.director,
             Repository::Image => &self.image,
         }
+    }
+
+    /// Judges expiry in both repositories by another time from here on.
+    ///
+    /// # Errors
+    ///
+    /// A root has expired by it.
+    pub(crate) fn judge_at(&mut self, now: UnixTime) -> Result<(), VerifyError> {
+        for (repository, client) in [
+            (Repository::Director, &mut self.director),
+            (Repository::Image, &mut self.image),
+        ] {
+            client
+                .judge_at(now)
+                .map_err(|refusal| of(repository, refusal))?;
+        }
+        Ok(())
     }
 
     /// Whose documents are asked for now.

@@ -1,4 +1,11 @@
-//! Points in time as metadata write them: whole seconds, UTC, `2026-11-22T00:00:00Z`.
+//! Points in time as metadata write them: whole seconds, UTC, `2026-11-22T00:00:00Z`; and which of them
+//! a vehicle believes.
+
+mod attestation;
+
+pub use attestation::{
+    ATTESTATION_MAX_LEN, Judged, KnownTime, Nonce, TOLERANCE_SECS, TimeFault, TimeSource, statement,
+};
 
 use crate::ids::InvalidId;
 use ::time::{OffsetDateTime, PrimitiveDateTime, format_description::BorrowedFormatItem, macros};

@@ -4,6 +4,7 @@
 //! The pinned roots (`root.json` of `oem vehicle add`) are where it starts. After each verified
 //! campaign the caller stores the advanced [`Trust`], so that an older document is refused later.
 
+use crate::time::{KnownTime, UnixTime};
 use crate::{
     layout::Repository,
     meta::{Document, KeyPolicy, Malformed, Root},
@@ -24,6 +25,7 @@ pub const TRUST_MAX_LEN: usize = 32 << 20;
 pub struct Trust {
     image: Stored,
     director: Stored,
+    pub(crate) known: KnownTime,
     pub(crate) policy: KeyPolicy,
 }
 
@@ -33,6 +35,9 @@ pub struct Trust {
 struct File {
     image: BTreeMap<String, String>,
     director: BTreeMap<String, String>,
+    /// The last time that is known to have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time: Option<UnixTime>,
 }
 
 impl Trust {
@@ -45,6 +50,7 @@ impl Trust {
         let trust = Self {
             image: Stored::root(image_root),
             director: Stored::root(director_root),
+            known: KnownTime::default(),
             policy: KeyPolicy::default(),
         };
         trust.check()?;
@@ -72,6 +78,7 @@ impl Trust {
         let trust = Self {
             image: stored(&file.image),
             director: stored(&file.director),
+            known: file.time.map(KnownTime::new).unwrap_or_default(),
             policy: KeyPolicy::default(),
         };
         trust.check()?;
@@ -95,6 +102,9 @@ impl Trust {
         let file = File {
             image: texts(&self.image)?,
             director: texts(&self.director)?,
+            time: Some(self.known)
+                .filter(|known| *known != KnownTime::default())
+                .map(KnownTime::time),
         };
         let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| json_error(&error))?;
         bytes.push(b'\n');
@@ -106,6 +116,12 @@ impl Trust {
     pub const fn with_policy(mut self, policy: KeyPolicy) -> Self {
         self.policy = policy;
         self
+    }
+
+    /// The last time that is known to have been.
+    #[must_use]
+    pub const fn known_time(&self) -> KnownTime {
+        self.known
     }
 
     /// The documents of a repository.

@@ -20,7 +20,7 @@ use crate::{
     pair::{Offered, Pair, of},
     repository::Client,
     rules::ImageRules,
-    time::UnixTime,
+    time::{ATTESTATION_MAX_LEN, Judged, Nonce, UnixTime},
     trust::Trust,
     vehicle::Vehicle,
     verified::{EcuTarget, VerifiedCampaign},
@@ -43,15 +43,21 @@ pub struct Verification<'a> {
     vehicle: &'a Vehicle,
     trust: Trust,
     pair: Pair,
+    judged: Judged,
+    /// The director is to be asked for the time with it.
+    nonce: Option<Nonce>,
 }
 
 impl<'a> Verification<'a> {
-    /// Begins with what is believed.
+    /// Begins with what is believed. `clock` is the vehicle's own; it counts where it is not behind what
+    /// is known, until the director attests the time.
     ///
     /// # Errors
     ///
     /// The trust holds no root that is signed by its own keys.
-    pub fn new(trust: &Trust, vehicle: &'a Vehicle, now: UnixTime) -> Result<Self, VerifyError> {
+    pub fn new(trust: &Trust, vehicle: &'a Vehicle, clock: UnixTime) -> Result<Self, VerifyError> {
+        let judged = trust.known_time().judge(clock);
+        let now = judged.now;
         let client = |repository| {
             let stored = trust.repository(repository).clone();
             Client::new(stored, trust.policy, repository_limits(repository), now)
@@ -61,12 +67,61 @@ impl<'a> Verification<'a> {
             vehicle,
             trust: trust.clone(),
             pair: Pair::new(client(Repository::Director)?, client(Repository::Image)?),
+            judged,
+            nonce: None,
         })
+    }
+
+    /// Asks the director for the time, too, where its root names keys for that. `nonce` is random and
+    /// was never used before. A static repository has no answer; then the clock counts on.
+    #[must_use]
+    pub const fn asking_for_time(mut self, nonce: Nonce) -> Self {
+        self.nonce = Some(nonce);
+        self
+    }
+
+    /// The time by which expiry is judged, and where it is from.
+    #[must_use]
+    pub const fn judged(&self) -> Judged {
+        self.judged
+    }
+
+    /// What was believed at first, with the time that is known now: worth storing even where the
+    /// campaign is refused, so that a clock set back later finds it.
+    #[must_use]
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The nonce, when it is the time to ask: under the director's newest root, before anything that
+    /// expires within days.
+    fn time_wanted(&self) -> Option<Nonce> {
+        let director = self.pair.client(Repository::Director);
+        let keys = director.believed().root().time_keys();
+        self.nonce.filter(|_| director.has_root() && keys.is_some())
+    }
+
+    fn on_time(&mut self, nonce: &Nonce, bytes: Option<&[u8]>) -> Result<(), VerifyError> {
+        self.nonce = None;
+        let Some(bytes) = bytes else {
+            return Ok(());
+        };
+        let root = self.pair.client(Repository::Director).believed().root();
+        let policy = self.trust.policy;
+        let judged = self.trust.known.attested(root, policy, nonce, bytes);
+        self.judged = judged.map_err(VerifyError::Time)?;
+        self.pair.judge_at(self.judged.now)
     }
 
     /// The document that is needed next; `None` when all are there, or one was refused.
     #[must_use]
     pub fn wanted(&self) -> Option<Wanted> {
+        if let Some(nonce) = self.time_wanted() {
+            return Some(Wanted {
+                path: layout::time_path(&nonce),
+                limit: ATTESTATION_MAX_LEN,
+            });
+        }
         let (repository, wanted) = self.pair.wanted()?;
         Some(Wanted {
             path: layout::metadata_path(repository, self.vehicle.vin(), &wanted.name),
@@ -80,7 +135,10 @@ impl<'a> Verification<'a> {
     ///
     /// [`VerifyError`]: nothing more is asked for.
     pub fn on_document(&mut self, bytes: Option<&[u8]>) -> Result<(), VerifyError> {
-        self.pair.on_document(bytes)
+        match self.time_wanted() {
+            Some(nonce) => self.on_time(&nonce, bytes),
+            None => self.pair.on_document(bytes),
+        }
     }
 
     /// What is verified, and the trust to store, when nothing is wanted any more.
@@ -93,6 +151,9 @@ impl<'a> Verification<'a> {
         let campaign = assign(image, offered, director, self.vehicle)?;
         for repository in [Repository::Director, Repository::Image] {
             let believed = self.pair.client(repository).believed();
+            if let Some(timestamp) = believed.timestamp() {
+                self.trust.known.issued(timestamp, believed.root());
+            }
             *self.trust.repository_mut(repository) = believed.to_stored();
         }
         Ok((campaign, self.trust))

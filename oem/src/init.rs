@@ -35,10 +35,11 @@ const SHARED: [KeyName; 3] = [
 ];
 
 /// The keys that a server holds: nobody is there to open them.
-const ONLINE: [KeyName; 3] = [
+const ONLINE: [KeyName; 4] = [
     KeyName::DirectorTargets,
     KeyName::ImageTimestamp,
     KeyName::DirectorTimestamp,
+    KeyName::DirectorTime,
 ];
 
 /// What `init` makes.
@@ -191,9 +192,17 @@ fn first_root(
         extra: BTreeMap::new(),
     };
     let header = Header::new(RoleName::Root, 1, now.plus_days(ROOT_VALID_DAYS));
+    let mut root = Root::new(header, keys, roles);
+    if repository == Repository::Director {
+        let key = repo.key(KeyName::DirectorTime)?.public().clone();
+        if let Some(keys) = RoleKeys::new(vec![key.id()], 1) {
+            root.set_time_keys(&keys);
+        }
+        root.keys.insert(key.id(), key);
+    }
     let signers = repo.keys(root::key_name(repository, RoleName::Root))?;
     let signers: Vec<_> = signers.iter().collect();
-    SigningKey::sign_document(&Root::new(header, keys, roles), &signers)
+    SigningKey::sign_document(&root, &signers)
 }
 
 /// Copies the director's first root to where a vehicle looks for it, and every later one.

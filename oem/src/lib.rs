@@ -37,6 +37,7 @@ pub mod root;
 pub mod rotate;
 pub mod run;
 pub mod serve;
+pub mod time;
 pub mod tls;
 pub mod vehicle;
 

@@ -189,7 +189,7 @@ fn timestamp(
         .saturating_add(1);
     let expires = now.plus_days(TIMESTAMP_VALID_DAYS);
     let header = Header::new(RoleName::Timestamp, version, expires);
-    let statement = Timestamp::new(header, snapshot);
+    let statement = Timestamp::new(header, snapshot).issued_at(now);
     let bytes = SigningKey::sign_document(&statement, &[&repo.key(key)?])?;
     Ok((
         layout::metadata_path(repository, vin, "timestamp.json"),

@@ -54,6 +54,8 @@ pub enum KeyName {
     ImageTimestamp,
     /// Timestamp and snapshot roles of the director, which is online as a whole.
     DirectorTimestamp,
+    /// Attests the time to vehicles: online.
+    DirectorTime,
 }
 
 impl KeyName {
@@ -67,10 +69,11 @@ impl KeyName {
     ];
 
     /// Those that are Ed25519 keys.
-    pub const ED25519: [Self; 3] = [
+    pub const ED25519: [Self; 4] = [
         Self::ImageSnapshot,
         Self::ImageTimestamp,
         Self::DirectorTimestamp,
+        Self::DirectorTime,
     ];
 
     const fn file(self) -> &'static str {
@@ -83,6 +86,7 @@ impl KeyName {
             Self::ImageSnapshot => "snapshot.pem",
             Self::ImageTimestamp => "timestamp.pem",
             Self::DirectorTimestamp => "director-timestamp.pem",
+            Self::DirectorTime => "director-time.pem",
         }
     }
 }

@@ -57,6 +57,10 @@ fn role_key(
     now: UnixTime,
 ) -> Result<Revoked, Error> {
     let id = root::find_key(root, name)?;
+    let time = root.time_keys();
+    if time.is_some_and(|role| role.contains(&id)) {
+        return rotate::rotate(repo, Rotated::DirectorTime, now).map(Revoked::Root);
+    }
     let only = |role: &_| root.role(*role).keyids() == [id.clone()];
     if let (Some(role), None) = (root::ROLES.into_iter().find(only), draft) {
         let rotated = Rotated::of(root::key_name(which.into(), role));

@@ -299,6 +299,14 @@ impl RootChange {
     fn apply(&self, root: &mut Root) -> Result<(), Error> {
         let removed = self.remove.iter().map(|name| find_key(root, name));
         let removed = removed.collect::<Result<Vec<_>, _>>()?;
+        let time = root.time_keys();
+        if removed
+            .iter()
+            .any(|id| time.as_ref().is_some_and(|role| role.contains(id)))
+        {
+            let reason = "that key attests the time: `oem rotate director-time` replaces it";
+            return Err(Error::Root(reason.into()));
+        }
         for (_, key) in &self.add {
             root.keys.insert(key.id(), key.clone());
         }
@@ -324,7 +332,10 @@ impl RootChange {
                 *root.role_mut(role) = keys;
             }
         }
-        let unused = |id: &_| !ROLES.iter().any(|role| root.role(*role).contains(id));
+        let time = root.time_keys();
+        let attests = |id: &_| time.as_ref().is_some_and(|role| role.contains(id));
+        let has_role = |id: &_| ROLES.iter().any(|role| root.role(*role).contains(id));
+        let unused = |id: &_| !has_role(id) && !attests(id);
         let unused: Vec<_> = root.keys.keys().filter(|id| unused(id)).cloned().collect();
         for id in unused {
             root.keys.remove(&id);

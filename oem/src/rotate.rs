@@ -49,6 +49,8 @@ pub enum Rotated {
     DirectorTargets,
     /// Timestamp and snapshot of the director.
     DirectorTimestamp,
+    /// What attests the time to vehicles.
+    DirectorTime,
 }
 
 impl Rotated {
@@ -67,6 +69,7 @@ impl Rotated {
             Self::ImageTimestamp => (Image, KeyName::ImageTimestamp, &[RoleName::Timestamp]),
             Self::DirectorRoot => (Director, KeyName::DirectorRoot, &[RoleName::Root]),
             Self::DirectorTargets => (Director, KeyName::DirectorTargets, &[RoleName::Targets]),
+            Self::DirectorTime => (Director, KeyName::DirectorTime, &[]),
             Self::DirectorTimestamp => (
                 Director,
                 KeyName::DirectorTimestamp,
@@ -127,10 +130,10 @@ pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error
 fn first_here(repo: &Repo, rotated: Rotated, root: &Root) -> Result<SigningKey, Error> {
     let (repository, name, roles) = rotated.parts();
     let old = repo.key(name)?;
-    match roles
-        .iter()
-        .all(|role| root.role(*role).contains(&old.public().id()))
-    {
+    let id = old.public().id();
+    let time = root.time_keys().filter(|_| roles.is_empty());
+    let attests = roles.is_empty() && time.is_none_or(|role| role.contains(&id));
+    match attests || roles.iter().any(|role| root.role(*role).contains(&id)) {
         true => Ok(old),
         false => Err(Error::Root(format!(
             "{repository}: the key in {} is not of the role; use `oem root change`",
@@ -158,6 +161,11 @@ fn next_root(
         let ids = ids.map(|id| if *id == old { new.id() } else { id.clone() });
         let keys = RoleKeys::new(ids.collect(), keys.threshold());
         *root.role_mut(*role) = keys.ok_or_else(|| Error::Root("a role without keys".into()))?;
+    }
+    if roles.is_empty() {
+        // The role of the time key, which no other statement knows.
+        let keys = RoleKeys::new(vec![new.id()], 1);
+        root.set_time_keys(&keys.ok_or_else(|| Error::Root("a role without keys".into()))?);
     }
     root.keys.remove(&old);
     root.keys.insert(new.id(), new);

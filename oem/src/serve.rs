@@ -16,7 +16,7 @@ use rustls::{
 };
 use tower_http::services::ServeDir;
 
-use crate::{ddi, error::Error};
+use crate::{ddi, error::Error, time};
 
 /// The folders that are published.
 const PUBLISHED: [&str; 3] = ["metadata", "director", "targets"];
@@ -67,6 +67,7 @@ impl Server {
                 let files = ServeDir::new(dir.join(folder)).append_index_html_on_directories(false);
                 app.nest_service(&format!("/{folder}"), files)
             });
+        let app = app.nest("/time", time::routes(dir));
         Ok(Self {
             listener,
             address,

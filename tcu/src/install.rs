@@ -99,7 +99,9 @@ impl Context {
         let trust = state.trust(&self.root)?;
         let mut control = self.control.clone();
         let work = async {
-            let (campaign, trust) = validate::metadata(&source, &trust, &self.vehicle).await?;
+            let learned = |trust: &campaign::Trust| state.store_trust(trust);
+            let (campaign, trust) =
+                validate::metadata(&source, &trust, &self.vehicle, learned).await?;
             *name = Some(campaign.id.to_string());
             output.line(&Line::Campaign {
                 detail: format!("campaign {} for {} ECUs", campaign.id, campaign.ecus.len()),

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use campaign::time::{Nonce, TimeSource};
 use campaign::vehicle::Vehicle;
 use campaign::{EcuTarget, Trust, UnixTime, Verification, VerifiedCampaign};
 use ecu_image::provision::{ImageKey, KeySetBytes};
 use ecu_image::verify::{Policy, VerifyError, verify_image};
 use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature, pss};
+use rand::RngExt;
 use rsa::pss::VerifyingKey;
 use rsa::signature::Verifier;
 use rsa::{BoxedUint, RsaPublicKey};
@@ -23,20 +25,33 @@ use crate::flash::{Outcome, Target};
 use crate::profile::SlotState;
 
 /// Fetches the documents of both repositories and verifies them. Returns the campaign, and the
-/// trust to store once its images are verified too.
+/// trust to store once its images are verified too. `learned` stores the time that the director
+/// attested at once, whatever comes of the campaign: a clock set back later finds it.
 ///
 /// # Errors
 ///
-/// [`Error::Fetch`], [`Error::Metadata`].
+/// [`Error::Fetch`], [`Error::Metadata`], those of `learned`.
 pub async fn metadata(
     source: &Source,
     trust: &Trust,
     vehicle: &Vehicle,
+    learned: impl Fn(&Trust) -> Result<(), Error>,
 ) -> Result<(VerifiedCampaign, Trust), Error> {
-    let mut verification = Verification::new(trust, vehicle, now())?;
+    let nonce = Nonce(crate::random().random());
+    let verification = Verification::new(trust, vehicle, now())?;
+    if verification.judged().source == TimeSource::Known {
+        let known = verification.judged().now;
+        tracing::warn!("the clock is behind {known}, which has been already; that time counts");
+    }
+    let mut verification = verification.asking_for_time(nonce);
     while let Some(wanted) = verification.wanted() {
         let document = source.document(&wanted.path, wanted.limit).await?;
-        verification.on_document(document.as_deref())?;
+        let before = verification.trust().known_time();
+        let result = verification.on_document(document.as_deref());
+        if verification.trust().known_time() != before {
+            learned(verification.trust())?;
+        }
+        result?;
     }
     Ok(verification.finish()?)
 }

@@ -125,6 +125,32 @@ impl Envelope {
         });
     }
 
+    /// Whether enough distinct keys of `role` have signed a statement that is no metadata document.
+    /// One without canonical form nobody has signed.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureShortfall`].
+    pub fn verify(
+        &self,
+        keys: &BTreeMap<KeyId, Key>,
+        role: &RoleKeys,
+        policy: KeyPolicy,
+    ) -> Result<(), SignatureShortfall> {
+        let canonical = self.signing_bytes();
+        let entries = self.signatures.iter().take(SIGNATURES_MAX);
+        let signatures: Vec<_> = entries
+            .map(|entry| {
+                (
+                    entry.keyid.clone(),
+                    hex::decode(&entry.sig).unwrap_or_default(),
+                )
+            })
+            .collect();
+        let messages: Vec<_> = canonical.into_iter().collect();
+        enough_signers(&signatures, &messages, keys, role, policy)
+    }
+
     /// The envelope as a file: indented JSON with a line feed at its end.
     ///
     /// # Errors
@@ -212,26 +238,11 @@ impl<R: Role> Document<R> {
         role: &RoleKeys,
         policy: KeyPolicy,
     ) -> Result<&R, SignatureShortfall> {
-        // One key under two names counts once.
-        let mut signers = BTreeSet::new();
-        for (keyid, signature) in &self.signatures {
-            let key = role.contains(keyid).then(|| keys.get(keyid)).flatten();
-            let Some(key) = key else { continue };
-            let Ok(verifying) = key.verifying(policy) else {
-                continue;
-            };
-            let mut messages = core::iter::once(&self.canonical).chain(&self.subset);
-            if messages.any(|message| verifying.verifies(message, signature)) {
-                signers.insert(verifying.identity());
-            }
-        }
-        let valid = signers.len();
-        let threshold = role.threshold();
-        if u32::try_from(valid).is_ok_and(|valid| valid >= threshold) {
-            Ok(&self.statement)
-        } else {
-            Err(SignatureShortfall { valid, threshold })
-        }
+        let messages: Vec<_> = core::iter::once(&self.canonical)
+            .chain(&self.subset)
+            .cloned()
+            .collect();
+        enough_signers(&self.signatures, &messages, keys, role, policy).map(|()| &self.statement)
     }
 
     /// The statement without any check of signatures: for a root, which names the keys that it is
@@ -254,4 +265,32 @@ fn signature(text: &str) -> Vec<u8> {
         .ok()
         .or_else(|| STANDARD.decode(text).ok())
         .unwrap_or_default()
+}
+
+/// Whether enough distinct keys of `role` have signed one of `messages`, which say the same.
+fn enough_signers(
+    signatures: &[(KeyId, Vec<u8>)],
+    messages: &[Vec<u8>],
+    keys: &BTreeMap<KeyId, Key>,
+    role: &RoleKeys,
+    policy: KeyPolicy,
+) -> Result<(), SignatureShortfall> {
+    // One key under two names counts once.
+    let mut signers = BTreeSet::new();
+    for (keyid, signature) in signatures {
+        let key = role.contains(keyid).then(|| keys.get(keyid)).flatten();
+        let Some(key) = key else { continue };
+        let Ok(verifying) = key.verifying(policy) else {
+            continue;
+        };
+        let mut messages = messages.iter();
+        if messages.any(|message| verifying.verifies(message, signature)) {
+            signers.insert(verifying.identity());
+        }
+    }
+    let (valid, threshold) = (signers.len(), role.threshold());
+    match u32::try_from(valid).is_ok_and(|valid| valid >= threshold) {
+        true => Ok(()),
+        false => Err(SignatureShortfall { valid, threshold }),
+    }
 }

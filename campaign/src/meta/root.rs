@@ -87,6 +87,25 @@ impl Root {
     }
 }
 
+/// The role of the director's root whose keys attest the time.
+const TIME: &str = "time";
+
+impl Root {
+    /// The keys that attest the time; `None` where the root names none.
+    #[must_use]
+    pub fn time_keys(&self) -> Option<RoleKeys> {
+        let role = self.roles.extra.get(TIME)?;
+        RoleKeys::deserialize(role).ok()
+    }
+
+    /// Names the keys that attest the time.
+    pub fn set_time_keys(&mut self, keys: &RoleKeys) {
+        if let Ok(value) = serde_json::to_value(keys) {
+            self.roles.extra.insert(String::from(TIME), value);
+        }
+    }
+}
+
 impl Role for Root {
     const NAME: RoleName = RoleName::Root;
 

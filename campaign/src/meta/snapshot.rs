@@ -1,8 +1,8 @@
 //! The timestamp and snapshot roles: which version of each document is the current one.
 
 use super::{Header, Role, RoleName};
-use crate::ids::Digest;
-use alloc::{collections::BTreeMap, string::String};
+use crate::{ids::Digest, time::UnixTime};
+use alloc::{collections::BTreeMap, format, string::String};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -138,6 +138,25 @@ impl Timestamp {
             },
             extra: BTreeMap::new(),
         }
+    }
+}
+
+/// The field in which we write when a timestamp was issued.
+const ISSUED: &str = "issued";
+
+impl Timestamp {
+    /// The same, issued at `time`.
+    #[must_use]
+    pub fn issued_at(mut self, time: UnixTime) -> Self {
+        self.extra
+            .insert(ISSUED.into(), Value::from(format!("{time}")));
+        self
+    }
+
+    /// When it was issued, where it says so.
+    #[must_use]
+    pub fn issued(&self) -> Option<UnixTime> {
+        self.extra.get(ISSUED)?.as_str()?.parse().ok()
     }
 }
 

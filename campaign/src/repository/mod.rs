@@ -166,6 +166,22 @@ impl Client {
         })
     }
 
+    /// Judges expiry by another time from here on: one that was attested under the root that is
+    /// believed now.
+    ///
+    /// # Errors
+    ///
+    /// That root has expired by it.
+    pub(crate) fn judge_at(&mut self, now: UnixTime) -> Result<(), Refusal> {
+        self.now = now;
+        roles::not_expired(&self.believed.root.statement.header, None, now)
+    }
+
+    /// Whether the newest root is known and nothing after it.
+    pub(crate) const fn has_root(&self) -> bool {
+        matches!(self.step, Step::Timestamp)
+    }
+
     /// The file that the next step needs; `None` when the repository is current, every search has
     /// ended, or a file was refused.
     #[must_use]

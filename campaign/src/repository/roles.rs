@@ -339,7 +339,11 @@ fn no_older(name: &str, old: &MetaFile, new: &MetaFile) -> Result<(), DocumentFa
     })
 }
 
-fn not_expired(header: &Header, name: Option<String>, now: UnixTime) -> Result<(), Refusal> {
+pub(super) fn not_expired(
+    header: &Header,
+    name: Option<String>,
+    now: UnixTime,
+) -> Result<(), Refusal> {
     let expires = header.expires;
     if now < expires {
         return Ok(());

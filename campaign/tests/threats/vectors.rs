@@ -181,6 +181,8 @@ pub(crate) fn words(error: &VerifyError) -> (String, &'static str) {
                 document_rule(&refusal.fault),
             )
         }
+        // No vector asks for the time.
+        VerifyError::Time(_) => ("time".into(), "time"),
         VerifyError::Target { path, fault } => (path.clone(), target_rule(fault)),
     }
 }

@@ -10,3 +10,4 @@ mod release;
 mod rest;
 mod serve;
 mod swupdate;
+mod time;

@@ -51,7 +51,12 @@ fn offline_keys_are_encrypted_and_online_keys_are_not() {
         }
         assert!(!text.contains(WORD), "{path:?}");
     }
-    let online = ["director-timestamp.pem", "director.pem", "timestamp.pem"];
+    let online = [
+        "director-time.pem",
+        "director-timestamp.pem",
+        "director.pem",
+        "timestamp.pem",
+    ];
     let tls = ["ca.key", "server.key"];
     assert_eq!(plain, [online.as_slice(), tls.as_slice()].concat());
 }

@@ -87,6 +87,28 @@ async fn published_files_are_served_whole_and_in_part() {
 }
 
 #[tokio::test]
+async fn the_time_is_attested_to_whoever_asks() {
+    let running = Running::start();
+    let nonce = campaign::time::Nonce([0xAB; 16]);
+    let (status, body) = running
+        .get(&campaign::layout::time_path(&nonce), None)
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let root = fs::read(running.desk.path("repo/keys/director-root.1.json")).unwrap();
+    let root = campaign::meta::Document::<campaign::meta::Root>::parse(&root, 1 << 20).unwrap();
+    let mut known = campaign::time::KnownTime::default();
+    let policy = campaign::meta::KeyPolicy { rsa_min_bits: 2048 };
+    known
+        .attested(root.unverified(), policy, &nonce, &body)
+        .unwrap();
+    assert_eq!(
+        running.get("time/ab", None).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn keys_are_not_served() {
     let running = Running::start();
     for path in [
