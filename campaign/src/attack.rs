@@ -96,6 +96,7 @@ const fn of_target(fault: &TargetFault) -> Attack {
         TargetFault::NotInImageRepository
         | TargetFault::Path
         | TargetFault::NoSha256
+        | TargetFault::OtherDigest
         | TargetFault::Custom { .. }
         | TargetFault::Grant { .. } => Attack::ArbitrarySoftware,
     }

@@ -127,6 +127,9 @@ pub enum TargetFault {
     Path,
     /// No SHA-256 digest of it is named.
     NoSha256,
+    /// Another digest of it is named too, which nobody here would verify (Uptane Standard 2.1, clause
+    /// 5.4.2.4 asks for every one).
+    OtherDigest,
     /// The image repository has no such image.
     NotInImageRepository,
     /// Director and image repository differ.
@@ -224,6 +227,7 @@ impl fmt::Display for TargetFault {
         match self {
             Self::Path => f.write_str("not a relative path of plain names"),
             Self::NoSha256 => f.write_str("no SHA-256 digest"),
+            Self::OtherDigest => f.write_str("a digest beside SHA-256; name that one alone"),
             Self::NotInImageRepository => f.write_str("not in the image repository"),
             Self::Disagreement { field } => {
                 write!(f, "director and image repository differ in {field}")

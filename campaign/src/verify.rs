@@ -11,11 +11,11 @@
 use crate::{
     directing::{self, Assignment},
     error::{DocumentFault, GrantFault, Refusal, TargetFault, VerifyError},
-    ids::{Serial, TargetPath},
+    ids::{Digest, Serial, TargetPath},
     layout::{self, ARTIFACT_MAX_LEN, Repository},
     meta::{
-        DirectorCustom, DirectorStatement, EcuAssignment, ImageCustom, ImageStatement, RoleName,
-        Targets, custom,
+        DirectorCustom, DirectorStatement, EcuAssignment, FileHashes, ImageCustom, ImageStatement,
+        RoleName, Targets, custom,
     },
     pair::{Offered, Pair, of},
     repository::Client,
@@ -281,17 +281,23 @@ fn ecu_target(assignment: &Assignment<'_>, vehicle: &Vehicle) -> Result<EcuTarge
         hardware_id: ecu.hardware_id,
         path,
         length: assignment.offered.length,
-        sha256: assignment
-            .offered
-            .hashes
-            .sha256
-            .ok_or(TargetFault::NoSha256)?,
+        sha256: only_sha256(&assignment.offered.hashes)?,
         image_digest: image.image_digest,
         version: image.version,
         security_counter: image.security_counter,
         grant: granted.grant.clone(),
         grant_sequence: granted.grant_sequence,
     })
+}
+
+/// The digest by which the image is verified, which must be all that are named.
+fn only_sha256(hashes: &FileHashes) -> Result<Digest, TargetFault> {
+    let sha256 = hashes.sha256.ok_or(TargetFault::NoSha256)?;
+    if *hashes == FileHashes::sha256(sha256) {
+        Ok(sha256)
+    } else {
+        Err(TargetFault::OtherDigest)
+    }
 }
 
 /// What both repositories say about the image, where it is the same.

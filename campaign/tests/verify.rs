@@ -89,6 +89,20 @@ fn the_image_repository_must_have_the_image() {
 }
 
 #[test]
+fn every_digest_that_is_named_is_one_that_is_verified() {
+    let hashes = |forge: Forge, hashes: serde_json::Value| {
+        let place = "/targets/hw-a~12.0.0.img/hashes";
+        target_fault(&forge.offer(place, hashes.clone()).direct(place, hashes))
+    };
+    for other in ["sha512", "blake2b"] {
+        let both = json!({"sha256": SHA256, other: "00".repeat(64)});
+        assert_eq!(hashes(Forge::new(), both), TargetFault::OtherDigest);
+    }
+    let sha512 = json!({"sha512": "00".repeat(64)});
+    assert_eq!(hashes(Forge::new(), sha512), TargetFault::NoSha256);
+}
+
+#[test]
 fn hardware_must_fit_on_all_sides() {
     let hardware = |forge: Forge| matches!(target_fault(&forge), TargetFault::Hardware(_));
     assert!(hardware(
@@ -96,6 +110,25 @@ fn hardware_must_fit_on_all_sides() {
     ));
     assert!(hardware(
         Forge::new().direct(&format!("{DOOR}/hardwareId"), json!("hw-b"))
+    ));
+}
+
+/// Uptane only recommends it; without it a director alone would say what an image is for.
+#[test]
+fn the_image_repository_names_the_hardware() {
+    let mut forge = Forge::new();
+    let custom = forge.image_targets.pointer_mut(CUSTOM).unwrap();
+    custom
+        .as_object_mut()
+        .unwrap()
+        .remove("hardwareIds")
+        .unwrap();
+    assert!(matches!(
+        target_fault(&forge),
+        TargetFault::Custom {
+            repository: Repository::Image,
+            ..
+        }
     ));
 }
 

@@ -285,7 +285,7 @@ impl Client {
     ///
     /// As [`Client::find`].
     pub fn find_for(&mut self, path: &str, hardware: BTreeSet<HardwareId>) -> Result<(), Refusal> {
-        if self.step != Step::Current || self.partial {
+        if self.step != Step::Current {
             return Ok(());
         }
         self.search = Some(Search {
@@ -294,6 +294,10 @@ impl Client {
             to_visit: vec![(TOP_TARGETS.to_string(), None)],
             ..Search::default()
         });
+        if self.partial {
+            // Nothing names delegated roles; the search has ended, and found nothing.
+            return Ok(());
+        }
         let result = self.go_on_searching();
         self.or_refuse(result)
     }

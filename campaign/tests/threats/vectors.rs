@@ -223,6 +223,7 @@ fn target_rule(fault: &TargetFault) -> &'static str {
             GrantFault::Sequence => "grant-sequence",
             _ => "grant",
         },
+        TargetFault::OtherDigest => "other-digest",
         _ => "other",
     }
 }

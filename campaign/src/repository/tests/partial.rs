@@ -67,6 +67,7 @@ fn partial_verification_searches_for_nothing() {
     client.on_file(&targets).unwrap();
     client.find("a/one").unwrap();
     assert_eq!((client.wanted(), client.found()), (None, None));
+    assert!(client.has_searched("a/one"));
 }
 
 /// The statement as aktualizr's tools write it: other names, canonical form and encoding.
