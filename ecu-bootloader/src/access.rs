@@ -24,6 +24,7 @@ use crate::download::Reply;
 use crate::job::{Answer, Core, Then};
 use crate::keys::{KeyStore, MacKeyId};
 use crate::platform::Platform;
+use crate::reason::{Failure, Reason};
 
 /// Bytes of a seed.
 pub const SEED_LEN: usize = 16;
@@ -158,6 +159,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// Goes on with `answer`, which makes a seed, once an attempt is reserved.
+    #[inline(never)]
     pub(crate) fn reserve(&mut self, now: Instant, answer: Answer) -> Result<Reply, Nrc> {
         self.access.forget_seed();
         if self.access.is_delayed(now) {
@@ -168,19 +170,19 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         }
         let then = Then::OpenBlock(answer);
         let access_blocks = self.access.next_block();
+        if self.state.is_none() {
+            self.proceed(then);
+            return Ok(Reply::Later);
+        }
         let written = self.journal.has_written();
-        match self.edit() {
-            None => self.proceed(then),
-            Some(next) => {
-                next.access_blocks = access_blocks;
-                // Also where the count stays the same: each power cycle has a record of its own
-                // before its first seed, so that no seed comes twice.
-                if written {
-                    self.commit(then);
-                } else {
-                    self.write(then);
-                }
-            }
+        let next = self.edit().ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+        next.access_blocks = access_blocks;
+        // Also where the count stays the same: each power cycle has a record of its own before its
+        // first seed, so that no seed comes twice.
+        if written {
+            self.commit(then);
+        } else {
+            self.write(then);
         }
         Ok(Reply::Later)
     }
@@ -213,6 +215,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
 
     /// A seed: a MAC under a key that no tester has, over what never comes twice (the journal's
     /// sequence and a count) and what cannot be foreseen. It is as good as either of them.
+    #[inline(never)]
     fn unique_seed(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
         let count = self.access.seeds.checked_add(1);
         self.access.seeds = count.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
@@ -228,6 +231,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// 27 02: a seed is good for one key, right or wrong.
+    #[inline(never)]
     pub(crate) fn send_key(&mut self, now: Instant, request: &[u8]) -> Result<Reply, Nrc> {
         let seed = self.access.seed.take();
         let seed = seed.ok_or(Nrc::REQUEST_SEQUENCE_ERROR)?;
@@ -247,13 +251,14 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     /// Access is granted: clears the count, durably, then goes on.
     pub(crate) fn clear_attempts(&mut self, then: Then) {
         self.access.clear();
-        match self.edit() {
-            None => self.proceed(then),
-            Some(next) => {
-                next.access_blocks = 0;
-                self.commit(then);
-            }
+        if self.state.is_none() {
+            return self.proceed(then);
         }
+        let Some(next) = self.edit() else {
+            return self.fail(then, Failure::new(Reason::Journal));
+        };
+        next.access_blocks = 0;
+        self.commit(then);
     }
 }
 

@@ -87,6 +87,7 @@ impl<B: Bytes> Buffers<B> {
             .unwrap_or((&mut [], &mut []))
     }
 
+    #[cfg(feature = "key-set-update")]
     #[inline(never)]
     pub(crate) fn data(&self, which: Which) -> &[u8] {
         let bytes = self.bytes.as_ref();
@@ -145,6 +146,7 @@ impl<B: Bytes> Buffers<B> {
     }
 
     /// Queues the first `len` bytes of the buffer that is not filling.
+    #[cfg(feature = "key-set-update")]
     pub(crate) fn queue_other(&mut self, address: u32, len: usize, payload: bool) {
         self.push(self.filling.other(), address, len, payload);
     }

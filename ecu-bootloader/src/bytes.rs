@@ -26,8 +26,10 @@ impl<'a> Writer<'a> {
 }
 
 /// Reads fields one after another; a field past the end reads as `None`.
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
+#[cfg(any(test, feature = "fuzz"))]
 impl<'a> Reader<'a> {
     pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(len)?;
@@ -46,17 +48,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn u16_le(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
+}
 
-    pub(crate) fn u32_le(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64_le(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    /// A reserved field: `None` unless all of it is zero.
-    pub(crate) fn zero(&mut self, len: usize) -> Option<()> {
-        self.take(len)?.iter().all(|byte| *byte == 0).then_some(())
-    }
+/// The `N` bytes at `at`, an offset inside: one load where both are constants.
+#[inline(always)]
+pub(crate) fn field<const N: usize, const LEN: usize>(bytes: &[u8; LEN], at: usize) -> &[u8; N] {
+    let rest = bytes.get(at..).unwrap_or(&[]);
+    rest.first_chunk().unwrap_or(&[0; N])
 }

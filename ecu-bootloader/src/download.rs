@@ -61,6 +61,7 @@ enum Kind {
     Payload {
         page: u32,
     },
+    #[cfg(feature = "key-set-update")]
     KeySet,
 }
 
@@ -104,6 +105,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// 34: `34 dataFormatIdentifier 44 address length`.
+    #[inline(never)]
     pub(crate) fn request_download(&mut self, request: &[u8]) -> Replied {
         let [_, format, alfid, a0, a1, a2, a3, l0, l1, l2, l3] = *request else {
             return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
@@ -118,6 +120,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let len = u32::from_be_bytes([l0, l1, l2, l3]);
         match (format, address) {
             (0, METADATA_ADDRESS) => self.metadata_download(len),
+            #[cfg(feature = "key-set-update")]
             (0, KEY_SET_ADDRESS) => self.key_set_download(len),
             (1, _) if address < METADATA_ADDRESS => self.payload_download(address, len),
             _ => Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED),
@@ -143,6 +146,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         Ok(Reply::Later)
     }
 
+    #[cfg(feature = "key-set-update")]
     fn key_set_download(&mut self, len: u32) -> Replied {
         if len == 0 || usize_of(len) > self.max_key_set() || self.state.is_none() {
             return Err(Nrc::UPLOAD_DOWNLOAD_NOT_ACCEPTED);
@@ -189,6 +193,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
 
     /// Every page queued before is durable, or failed: starts the payload transfer where the
     /// durable pages end.
+    #[inline(never)]
     pub(crate) fn start_transfer(&mut self) {
         let then = Then::StartTransfer;
         let Some(head) = &self.head else {
@@ -238,6 +243,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     /// Compares the next stored page with the table. The last one before the first difference that
     /// is not blank may be the interrupted one, although it reads right today: it does not count as
     /// durable either. Blank ones behind it prove nothing, since their plaintext may be blank.
+    #[inline(never)]
     pub(crate) fn step_scan(&mut self, page: u32, then: Then) {
         let (Some(head), Some(state)) = (&self.head, &self.state) else {
             return self.fail(then, Failure::new(Reason::OtherImage));
@@ -257,7 +263,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
                 head,
                 page,
                 buffer,
-                |plain| blank = plain.iter().all(|byte| *byte == 0xFF),
+                &mut |plain| blank = plain.iter().all(|byte| *byte == 0xFF),
             ),
             _ => Ok(false),
         };
@@ -302,6 +308,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// 36: `36 counter data`.
+    #[inline(never)]
     pub(crate) fn transfer_data(&mut self, request: &[u8]) -> Replied {
         let (&counter, data) = match request {
             [_, counter, data @ ..] if !data.is_empty() => (counter, data),
@@ -347,6 +354,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         match transfer.kind {
             Kind::Metadata { part, kept } => self.metadata_block(part, kept, data, answer),
             Kind::Payload { page } => self.payload_block(page, data, answer),
+            #[cfg(feature = "key-set-update")]
             Kind::KeySet => {
                 self.buffers.append(data);
                 Ok(Reply::Now(answer))
@@ -359,11 +367,12 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     pub(crate) fn max_block_length(&self, transfer: &Transfer) -> u16 {
         let room = match transfer.kind {
             Kind::Metadata { .. } => MAX_WAITING,
-            Kind::Payload { .. } | Kind::KeySet => self.buffers.page(),
+            _ => self.buffers.page(),
         };
         let room = u16::try_from(room.saturating_add(2)).unwrap_or(u16::MAX);
         let longest = self.platform.board().max_block_length.min(self.block);
-        longest.clamp(16, room)
+        // Not `clamp`, which panics where the bounds are crossed.
+        longest.max(16).min(room)
     }
 
     fn set_kind(&mut self, kind: Kind) {
@@ -372,6 +381,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         }
     }
 
+    #[inline(never)]
     fn metadata_block(&mut self, part: Part, kept: bool, data: &[u8], answer: Answer) -> Replied {
         // Nothing is being programmed between two blocks of metadata.
         self.buffers.gather(self.table.take_waiting(), part.len());
@@ -385,7 +395,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             kept,
         });
         let result = match part {
-            Part::Head => self.head_complete(),
+            Part::Head => self.head_complete().inspect_err(|_| self.head = None),
             Part::Table(index) if !kept => self.table_complete(index),
             Part::Table(_) => Ok(()),
         };
@@ -400,8 +410,8 @@ impl<P: Platform, B: Bytes> Core<P, B> {
 
     /// Grant and header are in: examines them and starts to verify the signature, unless this very
     /// image is accepted already.
+    #[inline(never)]
     fn head_complete(&mut self) -> Result<(), Failure> {
-        self.head = None;
         let floor = self.floor();
         let state = self.state.as_ref();
         let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
@@ -409,7 +419,8 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let (bytes, scratch) = self.buffers.both_mut();
         self.table.begin(bytes);
         // The slot is chosen below; until then the head names one that nothing can be written to.
-        let mut head = head::examine(bytes, SlotId::Factory, page, &mut self.platform)?;
+        let head = self.head.insert(Head::NONE);
+        head::examine(head, bytes, SlotId::Factory, page, &mut self.platform)?;
         let board = self.platform.board();
         let expected = HEAD_LEN.checked_add(usize_of(head.header.layout.table_len()));
         let len = self
@@ -419,7 +430,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         if expected != len {
             return Err(Failure::new(Reason::MetadataLength));
         }
-        let resumed = check_sequence(state, &head)?;
+        let resumed = check_sequence(state, head)?;
         let counter = head.header.security_counter;
         if counter < floor && !head.downgrade {
             return Err(Failure::with(Reason::HeaderCounter, counter.get()));
@@ -443,10 +454,9 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             let signature = signature.get(..len).unwrap_or(&[]);
             let key_set = state.key_set.as_ref();
             let platform = &mut self.platform;
-            begin_signature(platform, key_set, &head, Use::Install, signature, scratch)?;
+            begin_signature(platform, key_set, head, Use::Install, signature, scratch)?;
             self.work = Work::Signature;
         }
-        self.head = Some(head);
         if kept {
             self.set_kind(Kind::Metadata {
                 part: Part::Table(0),
@@ -457,6 +467,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// A step of the signature of the head in RAM; when it is right, the grant is journaled.
+    #[inline(never)]
     pub(crate) fn step_signature(&mut self) {
         let then = Then::EraseMetadata;
         let progress = self.platform.signatures().step(1);
@@ -481,6 +492,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// The metadata area is erased: programs grant and header, which wait in the buffers.
+    #[inline(never)]
     pub(crate) fn program_head(&mut self) {
         let then = Then::ProgramHead;
         let Some(address) = self.head.as_ref().and_then(|head| {
@@ -498,6 +510,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// A table page is in: it is authentic before it is programmed.
+    #[inline(never)]
     fn table_complete(&mut self, index: u16) -> Result<(), Failure> {
         let bad = Failure::with(Reason::TablePage, index);
         let head = self.head.as_ref().ok_or(bad)?;
@@ -531,6 +544,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// A page is in: authentic, then decrypted, then programmed.
+    #[inline(never)]
     fn page_complete(&mut self, page: u32, size: usize, bad: Failure) -> Result<(), Failure> {
         let head = self.head.as_ref().ok_or(bad)?;
         let address = page_address(self.platform.board(), head, page).ok_or(bad)?;
@@ -549,6 +563,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// 37: drains first.
+    #[inline(never)]
     pub(crate) fn transfer_exit(&mut self) -> Replied {
         let Some(transfer) = self.transfer else {
             return Err(Nrc::REQUEST_SEQUENCE_ERROR);
@@ -562,6 +577,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         }
         match transfer.kind {
             Kind::Metadata { .. } => self.drain(Then::MetadataStored),
+            #[cfg(feature = "key-set-update")]
             Kind::KeySet => return self.key_set_complete(),
             Kind::Payload { .. } => {
                 self.drain(Then::Answer(Answer::Exit));
@@ -584,6 +600,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
 
 /// A grant's sequence is used once. It may come again to resume the same image, in the slot that
 /// receives or holds it staged, or after that was dropped; not once the image was tried.
+#[inline(never)]
 fn check_sequence(state: &State, head: &Head) -> Result<Option<SlotId>, Failure> {
     if head.sequence > state.grant_sequence {
         return Ok(None);

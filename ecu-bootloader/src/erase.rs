@@ -4,7 +4,9 @@
 use crate::buffers::Bytes;
 use crate::flash::FlashError;
 use crate::job::{Answer, Core, Then, Work};
-use crate::layout::{KeySetArea, Region, SlotId};
+#[cfg(feature = "key-set-update")]
+use crate::layout::KeySetArea;
+use crate::layout::{Region, SlotId};
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::server::ERASE;
@@ -68,6 +70,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// Erases an area for the key set in RAM; never the area of the one in use.
+    #[cfg(feature = "key-set-update")]
     pub(crate) fn erase_key_set(&mut self, area: KeySetArea) {
         let used = |state: &State| state.key_set.as_ref().is_some_and(|used| used.area == area);
         if self.state.as_ref().is_none_or(used) {

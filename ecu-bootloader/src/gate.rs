@@ -64,11 +64,13 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         ledger
     }
 
+    #[inline(never)]
     fn look_at_image(&mut self, ledger: &mut Ledger, slot: SlotId, reason: BootReason) {
         let Some(state) = &self.state else { return };
         let (head, scratch) = self.buffers.both_mut();
-        // What lies here is what was read last.
+        // What lies here is what was read the first time.
         head.fill(0);
+        scratch.fill(0);
         let Some(address) = metadata_address(self.platform.board(), slot, 0, METADATA_HEAD) else {
             return;
         };

@@ -3,8 +3,8 @@
 
 use ecu_image::{Cipher, Salt};
 use ecu_image::{
-    GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, Offset, SIGNED_LEN, SequenceNumber,
-    SignatureLen, Summary, WrappedKey,
+    GRANT_LEN, Grant, GrantView, HEADER_LEN, Header, HeaderView, ImageDigest, Offset, SIGNED_LEN,
+    SequenceNumber, SignatureLen, Summary, WrappedKey,
 };
 
 use crate::flash::FlashRead;
@@ -29,6 +29,16 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Of no image.
+    pub(crate) const NONE: Self = Self {
+        slot: SlotId::Factory,
+        header: Summary::NONE,
+        digest: ImageDigest::ZERO,
+        sequence: SequenceNumber(0),
+        downgrade: false,
+        salt: Salt([0; 16]),
+    };
+
     /// Bytes of one page.
     pub(crate) fn page_size(&self) -> usize {
         self.header.layout.page_size().bytes()
@@ -80,70 +90,82 @@ impl<K: KeyStore> Own for (&Board, &mut K) {
     }
 }
 
-/// Examines grant and header. The grant comes first, then the header that it names, then whether
-/// the image is for this ECU; the content key is unwrapped last.
+/// Examines grant and header, and makes `head` that of them. The grant comes first, then the header
+/// that it names, then whether the image is for this ECU; the content key is unwrapped last.
 pub(crate) fn examine(
+    head: &mut Head,
     bytes: &[u8],
     slot: SlotId,
     page_limit: usize,
     mut own: impl Own,
-) -> Result<Head, Failure> {
+) -> Result<(), Failure> {
     let short = Failure::new(Reason::MetadataLength);
-    let (grant_bytes, rest) = bytes.split_first_chunk::<GRANT_LEN>().ok_or(short)?;
-    let (header_bytes, _) = rest.split_first_chunk::<HEADER_LEN>().ok_or(short)?;
-    let grant = examine_grant(grant_bytes, &mut own)?;
-    let header = Summary::parse(header_bytes)
+    let (grant, rest) = bytes.split_first_chunk::<GRANT_LEN>().ok_or(short)?;
+    let (header, _) = rest.split_first_chunk::<HEADER_LEN>().ok_or(short)?;
+    let granted = examine_grant(grant, &mut own)?;
+    let view = HeaderView::parse(header)
         .map_err(|Offset(at)| Failure::with(Reason::HeaderMalformed, at))?;
-    let digest = Header::digest_of(header_bytes);
-    if grant.image_digest != digest {
+    head.digest = Header::digest_of(header);
+    if *granted.image_digest() != head.digest.0 {
         return Err(Failure::new(Reason::GrantImage));
     }
-    suits(&header, page_limit, own.board())?;
+    head.slot = slot;
+    head.header.read(view);
+    head.sequence = granted.sequence();
+    head.downgrade = granted.downgrade();
+    suits(head, view, page_limit, own.board())?;
+    head.salt = unwrap(view.cipher(), &granted.wrapped(), own.keys())?;
+    Ok(())
+}
+
+#[inline(never)]
+fn unwrap(cipher: Cipher, wrapped: &WrappedKey, keys: &mut impl KeyStore) -> Result<Salt, Failure> {
     let right_key = matches!(
-        (header.cipher, &grant.wrapped),
+        (cipher, wrapped),
         (Cipher::Aes128Cbc, WrappedKey::Aes128(_)) | (Cipher::Aes256Cbc, WrappedKey::Aes256(_))
     );
     let bad_key = Failure::new(Reason::GrantKey);
     if !right_key {
         return Err(bad_key);
     }
-    let salt = own.keys().unwrap(&grant.wrapped).map_err(|_| bad_key)?;
-    Ok(Head {
-        slot,
-        header,
-        digest,
-        sequence: grant.sequence,
-        downgrade: grant.flags.downgrade,
-        salt,
-    })
+    keys.unwrap(wrapped).map_err(|_| bad_key)
 }
 
-fn examine_grant(bytes: &[u8; GRANT_LEN], own: &mut impl Own) -> Result<Grant, Failure> {
+#[inline(never)]
+fn examine_grant<'g>(
+    bytes: &'g [u8; GRANT_LEN],
+    own: &mut impl Own,
+) -> Result<GrantView<'g>, Failure> {
     let grant =
-        Grant::parse_as(bytes).map_err(|Offset(at)| Failure::with(Reason::GrantMalformed, at))?;
+        GrantView::parse(bytes).map_err(|Offset(at)| Failure::with(Reason::GrantMalformed, at))?;
     let maced = Grant::maced_bytes(bytes);
-    if !own.keys().cmac_verify(MacKeyId::Grant, maced, &grant.mac) {
+    if !own.keys().cmac_verify(MacKeyId::Grant, maced, grant.mac()) {
         return Err(Failure::new(Reason::GrantMac));
     }
-    if grant.ecu_serial != own.board().serial {
+    if grant.ecu_serial() != own.board().serial.as_field() {
         return Err(Failure::new(Reason::GrantSerial));
     }
     Ok(grant)
 }
 
 /// Whether the image is for this kind of ECU.
-fn suits(header: &Summary, page_limit: usize, board: &Board) -> Result<(), Failure> {
-    if header.hardware_id != board.hardware_id {
+fn suits(
+    head: &Head,
+    view: HeaderView<'_>,
+    page_limit: usize,
+    board: &Board,
+) -> Result<(), Failure> {
+    if view.hardware_id() != board.hardware_id.as_field() {
         return Err(Failure::new(Reason::HeaderHardware));
     }
-    if header.logical_block != board.logical_block {
-        let block = header.logical_block.get();
+    if view.logical_block() != board.logical_block {
+        let block = view.logical_block().get();
         return Err(Failure::with(Reason::HeaderBlock, block));
     }
-    if header.signature_len == SignatureLen::Rsa2048 && !board.allow_rsa_2048 {
+    if head.header.signature_len == SignatureLen::Rsa2048 && !board.allow_rsa_2048 {
         return Err(Failure::new(Reason::HeaderKey));
     }
-    let page = header.layout.page_size();
+    let page = head.header.layout.page_size();
     if page.bytes() > page_limit || page.get() < board.layout.program_unit() {
         return Err(Failure::with(Reason::HeaderSize, page.get()));
     }
@@ -151,6 +173,7 @@ fn suits(header: &Summary, page_limit: usize, board: &Board) -> Result<(), Failu
 }
 
 /// Whether the image is linked for the slot and fits into it.
+#[inline(never)]
 pub(crate) fn fits(header: &Summary, slot: SlotId, board: &Board) -> Result<(), Failure> {
     if !header.slots.contains(slot.into()) {
         return Err(Failure::with(Reason::HeaderSlot, header.slots.bits()));
@@ -169,14 +192,16 @@ pub(crate) fn fits(header: &Summary, slot: SlotId, board: &Board) -> Result<(), 
 }
 
 /// Reads and examines the stored head of a slot, and compares it with the journal's digest.
-/// `scratch` holds at least [`HEAD_LEN`] bytes, and the head afterwards.
+/// `scratch` holds at least [`HEAD_LEN`] bytes, and the head's afterwards.
+#[inline(never)]
 pub(crate) fn load<P: Platform>(
+    head: &mut Head,
     platform: &mut P,
     slot: SlotId,
     expected: &ImageDigest,
     page_limit: usize,
     scratch: &mut [u8],
-) -> Result<Head, Failure> {
+) -> Result<(), Failure> {
     let other = Failure::new(Reason::OtherImage);
     let address = metadata_address(platform.board(), slot, 0, METADATA_HEAD).ok_or(other)?;
     let bytes = scratch.get_mut(..HEAD_LEN).ok_or(other)?;
@@ -184,15 +209,15 @@ pub(crate) fn load<P: Platform>(
         .flash()
         .read(address, bytes)
         .map_err(|_| Failure::with(Reason::Flash, address))?;
-    let head = examine(bytes, slot, page_limit, &mut *platform)?;
+    examine(head, bytes, slot, page_limit, &mut *platform)?;
     if head.digest != *expected {
         return Err(other);
     }
-    fits(&head.header, slot, platform.board())?;
-    Ok(head)
+    fits(&head.header, slot, platform.board())
 }
 
 /// Reads the stored signature of a head into `out`, which is its length of that then.
+#[inline(never)]
 pub(crate) fn read_signature<'o, P: Platform>(
     platform: &mut P,
     head: &Head,
@@ -214,17 +239,20 @@ const SIGNATURE_AT: u32 = 1280;
 const _: () = assert!(SIGNATURE_AT as usize == GRANT_LEN + SIGNED_LEN);
 
 /// The address of `len` bytes at `offset` of a slot's metadata area.
+#[inline(never)]
 pub(crate) fn metadata_address(board: &Board, slot: SlotId, offset: u32, len: u32) -> Option<u32> {
     board.layout.slot(slot)?.metadata.address_of(offset, len)
 }
 
 /// The address of table page `index` of a slot.
+#[inline(never)]
 pub(crate) fn table_address(board: &Board, slot: SlotId, index: u16) -> Option<u32> {
     let offset = u32::from(index).checked_mul(TABLE_PAGE)?;
     metadata_address(board, slot, offset.checked_add(METADATA_HEAD)?, TABLE_PAGE)
 }
 
 /// The address of page `page` of a slot's payload.
+#[inline(never)]
 pub(crate) fn page_address(board: &Board, head: &Head, page: u32) -> Option<u32> {
     let size = head.header.layout.page_size().get();
     let offset = page.checked_mul(size)?;

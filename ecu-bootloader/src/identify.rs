@@ -163,6 +163,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// F195: the version of the image that would boot.
+    #[inline(never)]
     fn write_version(&mut self, out: &mut Out<'_>) {
         let slot = self.state.as_ref().map(|state| {
             state
@@ -184,6 +185,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// FD00.
+    #[inline(never)]
     fn write_progress(&mut self, out: &mut Out<'_>) {
         let staged = self.staged();
         let receiving = self.receiving();
@@ -225,6 +227,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// FD01.
+    #[inline(never)]
     fn write_status(&mut self, out: &mut Out<'_>) {
         let floor = self.floor();
         let state = self.state.as_ref().unwrap_or(&State::NONE);

@@ -13,7 +13,9 @@ use crate::erase::Eraser;
 use crate::flash::{FlashError, FlashOp};
 use crate::head::{self, Head};
 use crate::journal::{Journal, Written};
-use crate::keyset::{Signatures, Use};
+#[cfg(feature = "key-set-update")]
+use crate::keyset::Signatures;
+use crate::keyset::Use;
 use crate::layout::SlotId;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
@@ -97,6 +99,7 @@ pub(crate) enum Work {
     #[cfg(feature = "authentication")]
     Proof,
     /// The signatures of the key set in RAM.
+    #[cfg(feature = "key-set-update")]
     KeySet(Signatures),
     /// The verification of the slot of the head at hand.
     Verify(Purpose),
@@ -138,7 +141,9 @@ pub(crate) enum Then {
     BeginCheck,
     ScanForRead,
     OpenBlock(Answer),
+    #[cfg(feature = "key-set-update")]
     ProgramKeySet,
+    #[cfg(feature = "key-set-update")]
     UseKeySet,
 }
 
@@ -330,7 +335,9 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     /// Journals what [`Core::edit`] gave unless it is the state already, then goes on with `then`.
     #[inline(never)]
     pub(crate) fn commit(&mut self, then: Then) {
-        if self.state.as_ref() == Some(&self.next) {
+        // Their bytes: field by field the comparison would be ten times as much code.
+        let same = |state: &State| state.encode() == self.next.encode();
+        if self.state.as_ref().is_some_and(same) {
             return self.proceed(then);
         }
         self.write(then);
@@ -424,10 +431,14 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         // Only where the image at hand is another is a head loaded; then nothing is being programmed.
         let pending = Failure::new(Reason::Pending);
         let scratch = self.buffers.free_mut().ok_or(pending)?;
-        let head = head::load(&mut self.platform, slot, state.digest(slot), page, scratch)?;
+        let head = self.head.insert(Head::NONE);
+        let expected = state.digest(slot);
+        let loaded = head::load(head, &mut self.platform, slot, expected, page, scratch);
         self.table.begin(scratch);
-        self.head = Some(head);
-        Ok(())
+        if loaded.is_err() {
+            self.head = None;
+        }
+        loaded
     }
 
     /// Goes on with what follows.
@@ -451,11 +462,14 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             Then::BeginCheck => self.begin_check(),
             Then::ScanForRead => self.scan_for_read(),
             Then::OpenBlock(answer) => self.open_block(answer),
+            #[cfg(feature = "key-set-update")]
             Then::ProgramKeySet => self.program_key_set(),
+            #[cfg(feature = "key-set-update")]
             Then::UseKeySet => self.use_key_set(),
         }
     }
 
+    #[inline(never)]
     fn boot(&mut self, slot: SlotId, reason: BootReason) {
         // The slot that boots is the last one verified. Should that ever not hold, it is verified.
         if self.head.as_ref().is_none_or(|head| head.slot != slot) {
@@ -503,6 +517,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         })
     }
 
+    #[inline(never)]
     fn raise_counter(&mut self) {
         let floor = self.floor();
         if self.platform.counter().raise_to(floor).is_err() {
@@ -536,6 +551,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// One slice of computation; whether there is more.
+    #[inline(never)]
     pub(crate) fn step(&mut self) -> bool {
         let work = core::mem::replace(&mut self.work, Work::Idle);
         match work {
@@ -545,7 +561,14 @@ impl<P: Platform, B: Bytes> Core<P, B> {
                 self.step_proof();
                 return matches!(self.work, Work::Proof);
             }
-            Work::KeySet(check) => self.step_key_set(check),
+            #[cfg(feature = "key-set-update")]
+            Work::KeySet(check) => {
+                self.step_key_set(check);
+                return matches!(
+                    self.work,
+                    Work::KeySet(_) | Work::Signature | Work::Verify(..) | Work::Scan { .. }
+                );
+            }
             Work::Verify(purpose) => self.step_verify(purpose),
             Work::Scan { page, then } => self.step_scan(page, then),
             waiting => {
@@ -555,10 +578,11 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         }
         matches!(
             self.work,
-            Work::Signature | Work::KeySet(_) | Work::Verify(..) | Work::Scan { .. }
+            Work::Signature | Work::Verify(..) | Work::Scan { .. }
         )
     }
 
+    #[inline(never)]
     fn step_verify(&mut self, purpose: Purpose) {
         let Some(head) = &self.head else { return };
         let slot = head.slot;
@@ -590,6 +614,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         }
     }
 
+    #[inline(never)]
     fn verified(&mut self, slot: SlotId, purpose: Purpose) {
         match purpose {
             Purpose::Boot => self.decide(),
@@ -651,6 +676,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         self.proceed(then);
     }
 
+    #[inline(never)]
     fn on_page_done(&mut self, result: Result<(), FlashError>) {
         let Some(done) = self.buffers.pop() else {
             return;
@@ -684,6 +710,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// Waits until every queued page is programmed, then goes on.
+    #[inline(never)]
     pub(crate) fn drain(&mut self, then: Then) {
         if self.buffers.is_drained() {
             return self.proceed(then);

@@ -13,7 +13,7 @@
 
 #[cfg(feature = "deliberate-bugs")]
 use crate::bugs::{self, Bug};
-use crate::bytes::{Reader, Writer};
+use crate::bytes::{Writer, field};
 use crate::flash::{FlashError, FlashOp, FlashRead};
 use crate::keys::{KeyStore, MacKeyId};
 use crate::layout::{Layout, Region};
@@ -176,6 +176,7 @@ impl Journal {
 
     /// Reads the journal into `state`; whether its record is settled, as [`Found`] says. `None`:
     /// there is no authentic record.
+    #[inline(never)]
     pub(crate) fn find(
         &mut self,
         state: &mut State,
@@ -228,6 +229,7 @@ impl Journal {
 
     /// Whether a write that began after `newest` has left no trace: a torn record that cannot be
     /// read today may be readable tomorrow.
+    #[inline(never)]
     fn nothing_behind(
         &mut self,
         newest: Entry,
@@ -272,6 +274,7 @@ impl Journal {
     }
 
     /// Reads a record, and its state into `state`; `None` where it is not authentic.
+    #[inline(never)]
     fn read(
         &mut self,
         place: Place,
@@ -297,6 +300,7 @@ impl Journal {
     }
 
     /// A second look at the record that holds: zero where it is authentic and its state is `state`.
+    #[inline(never)]
     pub(crate) fn difference(
         &mut self,
         state: &State,
@@ -425,6 +429,7 @@ const fn start(half: Half) -> Place {
 }
 
 /// The byte that all of these `len` bytes are, if they are one.
+#[inline(never)]
 fn uniform(flash: &mut impl FlashRead, address: u32, len: u32) -> Result<Option<u8>, FlashError> {
     let mut bytes = [0; 16];
     let mut all = None;
@@ -441,6 +446,7 @@ fn uniform(flash: &mut impl FlashRead, address: u32, len: u32) -> Result<Option<
 }
 
 /// Makes the bytes of a record.
+#[inline(never)]
 pub(crate) fn encode(
     record: &mut [u8; RECORD_LEN as usize],
     sequence: u64,
@@ -458,21 +464,27 @@ pub(crate) fn encode(
 }
 
 /// The sequence of an authentic record, and its state into `state`.
-fn decode(record: &[u8], state: &mut State, keys: &mut impl KeyStore) -> Option<u64> {
-    let (maced, mac) = record.split_at_checked(MACED)?;
-    let mut r = Reader(maced);
-    if r.array()? != MAGIC || r.u16_le()? != VERSION || r.u16_le()? != 256 {
+#[inline(never)]
+fn decode(
+    record: &[u8; RECORD_LEN as usize],
+    state: &mut State,
+    keys: &mut impl KeyStore,
+) -> Option<u64> {
+    let maced: &[u8; MACED] = field(record, 0);
+    if field(record, 0) != &MAGIC
+        || u16::from_le_bytes(*field(record, 4)) != VERSION
+        || u16::from_le_bytes(*field(record, 6)) != 256
+    {
         return None;
     }
-    let authentic = keys.cmac_verify(MacKeyId::Journal, maced, mac.try_into().ok()?);
+    let authentic = keys.cmac_verify(MacKeyId::Journal, maced, field(record, MACED));
     #[cfg(feature = "deliberate-bugs")]
     let authentic = authentic || bugs::has(Bug::UncheckedRecord);
     if !authentic {
         return None;
     }
-    let sequence = r.u64_le()?;
-    *state = State::read(&mut r)?;
-    Some(sequence)
+    state.read(field(record, STATE_AT))?;
+    Some(u64::from_le_bytes(*field(record, 8)))
 }
 
 /// Writes the first record of a new ECU into the first half; both halves are erased.

@@ -109,10 +109,12 @@ impl KeyStore for SoftKeyStore {
         self.mac_key(key).mac(message)
     }
 
+    #[inline(never)]
     fn cmac_verify(&mut self, key: MacKeyId, message: &[u8], mac: &[u8; 16]) -> bool {
         self.mac_key(key).verify(message, mac)
     }
 
+    #[inline(never)]
     fn unwrap(&mut self, wrapped: &WrappedKey) -> Result<Salt, KeyError> {
         self.content = None;
         if !cfg!(feature = "aes-256") && matches!(wrapped, WrappedKey::Aes256(_)) {
@@ -127,6 +129,7 @@ impl KeyStore for SoftKeyStore {
         self.content = None;
     }
 
+    #[inline(never)]
     fn cbc_encrypt(&mut self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), KeyError> {
         match self.content.as_ref().ok_or(KeyError)? {
             ContentKey::Aes128(key) => {
@@ -141,6 +144,7 @@ impl KeyStore for SoftKeyStore {
         }
     }
 
+    #[inline(never)]
     fn cbc_decrypt(&mut self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), KeyError> {
         match self.content.as_ref().ok_or(KeyError)? {
             ContentKey::Aes128(key) => {

@@ -11,22 +11,24 @@
 
 use ecu_image::crypto::sha256;
 use ecu_image::hardened;
-use ecu_image::keyset::{KEY_SET_MAX, KeySet, KeyStatus, THRESHOLD};
-use ecu_image::pss::Progress as SignatureProgress;
+use ecu_image::keyset::{KeySet, KeyStatus};
 use ecu_image::signature::SignatureVerifier;
-use ecu_image::{Digest, KeyId, Offset};
+use ecu_image::{KeyId, Offset};
 
 use crate::buffers::Bytes;
-use crate::download::Reply;
 use crate::flash::FlashRead;
 use crate::head::Head;
-use crate::job::{Answer, Core, Then, Work};
-use crate::layout::{KeySetArea, SlotId};
+use crate::job::Core;
+use crate::layout::SlotId;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
-use crate::state::{KeySetRecord, SlotState};
-use crate::transition::{self, Standing, Standings};
-use uds::nrc::Nrc;
+use crate::state::KeySetRecord;
+use crate::transition::{Standing, Standings};
+
+#[cfg(feature = "key-set-update")]
+mod update;
+#[cfg(feature = "key-set-update")]
+pub(crate) use update::Signatures;
 
 /// What a signature is verified for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,7 @@ fn read_signed<'s>(
 }
 
 /// The second look before a boot: zero where the area of `record` has its digest.
+#[inline(never)]
 pub(crate) fn difference<P: Platform>(
     platform: &mut P,
     record: Option<&KeySetRecord>,
@@ -88,6 +91,7 @@ pub(crate) fn difference<P: Platform>(
 }
 
 /// Starts the verification of a head's signature under its key in the key set of `record`.
+#[inline(never)]
 pub(crate) fn begin_signature<P: Platform>(
     platform: &mut P,
     record: Option<&KeySetRecord>,
@@ -113,68 +117,7 @@ pub(crate) fn begin_signature<P: Platform>(
         .map_err(|_| unknown)
 }
 
-/// The signatures of a received key set, under way. The set waits in the buffer that is not filling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Signatures {
-    digest: Digest,
-    /// The signature at hand.
-    index: usize,
-    /// Whether it is being verified.
-    begun: bool,
-    /// How many were right, each of another root.
-    right: usize,
-}
-
 impl<P: Platform, B: Bytes> Core<P, B> {
-    /// The longest key set that is received, in bytes: it waits in a page buffer.
-    pub(crate) fn max_key_set(&self) -> usize {
-        self.buffers.page().min(KEY_SET_MAX)
-    }
-
-    /// The last byte is in (37): examines the set, then verifies its signatures.
-    pub(crate) fn key_set_complete(&mut self) -> Result<Reply, Nrc> {
-        match self.examine_key_set() {
-            Ok(digest) => {
-                self.buffers.turn();
-                self.end_transfer();
-                self.work = Work::KeySet(Signatures {
-                    digest,
-                    index: 0,
-                    begun: false,
-                    right: 0,
-                });
-                Ok(Reply::Later)
-            }
-            Err(failure) => Err(self.refuse(failure)),
-        }
-    }
-
-    fn examine_key_set(&mut self) -> Result<Digest, Failure> {
-        let images = self.image_keys();
-        let state = self.state.as_ref();
-        let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
-        let board = self.platform.board();
-        let bytes = self.buffers.data(self.buffers.filling);
-        let bytes = bytes.get(..self.buffers.fill).unwrap_or(&[]);
-        let set = KeySet::parse_as(bytes)
-            .map_err(|Offset(at)| Failure::with(Reason::KeySetMalformed, at))?;
-        if set.hardware_id.is_some_and(|id| id != board.hardware_id) {
-            return Err(Failure::new(Reason::KeySetHardware));
-        }
-        let version = set.version;
-        if state
-            .key_set
-            .as_ref()
-            .is_some_and(|used| version <= used.version)
-        {
-            return Err(Failure::with(Reason::KeySetVersion, version.get()));
-        }
-        if let Some(slot) = transition::orphan(state, &standings(&set, images)) {
-            return Err(Failure::with(Reason::KeySetOrphan, slot.number()));
-        }
-        Ok(set.digest())
-    }
-
     /// The keys of the images in A and B, as far as their headers can be read.
     fn image_keys(&mut self) -> [Option<KeyId>; 2] {
         [SlotId::A, SlotId::B].map(|slot| Some(self.peek(slot)?.key_id()))
@@ -182,6 +125,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
 
     /// How the images in A and B stand in the key set in use; nothing is known where it cannot be
     /// read.
+    #[inline(never)]
     pub(crate) fn standings(&mut self) -> Standings {
         let images = self.image_keys();
         let record = self.state.as_ref().and_then(|state| state.key_set.as_ref());
@@ -190,109 +134,6 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             Ok(set) => standings(&set, images),
             Err(_) => Standings::default(),
         }
-    }
-
-    /// A step of the signatures of the received key set.
-    pub(crate) fn step_key_set(&mut self, mut check: Signatures) {
-        let then = Then::ProgramKeySet;
-        let wrong = Failure::with(Reason::KeySetSignatures, check.right);
-        if check.begun {
-            match self.platform.signatures().step(1) {
-                SignatureProgress::Pending => {}
-                SignatureProgress::Invalid => return self.fail(then, wrong),
-                SignatureProgress::Valid => {
-                    check.begun = false;
-                    check.index = check.index.saturating_add(1);
-                    check.right = check.right.saturating_add(1);
-                }
-            }
-            self.work = Work::KeySet(check);
-            return;
-        }
-        let bytes = self.buffers.data(self.buffers.filling.other());
-        let Ok(set) = KeySet::parse_prefix::<Offset>(bytes) else {
-            return self.fail(then, wrong);
-        };
-        // A set names each root once: no signature counts twice.
-        let Some(entry) = set.signatures().nth(check.index) else {
-            if check.right < THRESHOLD {
-                return self.fail(then, wrong);
-            }
-            return self.erase_key_set(self.free_key_set_area());
-        };
-        let signatures = self.platform.signatures();
-        match signatures.begin_pinned(entry.root, check.digest.as_bytes(), entry.signature) {
-            Ok(()) => check.begun = true,
-            // Not one of this ECU's roots.
-            Err(_) => check.index = check.index.saturating_add(1),
-        }
-        self.work = Work::KeySet(check);
-    }
-
-    fn free_key_set_area(&self) -> KeySetArea {
-        let used = self.state.as_ref().and_then(|state| state.key_set.as_ref());
-        used.map_or(KeySetArea::First, |used| used.area.other())
-    }
-
-    /// The other area is erased: programs the signed part.
-    pub(crate) fn program_key_set(&mut self) {
-        let then = Then::ProgramKeySet;
-        let layout = &self.platform.board().layout;
-        let address = layout.key_set(self.free_key_set_area()).address;
-        let unit = usize::try_from(layout.program_unit()).unwrap_or(1);
-        let page = self.buffers.page();
-        let waiting = self.buffers.filling.other();
-        let bytes = self.buffers.data_mut(waiting);
-        let len = bytes.first_chunk().and_then(KeySet::signed_len);
-        let padded = len.and_then(|len| Some((len, len.checked_next_multiple_of(unit)?)));
-        let Some((len, padded)) = padded.filter(|(_, padded)| *padded <= page) else {
-            return self.fail(then, Failure::new(Reason::KeySetUnreadable));
-        };
-        if let Some(fill) = bytes.get_mut(len..padded) {
-            fill.fill(0);
-        }
-        self.buffers.queue_other(address, padded, false);
-        self.drain(Then::UseKeySet);
-    }
-
-    /// The new set is programmed: reads it back, then journals that it is in use, and what that
-    /// means for the images.
-    pub(crate) fn use_key_set(&mut self) {
-        let then = Then::UseKeySet;
-        let area = self.free_key_set_area();
-        let images = self.image_keys();
-        let waiting = self.buffers.data(self.buffers.filling.other());
-        let received = KeySet::parse_signed(waiting).map(|set| KeySetRecord {
-            area,
-            version: set.version,
-            digest: set.digest(),
-        });
-        let record = received.map_err(|Offset(_)| Failure::new(Reason::KeySetUnreadable));
-        let read_back = record.and_then(|record| {
-            let scratch = self.buffers.data_mut(self.buffers.filling);
-            let set = read(&mut self.platform, Some(&record), scratch)?;
-            Ok((record, standings(&set, images)))
-        });
-        let (record, standings) = match read_back {
-            Ok(found) => found,
-            Err(failure) => return self.fail(then, failure),
-        };
-        let Some(next) = self.edit() else { return };
-        transition::use_key_set(next, record, &standings);
-        let next = *next;
-        let Some(state) = &self.state else { return };
-        for slot in [SlotId::A, SlotId::B] {
-            let before = state.slot(slot);
-            if next.slot(slot) == before {
-                continue;
-            }
-            if before.state == SlotState::Receiving {
-                self.durable = None;
-                self.frontier = None;
-            }
-            self.evidence.clear(slot);
-        }
-        self.commit(Then::Answer(Answer::Exit));
     }
 }
 

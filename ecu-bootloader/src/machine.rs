@@ -338,6 +338,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
         self.mail_len = reply.encode(&mut self.mail).unwrap_or(0);
     }
 
+    #[inline(never)]
     fn mailbox_uds(&mut self, now: Instant, session: u8, pdu: &[u8]) {
         if self.server.is_pending() || !self.core.is_idle() {
             let sid = pdu.first().copied().unwrap_or(0);
@@ -374,6 +375,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
     }
 
     /// Carries results from one part to the next until nothing moves.
+    #[inline(never)]
     fn advance(&mut self, now: Instant) {
         self.follow_phase(now);
         self.confirm_self_test();
@@ -399,6 +401,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
     }
 
     /// The start has ended: serves the bus, or the mailbox.
+    #[inline(never)]
     fn follow_phase(&mut self, now: Instant) {
         match self.core.phase {
             Phase::Serving(reason) if !self.serving => {
@@ -416,6 +419,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
         }
     }
 
+    #[inline(never)]
     fn receive(&mut self, now: Instant) {
         while let Some(event) = self.link.poll_event() {
             match event {
@@ -456,6 +460,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
             .complete(now, |response| core.outcome(answer, response));
     }
 
+    #[inline(never)]
     fn send(&mut self, now: Instant) {
         if self.serving {
             while !self.link.is_sending() {

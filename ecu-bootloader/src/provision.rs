@@ -162,8 +162,9 @@ fn stage_head(
     for (to, from) in out.iter_mut().zip(grant.iter().chain(header)) {
         *to = *from;
     }
-    let head = out.get(..HEAD_LEN).unwrap_or(&[]);
-    let head = examine(head, SlotId::Factory, limit, (board, keys))?;
+    let bytes = out.get(..HEAD_LEN).unwrap_or(&[]);
+    let mut head = Head::NONE;
+    examine(&mut head, bytes, SlotId::Factory, limit, (board, keys))?;
     fits(&head.header, SlotId::Factory, board)?;
     Ok(head)
 }

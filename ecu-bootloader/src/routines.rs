@@ -23,6 +23,7 @@ use uds::service::Session;
 
 impl<P: Platform, B: Bytes> Core<P, B> {
     /// 31 01 `id`, without option record.
+    #[inline(never)]
     pub(crate) fn routine(&mut self, context: Context, id: u16) -> Result<Reply, Nrc> {
         let programming = context.session == Session::PROGRAMMING;
         let supported = match id {
@@ -68,6 +69,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// Nothing is being programmed any more: verifies the stored image if all of it is durable.
+    #[inline(never)]
     pub(crate) fn begin_check(&mut self) {
         let sequence_error = Some(Err(Nrc::REQUEST_SEQUENCE_ERROR));
         let staged = self.staged();
@@ -115,6 +117,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// The head at hand is that of the verified slot: compares it with this ECU.
+    #[inline(never)]
     pub(crate) fn dependencies_of_verified(&mut self, slot: SlotId) {
         let floor = self.floor();
         let board = self.platform.board();
@@ -155,6 +158,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// Seals the running image; in the bootloader the confirmed one, which proved itself before.
+    #[inline(never)]
     fn seal(&mut self) -> Result<Reply, Nrc> {
         let not_now = Nrc::CONDITIONS_NOT_CORRECT;
         let running = self.running.as_ref().map(|running| running.slot);

@@ -185,6 +185,7 @@ impl<P: Platform, B: Bytes> Handler for Core<P, B> {
 }
 
 impl<P: Platform, B: Bytes> Core<P, B> {
+    #[inline(never)]
     fn dispatch(
         &mut self,
         now: Instant,
@@ -248,6 +249,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// The outcome of a job that has ended.
+    #[inline(never)]
     pub(crate) fn outcome(&mut self, answer: Result<Answer, Nrc>, response: &mut [u8]) -> Outcome {
         let written = answer.and_then(|answer| {
             let len = self.write_answer(answer, response)?;
@@ -271,6 +273,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 
     /// Writes a positive response; its length.
+    #[inline(never)]
     fn write_answer(&mut self, answer: Answer, response: &mut [u8]) -> Result<usize, Nrc> {
         match answer {
             Answer::SelfTest | Answer::Exit => put(response, &[]),

@@ -14,7 +14,7 @@
 
 use ecu_image::{Digest, ImageDigest, KeySetVersion, SecurityCounter, SequenceNumber};
 
-use crate::bytes::{Reader, Writer};
+use crate::bytes::{Writer, field};
 use crate::layout::{KeySetArea, SlotId};
 
 /// Bytes of an encoded state.
@@ -219,6 +219,7 @@ impl State {
 
     /// The record of an update slot; an empty one for the factory slot.
     #[must_use]
+    #[inline(never)]
     pub const fn slot(&self, id: SlotId) -> &SlotRecord {
         match id {
             SlotId::Factory => &SlotRecord::EMPTY,
@@ -228,6 +229,7 @@ impl State {
     }
 
     /// The record of an update slot, to be changed.
+    #[inline(never)]
     pub const fn slot_mut(&mut self, id: SlotId) -> Option<&mut SlotRecord> {
         match id {
             SlotId::Factory => None,
@@ -237,6 +239,7 @@ impl State {
     }
 
     /// Changes an update slot's state.
+    #[inline(never)]
     pub(crate) const fn set_slot_state(&mut self, id: SlotId, state: SlotState) {
         if let Some(record) = self.slot_mut(id) {
             record.state = state;
@@ -252,6 +255,7 @@ impl State {
 
     /// The update slot in this state.
     #[must_use]
+    #[inline(never)]
     pub fn find(&self, state: SlotState) -> Option<SlotId> {
         [SlotId::A, SlotId::B]
             .into_iter()
@@ -260,6 +264,7 @@ impl State {
 
     /// The digest of the image that a slot should hold.
     #[must_use]
+    #[inline(never)]
     pub const fn digest(&self, id: SlotId) -> &ImageDigest {
         match id {
             SlotId::Factory => &self.factory_digest,
@@ -314,76 +319,75 @@ impl State {
     /// The state of these bytes; `None` for bytes that [`State::encode`] does not make.
     #[must_use]
     pub fn decode(bytes: &[u8; STATE_LEN]) -> Option<Self> {
-        Self::read(&mut Reader(bytes))
+        let mut state = Self::NONE;
+        state.read(bytes).map(|()| state)
     }
 
-    /// Reads a state, which fills the rest of the bytes.
-    pub(crate) fn read(r: &mut Reader<'_>) -> Option<Self> {
-        let confirmed = SlotId::from_number(r.u8()?)?;
-        let previous = match r.u8()? {
+    /// Becomes the state of these bytes; after `None` it means nothing.
+    #[inline(never)]
+    pub(crate) fn read(&mut self, bytes: &[u8; STATE_LEN]) -> Option<()> {
+        let [
+            confirmed,
+            previous,
+            origin,
+            attempts,
+            crashes,
+            erases,
+            progress,
+            zero,
+        ] = *field(bytes, 0);
+        self.confirmed = SlotId::from_number(confirmed)?;
+        self.previous = match previous {
             0xFF => None,
             number => Some(SlotId::from_number(number).filter(|id| *id != SlotId::Factory)?),
         };
-        let origin = match r.u8()? {
+        self.origin = match origin {
             0 => Origin::Regular,
             1 => Origin::FellBack,
             _ => return None,
         };
-        let [attempts_left, crashes, erases_left] = r.array()?;
-        let progress = Progress::from_number(r.u8()?)?;
-        r.zero(1)?;
-        let floor = SecurityCounter(r.u32_le()?);
-        let frontier = match (r.u16_le()?, r.u16_le()?) {
+        self.attempts_left = attempts;
+        self.crashes = crashes;
+        self.erases_left = erases;
+        self.progress = Progress::from_number(progress)?;
+        self.floor.0 = u32::from_le_bytes(*field(bytes, 8));
+        let from = u16::from_le_bytes(*field(bytes, 12));
+        let until = u16::from_le_bytes(*field(bytes, 14));
+        self.frontier = match (from, until) {
             (0, 0) => None,
-            (from, until) if from < until => Some(Frontier { from, until }),
+            _ if from < until => Some(Frontier { from, until }),
             _ => return None,
         };
-        let grant_sequence = SequenceNumber(r.u64_le()?);
-        let grant_digest = ImageDigest(r.array()?);
-        let state = Self {
-            confirmed,
-            previous,
-            origin,
-            attempts_left,
-            crashes,
-            erases_left,
-            progress,
-            floor,
-            frontier,
-            grant_sequence,
-            grant_digest,
-            a: decode_slot(r)?,
-            b: decode_slot(r)?,
-            factory_digest: ImageDigest(r.array()?),
-            fingerprint: r.array()?,
-            key_set: decode_key_set(r)?,
-            access_blocks: r.u8()?,
+        self.grant_sequence.0 = u64::from_le_bytes(*field(bytes, 16));
+        self.grant_digest.0 = *field(bytes, 24);
+        self.a.read(field(bytes, 56))?;
+        self.b.read(field(bytes, 96))?;
+        self.factory_digest.0 = *field(bytes, 136);
+        self.fingerprint = *field(bytes, 168);
+        let set: &[u8; 37] = field(bytes, 178);
+        self.key_set = match *field(set, 0) {
+            [0] if *set == [0; 37] => None,
+            [area] => Some(KeySetRecord {
+                area: KeySetArea::from_number(area)?,
+                version: KeySetVersion(u32::from_le_bytes(*field(set, 1))),
+                digest: Digest(*field(set, 5)),
+            }),
         };
-        r.zero(r.0.len())?;
-        Some(state)
+        let [access_blocks] = *field(bytes, 215);
+        self.access_blocks = access_blocks;
+        (zero == 0 && *field(bytes, 216) == [0; STATE_FILL]).then_some(())
     }
 }
 
-fn decode_key_set(r: &mut Reader<'_>) -> Option<Option<KeySetRecord>> {
-    let number = r.u8()?;
-    if number == 0 {
-        return r.zero(36).map(|()| None);
+impl SlotRecord {
+    #[inline(never)]
+    fn read(&mut self, bytes: &[u8; 40]) -> Option<()> {
+        let [state, zeros @ ..] = *field::<4, 40>(bytes, 0);
+        self.state = SlotState::from_number(state)?;
+        self.counter.0 = u32::from_le_bytes(*field(bytes, 4));
+        self.digest.0 = *field(bytes, 8);
+        (zeros == [0; 3]).then_some(())
     }
-    Some(Some(KeySetRecord {
-        area: KeySetArea::from_number(number)?,
-        version: KeySetVersion(r.u32_le()?),
-        digest: Digest(r.array()?),
-    }))
-}
-
-fn decode_slot(r: &mut Reader<'_>) -> Option<SlotRecord> {
-    let state = SlotState::from_number(r.u8()?)?;
-    r.zero(3)?;
-    Some(SlotRecord {
-        state,
-        counter: SecurityCounter(r.u32_le()?),
-        digest: ImageDigest(r.array()?),
-    })
 }
 
 #[cfg(test)]

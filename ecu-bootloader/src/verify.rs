@@ -105,6 +105,7 @@ impl TableCache {
     }
 
     /// Fills the window from page `first` on; the whole table page is authentic.
+    #[inline(never)]
     fn fill<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -153,13 +154,14 @@ pub(crate) fn is_authentic(ciphertext: &[u8], digest: &[u8; 32]) -> bool {
 
 /// Reads page `page` and encrypts it again, in place in `buffer`; whether it is what the table
 /// says. `plain` sees the plaintext in between.
+#[inline(never)]
 pub(crate) fn recheck_page<P: Platform>(
     platform: &mut P,
     table: &mut TableCache,
     head: &Head,
     page: u32,
     buffer: &mut [u8],
-    plain: impl FnOnce(&[u8]),
+    plain: &mut dyn FnMut(&[u8]),
 ) -> Result<bool, Failure> {
     read_page(platform, head, page, buffer)?;
     plain(buffer);
@@ -171,6 +173,7 @@ pub(crate) fn recheck_page<P: Platform>(
     Ok(is_authentic(buffer, &digest))
 }
 
+#[inline(never)]
 fn read_page<P: Platform>(
     platform: &mut P,
     head: &Head,
@@ -266,6 +269,7 @@ impl Verification {
         }
     }
 
+    #[inline(never)]
     fn page<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -286,7 +290,7 @@ impl Verification {
             plain(buffer);
             return Ok(());
         }
-        if !recheck_page(platform, table, head, page, buffer, plain)? {
+        if !recheck_page(platform, table, head, page, buffer, &mut plain)? {
             return Err(bad);
         }
         self.ciphertext.update(buffer);
@@ -299,6 +303,7 @@ impl Verification {
         self.plaintext.clone().finish()
     }
 
+    #[inline(never)]
     fn finish(&self, head: &Head) -> Result<Verdict, Failure> {
         let header = &head.header;
         let plaintext = self.plaintext.clone().finish();
@@ -312,7 +317,7 @@ impl Verification {
         Ok(Verdict::Good {
             counter: header.security_counter,
             exception: head.downgrade,
-            limp_home: header.flags.limp_home,
+            limp_home: header.limp_home,
         })
     }
 }

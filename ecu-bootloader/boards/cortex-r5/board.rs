@@ -11,8 +11,8 @@ use board_shell::report;
 use boards::can::Controller;
 use boards::flash::RamFlash;
 use boards::serve::{decide, serve};
+use boards::ticks::Ticks;
 use ecu_bootloader::layout::Layout;
-use uds::time::Instant;
 
 type Machine = machine::Machine<RamFlash>;
 
@@ -118,14 +118,9 @@ extern "C" fn board_main() {
     );
     // SAFETY: two mailboxes in memory that nobody else uses.
     let can = unsafe { Controller::new(CONTROLLER) };
-    let (mut ticks, mut before) = (0, cycles());
-    let event = serve(ecu, flash, can, || {
-        // 400 MHz, as such a controller may have.
-        let now = cycles();
-        ticks += u64::from(now.wrapping_sub(before));
-        before = now;
-        Instant::from_micros(ticks / 400)
-    });
+    // 400 MHz, as such a controller may have.
+    let mut clock = Ticks::new(400, cycles(), cycles);
+    let event = serve(ecu, flash, can, || clock.now());
     set_report(report::of_event(&event), 0);
 }
 

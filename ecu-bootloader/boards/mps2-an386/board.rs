@@ -10,6 +10,8 @@ use board_shell::machine::{self, FLASH_LEN, Memory, Parts, layout};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
 use boards::flash::RamFlash;
+#[cfg(not(feature = "shell"))]
+use boards::ticks::Ticks;
 use ecu_bootloader::Event;
 use ecu_bootloader::layout::Layout;
 use uds::time::Instant;
@@ -153,6 +155,7 @@ fn made(flash: RamFlash, provision: &Provision<'_>) -> Option<&'static mut Machi
 }
 
 /// Runs to the boot decision, reports it and enters what boots.
+#[inline(never)]
 fn boot(ecu: &mut Machine, mut flash: RamFlash, now: Instant) {
     let mut misused = 0;
     loop {
@@ -194,17 +197,11 @@ extern "C" fn fault() -> ! {
 fn serve(ecu: &mut Machine, flash: RamFlash) {
     // SAFETY: two mailboxes in the memory that a host has.
     let can = unsafe { boards::can::Controller::new(CONTROLLER) };
-    let mut ticks = 0;
     // SAFETY: the register VALUE of CMSDK timer 0; reading it has no effect.
     let clock = || unsafe { core::ptr::with_exposed_provenance::<u32>(TIMER).read_volatile() };
-    let mut before = clock();
-    let event = boards::serve::serve(ecu, flash, can, || {
-        // It counts down; 25 ticks are a microsecond.
-        let now = clock();
-        ticks += u64::from(before.wrapping_sub(now));
-        before = now;
-        Instant::from_micros(ticks / 25)
-    });
+    // It counts down, 25 MHz.
+    let mut clock = Ticks::new(25, !clock(), move || !clock());
+    let event = boards::serve::serve(ecu, flash, can, || clock.now());
     set_report(report::of_event(&event), 0);
 }
 

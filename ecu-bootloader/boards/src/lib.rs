@@ -7,3 +7,4 @@
 pub mod can;
 pub mod flash;
 pub mod serve;
+pub mod ticks;

@@ -2,8 +2,8 @@
 //! image, with the image's content key wrapped for that ECU.
 
 use crate::error::{FieldError, ParseError, Problem};
-use crate::id::{EcuSerial, ImageDigest, SequenceNumber};
-use crate::wire::{Fixed, Reader, check, put, some};
+use crate::id::{EcuSerial, ImageDigest, SequenceNumber, check_field};
+use crate::wire::{Fixed, Reader, check, put};
 
 /// Bytes of a grant.
 pub const GRANT_LEN: usize = 256;
@@ -72,40 +72,17 @@ impl Grant {
     /// # Errors
     /// The first field that the specification does not allow.
     pub fn parse(bytes: &[u8; GRANT_LEN]) -> Result<Self, ParseError> {
-        Self::parse_as(bytes)
-    }
-
-    /// As [`Grant::parse`], with an error of another kind.
-    ///
-    /// # Errors
-    /// The first field that the specification does not allow.
-    pub fn parse_as<E: FieldError>(bytes: &[u8; GRANT_LEN]) -> Result<Self, E> {
-        let r = Fixed(bytes);
-        check(r.array(0) == MAGIC, "magic", 0, Problem::Magic)?;
-        let unknown = |offset| Problem::Unknown(r.u16(offset).into());
-        check(r.u16(4) == VERSION, "version", 4, unknown(4))?;
-        check(r.u16(6) == 256, "length", 6, unknown(6))?;
-        check(r.u16(80) & !DOWNGRADE == 0, "flags", 80, unknown(80))?;
-        Reader(bytes).zero("reserved", 140, 100)?;
-        let wrapped = match r.u16(82) {
-            40 => Some(WrappedKey::Aes128(r.array(84))),
-            56 => Some(WrappedKey::Aes256(r.array(84))),
-            _ => None,
-        };
-        let wrapped = some(wrapped, "wrapped_len", 82, unknown(82))?;
-        if matches!(wrapped, WrappedKey::Aes128(_)) {
-            Reader(bytes).zero("wrapped", 124, 16)?;
-        }
-        let text = |error| E::of("ecu_serial", 8, Problem::Text(error));
+        let view = GrantView::parse(bytes)?;
+        let text = |error| ParseError::of("ecu_serial", 8, Problem::Text(error));
         Ok(Self {
-            ecu_serial: EcuSerial::from_field(&r.array(8)).map_err(text)?,
-            image_digest: ImageDigest(r.array(40)),
-            sequence: SequenceNumber(r.u64(72)),
+            ecu_serial: EcuSerial::from_field(view.ecu_serial()).map_err(text)?,
+            image_digest: ImageDigest(*view.image_digest()),
+            sequence: view.sequence(),
             flags: GrantFlags {
-                downgrade: r.u16(80) & DOWNGRADE != 0,
+                downgrade: view.downgrade(),
             },
-            wrapped,
-            mac: r.array(GRANT_MACED_LEN),
+            wrapped: view.wrapped(),
+            mac: *view.mac(),
         })
     }
 
@@ -131,6 +108,79 @@ impl Grant {
     #[must_use]
     pub fn maced_bytes(bytes: &[u8; GRANT_LEN]) -> &[u8] {
         bytes.get(..GRANT_MACED_LEN).unwrap_or(&[])
+    }
+}
+
+/// The bytes of a well-formed grant, of which nothing is copied.
+#[derive(Clone, Copy)]
+pub struct GrantView<'a>(Fixed<'a, GRANT_LEN>);
+
+impl core::fmt::Debug for GrantView<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("GrantView(..)")
+    }
+}
+
+impl<'a> GrantView<'a> {
+    /// Parses a grant. Total, as [`Grant::parse`].
+    ///
+    /// # Errors
+    /// The first field that the specification does not allow.
+    pub fn parse<E: FieldError>(bytes: &'a [u8; GRANT_LEN]) -> Result<Self, E> {
+        let r = Fixed(bytes);
+        let unknown = |offset| Problem::Unknown(r.u16(offset).into());
+        check(r.array(0) == MAGIC, "magic", 0, Problem::Magic)?;
+        check(r.u16(4) == VERSION, "version", 4, unknown(4))?;
+        check(r.u16(6) == 256, "length", 6, unknown(6))?;
+        check(r.u16(80) & !DOWNGRADE == 0, "flags", 80, unknown(80))?;
+        Reader(bytes).zero("reserved", 140, 100)?;
+        let len = r.u16(82);
+        check(len == 40 || len == 56, "wrapped_len", 82, unknown(82))?;
+        if len == 40 {
+            Reader(bytes).zero("wrapped", 124, 16)?;
+        }
+        let text = |error| E::of("ecu_serial", 8, Problem::Text(error));
+        check_field(r.field(8)).map_err(text)?;
+        Ok(Self(r))
+    }
+
+    /// The zero-filled field of [`Grant::ecu_serial`].
+    #[must_use]
+    pub fn ecu_serial(&self) -> &'a [u8; 32] {
+        self.0.field(8)
+    }
+
+    /// As [`Grant::image_digest`].
+    #[must_use]
+    pub fn image_digest(&self) -> &'a [u8; 32] {
+        self.0.field(40)
+    }
+
+    /// As [`Grant::sequence`].
+    #[must_use]
+    pub fn sequence(&self) -> SequenceNumber {
+        SequenceNumber(self.0.u64(72))
+    }
+
+    /// As [`GrantFlags::downgrade`].
+    #[must_use]
+    pub fn downgrade(&self) -> bool {
+        self.0.u16(80) & DOWNGRADE != 0
+    }
+
+    /// As [`Grant::wrapped`].
+    #[must_use]
+    pub fn wrapped(&self) -> WrappedKey {
+        match self.0.u16(82) {
+            40 => WrappedKey::Aes128(self.0.array(84)),
+            _ => WrappedKey::Aes256(self.0.array(84)),
+        }
+    }
+
+    /// As [`Grant::mac`].
+    #[must_use]
+    pub fn mac(&self) -> &'a [u8; 16] {
+        self.0.field(GRANT_MACED_LEN)
     }
 }
 

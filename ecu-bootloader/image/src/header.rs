@@ -6,7 +6,7 @@ use crate::crypto::sha256;
 use crate::error::{FieldError, ParseError, Problem};
 use crate::id::{
     Digest, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, LogicalBlock, PageSize,
-    SecurityCounter, SlotSet,
+    SecurityCounter, SlotSet, check_field,
 };
 use crate::table::{ENTRIES_PER_TABLE_PAGE, MAX_PAGES, TableDigests};
 use crate::wire::{Fixed, Reader, check, put, some};
@@ -296,20 +296,24 @@ impl Header {
     /// # Errors
     /// The first field that the specification does not allow.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, ParseError> {
-        let summary = Summary::parse(bytes)?;
+        let view = HeaderView::parse(bytes)?;
+        let summary = view.summary();
+        let text = |error| ParseError::of("hardware_id", 8, Problem::Text(error));
         let digests = table_digests(bytes, summary.layout);
-        let signature = Signature::new(summary.signature(bytes));
+        let signature = Signature::new(view.signature());
         Ok(Self {
-            hardware_id: summary.hardware_id,
-            logical_block: summary.logical_block,
+            hardware_id: HardwareId::from_field(view.hardware_id()).map_err(text)?,
+            logical_block: view.logical_block(),
             slots: summary.slots,
             version: summary.version,
             security_counter: summary.security_counter,
             load_address: summary.load_address,
             layout: summary.layout,
             payload_kind: PayloadKind::Full,
-            cipher: summary.cipher,
-            flags: summary.flags,
+            cipher: view.cipher(),
+            flags: HeaderFlags {
+                limp_home: summary.limp_home,
+            },
             key_id: summary.key_id,
             iv_seed: summary.iv_seed,
             plaintext_digest: summary.plaintext_digest,
@@ -402,15 +406,11 @@ impl Header {
     }
 }
 
-/// A header without the bytes of table digests and signature: what an ECU keeps of one. The fields
-/// are those of a [`Header`].
+/// What an ECU keeps of a header, beside the digests of the table pages. The fields are those of a
+/// [`Header`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// The hardware the image is for.
-    pub hardware_id: HardwareId,
-    /// The block it fills.
-    pub logical_block: LogicalBlock,
-    /// The slots it is linked for.
+    /// The slots the image is linked for.
     pub slots: SlotSet,
     /// Its version.
     pub version: ImageVersion,
@@ -420,10 +420,8 @@ pub struct Summary {
     pub load_address: u64,
     /// Lengths and pages.
     pub layout: Layout,
-    /// How pages are encrypted.
-    pub cipher: Cipher,
-    /// What the OEM permits.
-    pub flags: HeaderFlags,
+    /// The image may run in limp-home although its counter is below the floor.
+    pub limp_home: bool,
     /// The key that signed.
     pub key_id: KeyId,
     /// Start of all page IVs.
@@ -437,11 +435,67 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Parses a whole header, of which only this much is kept. Total, as [`Header::parse`].
+    /// Of no image.
+    pub const NONE: Self = Self {
+        slots: SlotSet(0),
+        version: ImageVersion {
+            major: 0,
+            minor: 0,
+            patch: 0,
+        },
+        security_counter: SecurityCounter(0),
+        load_address: 0,
+        layout: Layout {
+            payload_len: 0,
+            page_size: PageSize(0),
+            page_count: 0,
+        },
+        limp_home: false,
+        key_id: KeyId([0; 8]),
+        iv_seed: IvSeed([0; 16]),
+        plaintext_digest: Digest::ZERO,
+        ciphertext_digest: Digest::ZERO,
+        signature_len: SignatureLen::Rsa2048,
+    };
+
+    /// Becomes that of a header.
+    pub fn read(&mut self, view: HeaderView<'_>) {
+        let r = view.0;
+        self.slots = SlotSet(r.u16(42));
+        self.version = view.start().version();
+        self.security_counter = SecurityCounter(r.u32(52));
+        self.load_address = r.u64(56);
+        self.layout = Layout {
+            payload_len: r.u32(64),
+            page_size: PageSize(r.u32(72)),
+            page_count: r.u32(76),
+        };
+        self.limp_home = r.u16(86) & LIMP_HOME != 0;
+        self.key_id.0 = *r.field(88);
+        self.iv_seed.0 = *r.field(96);
+        self.plaintext_digest.0 = *r.field(144);
+        self.ciphertext_digest.0 = *r.field(176);
+        let len = SignatureLen::of_signature(r.u16(210).into());
+        self.signature_len = len.unwrap_or(SignatureLen::Rsa2048);
+    }
+}
+
+/// The bytes of a well-formed header, of which nothing is copied.
+#[derive(Clone, Copy)]
+pub struct HeaderView<'a>(Fixed<'a, HEADER_LEN>);
+
+impl core::fmt::Debug for HeaderView<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("HeaderView(..)")
+    }
+}
+
+impl<'a> HeaderView<'a> {
+    /// Parses a header. Total, as [`Header::parse`].
     ///
     /// # Errors
     /// The first field that the specification does not allow.
-    pub fn parse<E: FieldError>(bytes: &[u8; HEADER_LEN]) -> Result<Self, E> {
+    pub fn parse<E: FieldError>(bytes: &'a [u8; HEADER_LEN]) -> Result<Self, E> {
         let r = Fixed(bytes);
         parse_frame(r)?;
         let layout = parse_layout(r)?;
@@ -449,62 +503,64 @@ impl Summary {
         let end = load_address.checked_add(u64::from(layout.ciphertext_len()));
         some(end, "load_address", 56, Problem::Range(load_address))?;
         let flags = r.u16(86);
-        check(
-            flags & !LIMP_HOME == 0,
-            "flags",
-            86,
-            Problem::Unknown(flags.into()),
-        )?;
+        let unknown = |value: u16| Problem::Unknown(value.into());
+        check(flags & !LIMP_HOME == 0, "flags", 86, unknown(flags))?;
         let text = |error| E::of("hardware_id", 8, Problem::Text(error));
-        let summary = Self {
-            hardware_id: HardwareId::from_field(&r.array(8)).map_err(text)?,
-            logical_block: LogicalBlock(r.u16(40)),
-            slots: some(
-                SlotSet::from_bits(r.u16(42)),
-                "slot_set",
-                42,
-                Problem::Unknown(r.u16(42).into()),
-            )?,
-            version: ImageVersion {
-                major: r.u16(44),
-                minor: r.u16(46),
-                patch: r.u32(48),
-            },
-            security_counter: SecurityCounter(r.u32(52)),
-            load_address,
-            layout,
-            cipher: some(
-                Cipher::from_code(r.u16(82)),
-                "cipher",
-                82,
-                Problem::Unknown(r.u16(82).into()),
-            )?,
-            flags: HeaderFlags {
-                limp_home: flags & LIMP_HOME != 0,
-            },
-            key_id: KeyId(r.array(88)),
-            iv_seed: IvSeed(r.array(96)),
-            plaintext_digest: Digest(r.array(144)),
-            ciphertext_digest: Digest(r.array(176)),
-            signature_len: parse_signature_len(r)?,
-        };
-        parse_fill(bytes, layout, summary.signature_len)?;
-        Ok(summary)
+        check_field(r.field(8)).map_err(text)?;
+        let slots = SlotSet::from_bits(r.u16(42));
+        some(slots, "slot_set", 42, unknown(r.u16(42)))?;
+        let cipher = Cipher::from_code(r.u16(82));
+        some(cipher, "cipher", 82, unknown(r.u16(82)))?;
+        let algorithm = some(
+            Algorithm::from_code(r.u16(84)),
+            "signature_algorithm",
+            84,
+            unknown(r.u16(84)),
+        )?;
+        let signature_len = some(
+            SignatureLen::new(algorithm, r.u16(210).into()),
+            "signature_len",
+            210,
+            unknown(r.u16(210)),
+        )?;
+        parse_fill(bytes, layout, signature_len)?;
+        Ok(Self(r))
     }
 
-    /// The signature in the bytes of this header.
+    /// The zero-filled field of [`Header::hardware_id`].
     #[must_use]
-    pub fn signature<'b>(&self, bytes: &'b [u8; HEADER_LEN]) -> &'b [u8] {
-        Reader(bytes).slice(SIGNED_LEN, self.signature_len.bytes())
+    pub fn hardware_id(&self) -> &'a [u8; 32] {
+        self.0.field(8)
     }
 
-    /// The place of the table digests in the bytes of a header.
+    /// As [`Header::logical_block`].
     #[must_use]
-    pub fn table_digests(bytes: &[u8; HEADER_LEN]) -> &[u8; 512] {
-        bytes
-            .get(512..)
-            .and_then(|rest| rest.first_chunk())
-            .unwrap_or(&[0; 512])
+    pub fn logical_block(&self) -> LogicalBlock {
+        LogicalBlock(self.0.u16(40))
+    }
+
+    /// As [`Header::cipher`].
+    #[must_use]
+    pub fn cipher(&self) -> Cipher {
+        Cipher::from_code(self.0.u16(82)).unwrap_or(Cipher::Aes128Cbc)
+    }
+
+    /// The signature.
+    #[must_use]
+    pub fn signature(&self) -> &'a [u8] {
+        Reader(self.0.0).slice(SIGNED_LEN, self.0.u16(210).into())
+    }
+
+    /// What an ECU keeps.
+    #[must_use]
+    pub fn summary(self) -> Summary {
+        let mut summary = Summary::NONE;
+        summary.read(self);
+        summary
+    }
+
+    fn start(self) -> HeaderStart {
+        HeaderStart(*self.0.field(0))
     }
 }
 
@@ -603,26 +659,11 @@ fn implied<E: FieldError>(
 
 fn table_digests(bytes: &[u8; HEADER_LEN], layout: Layout) -> Option<TableDigests> {
     let mut digests = TableDigests::EMPTY;
-    let (entries, _) = Summary::table_digests(bytes).as_chunks::<32>();
+    let (entries, _) = Reader(bytes).slice(512, 512).as_chunks::<32>();
     for entry in entries.iter().take(layout.table_page_count().into()) {
         digests = digests.push(Digest(*entry))?;
     }
     Some(digests)
-}
-
-fn parse_signature_len<E: FieldError>(r: Fixed<'_, HEADER_LEN>) -> Result<SignatureLen, E> {
-    let algorithm = some(
-        Algorithm::from_code(r.u16(84)),
-        "signature_algorithm",
-        84,
-        Problem::Unknown(r.u16(84).into()),
-    )?;
-    some(
-        SignatureLen::new(algorithm, r.u16(210).into()),
-        "signature_len",
-        210,
-        Problem::Unknown(r.u16(210).into()),
-    )
 }
 
 /// What table digests and signature leave of their places is zero.

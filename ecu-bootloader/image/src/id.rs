@@ -55,7 +55,8 @@ fn ascii_bytes(field: &[u8; 32]) -> &[u8] {
 }
 
 /// Whether a field is one that [`ascii_field`] makes.
-fn check_field(field: &[u8; 32]) -> Result<(), TextError> {
+#[inline(never)]
+pub(crate) fn check_field(field: &[u8; 32]) -> Result<(), TextError> {
     let text = ascii_bytes(field);
     if text.is_empty() {
         return Err(TextError::Empty);
@@ -342,7 +343,7 @@ impl Slot {
 
 /// The slots an image is linked for, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SlotSet(u16);
+pub struct SlotSet(pub(crate) u16);
 
 impl SlotSet {
     /// Every slot: bank swap, copy to RAM or position-independent code.
@@ -384,7 +385,7 @@ impl SlotSet {
 
 /// Size of a page in bytes: a power of two from 256 to 65536.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PageSize(u32);
+pub struct PageSize(pub(crate) u32);
 
 impl PageSize {
     /// 4 KiB, the usual size: an image of up to 8 MiB.

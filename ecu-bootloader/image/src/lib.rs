@@ -51,10 +51,10 @@ pub mod verify;
 mod wire;
 
 pub use error::{FieldError, Offset, ParseError, Problem};
-pub use grant::{GRANT_LEN, GRANT_MACED_LEN, Grant, GrantFlags, WrappedKey};
+pub use grant::{GRANT_LEN, GRANT_MACED_LEN, Grant, GrantFlags, GrantView, WrappedKey};
 pub use header::{
-    Algorithm, Cipher, HEADER_LEN, Header, HeaderFlags, HeaderStart, Layout, PayloadKind,
-    SIGNED_LEN, Signature, SignatureLen, Summary,
+    Algorithm, Cipher, HEADER_LEN, Header, HeaderFlags, HeaderStart, HeaderView, Layout,
+    PayloadKind, SIGNED_LEN, Signature, SignatureLen, Summary,
 };
 pub use id::{
     Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, KeySetVersion,

@@ -47,7 +47,14 @@ impl<'a> Reader<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Fixed<'a, const LEN: usize>(pub(crate) &'a [u8; LEN]);
 
-impl<const LEN: usize> Fixed<'_, LEN> {
+impl<'a, const LEN: usize> Fixed<'a, LEN> {
+    /// The `N` bytes at `offset`, which are there.
+    #[inline(always)]
+    pub(crate) fn field<const N: usize>(self, offset: usize) -> &'a [u8; N] {
+        let rest = self.0.get(offset..).unwrap_or(&[]);
+        rest.first_chunk().unwrap_or(&[0; N])
+    }
+
     #[inline(always)]
     pub(crate) fn array<const N: usize>(self, offset: usize) -> [u8; N] {
         let rest = self.0.get(offset..).unwrap_or(&[]);

@@ -171,10 +171,15 @@ pub(super) fn echo(response: &mut [u8], sub_function: u8) -> Outcome {
     }
 }
 
-/// The duration in ms, without the 128 bits of `as_millis`.
-const fn millis(duration: Duration) -> u64 {
-    let seconds = duration.as_secs().saturating_mul(1000);
-    seconds.saturating_add(duration.subsec_millis() as u64)
+/// The duration in units of this many ms, at most what the field holds. Without a division of 64 or
+/// 128 bits, as `as_millis` has one.
+fn units(duration: Duration, millis: u32) -> u16 {
+    let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let all = seconds
+        .saturating_mul(1000)
+        .saturating_add(duration.subsec_millis());
+    let units = all.checked_div(millis).unwrap_or(u32::MAX);
+    u16::try_from(units).unwrap_or(u16::MAX)
 }
 
 /// `50 session P2 P2*`, P2 in 1 ms and P2* in 10 ms (table 28); its length, or 0 without room.
@@ -184,8 +189,7 @@ pub(super) fn session(
     p2: Duration,
     p2_star: Duration,
 ) -> usize {
-    let p2 = u16::try_from(millis(p2)).unwrap_or(u16::MAX);
-    let p2_star = u16::try_from(millis(p2_star) / 10).unwrap_or(u16::MAX);
+    let (p2, p2_star) = (units(p2, 1), units(p2_star, 10));
     let ([a, b], [c, d]) = (p2.to_be_bytes(), p2_star.to_be_bytes());
     match response.get_mut(1..6) {
         Some(bytes) => {
