@@ -13,8 +13,8 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::engine::{
-    self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Plan, PlannedEcu, Record,
-    Report,
+    self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Journal as _, Plan,
+    PlannedEcu, Record, Report,
 };
 use crate::error::{Error, Exit};
 use crate::fetch::{Artifact, Origin, Source};
@@ -137,7 +137,7 @@ impl Context {
         output: &mut Output,
     ) -> Result<Report, Error> {
         if let Some(report) = self.resume(state, output).await? {
-            return Ok(report);
+            return self.grant_again(origin, report, state, output).await;
         }
         let mut name = None;
         match self.prepare(origin, state, output, &mut name).await {
@@ -192,6 +192,41 @@ impl Context {
         origin.begins();
         journal.begin(&plan)?;
         self.transact(plan, &[], journal, state, output).await
+    }
+
+    /// Goes on with a campaign whose ECUs need fresh grants, where `origin` has them by now.
+    async fn grant_again(
+        &self,
+        origin: &(impl Origin + ?Sized),
+        report: Report,
+        state: &State,
+        output: &mut Output,
+    ) -> Result<Report, Error> {
+        let mut journal = state.journal()?;
+        let Some(entry) = journal.last()?.filter(|entry| !entry.finished) else {
+            return Ok(report);
+        };
+        let engine = Engine::new(entry.plan, self.policy.clone(), &entry.records, 0);
+        let needing: Vec<usize> = engine.needing_grants().collect();
+        if needing.is_empty() {
+            return Ok(report);
+        }
+        let campaign = match self.verify(origin, state, output, &mut None).await {
+            Ok(campaign) => campaign,
+            Err(error) => {
+                tracing::warn!(%error, "no fresh grants for the ECUs that need them");
+                return Ok(report);
+            }
+        };
+        let grants = validate::fresh_grants(engine.plan(), &needing, &campaign.ecus);
+        if grants.is_empty() {
+            return Ok(report);
+        }
+        for grant in &grants {
+            journal.append(grant, None)?;
+        }
+        drop(journal);
+        Ok(self.resume(state, output).await?.unwrap_or(report))
     }
 
     /// Finishes the campaign that the journal holds, if there is one.

@@ -129,6 +129,10 @@ impl SqliteJournal {
             // FULL would do without the last step: a commit ends with the rollback journal's
             // deletion, and the folder must be synchronised for that to survive a loss of power.
             connection.pragma_update(None, "synchronous", "EXTRA")?;
+            #[cfg(feature = "deliberate-bugs")]
+            if crate::bugs::has(crate::bugs::Bug::SynchronousOff) {
+                connection.pragma_update(None, "synchronous", "OFF")?;
+            }
             connection.pragma_update(None, "foreign_keys", "ON")?;
             let version =
                 || connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
@@ -231,7 +235,7 @@ impl Journal for SqliteJournal {
             )
             .and_then(|mut insert| insert.execute(params![current.id, current.next, at, text]))
             .map_err(failed)?;
-        if let (Some(phase), Some(report)) = (record.phase(), report) {
+        if let (Some(phase), Some(report)) = (record.reported_as(), report) {
             // The record's number: however often a report is delivered, it is the same one.
             let id = format!("{}-{}", current.nonce, current.next);
             outbox::insert(&transaction, &id, at, phase, report)?;

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
+#[cfg(feature = "deliberate-bugs")]
+pub mod bugs;
 pub mod cli;
 pub mod config;
 pub mod ddi;

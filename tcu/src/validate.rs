@@ -18,7 +18,7 @@ use rsa::signature::Verifier;
 use rsa::{BoxedUint, RsaPublicKey};
 use sha2::Sha256;
 
-use crate::engine::{PlannedEcu, Running};
+use crate::engine::{Plan, PlannedEcu, Record, Running};
 use crate::error::{Error, ImageFault};
 use crate::fetch::Source;
 use crate::flash::{Outcome, Target};
@@ -191,12 +191,27 @@ pub fn plan_ecu(
         },
         to_version: target.version.to_string(),
         unchanged: matches!(slot, Some((SlotState::Sealed, true))),
+        last: false,
         after: Vec::new(),
     };
     if !planned.unchanged {
         check_grant(target, found).map_err(refuse)?;
     }
     Ok(planned)
+}
+
+/// Fresh grants of the same images for the ECUs of `plan` that need them, as records.
+#[must_use]
+pub fn fresh_grants(plan: &Plan, needing: &[usize], targets: &[EcuTarget]) -> Vec<Record> {
+    let grant = |index: &usize| {
+        let planned = plan.ecus.get(*index)?;
+        let target = targets.iter().find(|target| {
+            target.ecu.as_str() == planned.name && target.image_digest == planned.image
+        })?;
+        let grant = hex::encode(&target.grant);
+        (grant != planned.grant).then_some(Record::Regrant { ecu: *index, grant })
+    };
+    needing.iter().filter_map(grant).collect()
 }
 
 /// Whether a key set is for the ECU's hardware.

@@ -1,9 +1,6 @@
-//! The harness of the end-to-end tests: built programs on one bench at a time, and vehicles in
-//! virtual time.
+//! The harness of the end-to-end tests: built programs on one bench at a time.
 
 #![forbid(unsafe_code)]
-
-pub mod virtual_vehicle;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

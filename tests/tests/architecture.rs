@@ -33,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "can-link",
             "ecu-image",
             "nor",
+            "powercut",
             "simbus",
         ],
     ),
@@ -41,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("boards", &["board-shell", "ecu-bootloader", "uds"]),
 ];
 /// Crates that bring everything together, so they may depend on anything and nobody else on them.
-const ON_TOP: [&str; 6] = ["board", "faults", "rig", "e2e", "xtask", "fuzz"];
+const ON_TOP: [&str; 7] = ["board", "chaos", "faults", "rig", "e2e", "xtask", "fuzz"];
 /// What tests of any crate may use besides.
 const TEST_MODELS: [&str; 3] = ["nor", "powercut", "simbus"];
 /// Crates without `std`.
@@ -57,7 +58,7 @@ const CORE_LINTS: [&str; 6] = [
 ];
 /// Crates that may contain `unsafe` code: they call the operating system where no safe wrapper
 /// exists, or are the bare metal. Each block says why it is sound; the workspace's lints see to that.
-const MAY_BE_UNSAFE: [&str; 3] = ["boards", "ecu-app", "uds-client"];
+const MAY_BE_UNSAFE: [&str; 4] = ["boards", "chaos", "ecu-app", "uds-client"];
 const MAX_LINES: usize = 800;
 
 fn root() -> PathBuf {
@@ -365,6 +366,11 @@ fn deliberate_bugs_are_built_for_the_proof_alone() {
             "hil/powercut/Cargo.toml" => &[
                 r#"deliberate-bugs = ["ecu-bootloader/deliberate-bugs"]"#,
                 r#"ecu-bootloader = { workspace = true, features = ["deliberate-bugs"] }"#,
+            ],
+            "tcu/Cargo.toml" => &["deliberate-bugs = []"],
+            "hil/chaos/Cargo.toml" => &[
+                r#"deliberate-bugs = ["tcu/deliberate-bugs"]"#,
+                r#"tcu = { workspace = true, features = ["deliberate-bugs"] }"#,
             ],
             _ => &[],
         };

@@ -3,6 +3,7 @@
 
 mod audit;
 mod board;
+mod chaos;
 mod cores;
 mod demo;
 mod faults;
@@ -37,6 +38,7 @@ use crate::parts::Part;
         cargo xtask test --part fmt --part unit two parts only\n  \
         cargo xtask hil isotp-matrix            one case in the Linux guest\n  \
         cargo xtask powercut --json counts.json every power cut; takes minutes\n  \
+        cargo xtask chaos --json counts.json    every interruption of an update of a whole vehicle\n  \
         cargo xtask package --install           the Debian package, tried in a fresh root\n\n\
         Exit codes: 0 all is well, 1 something failed, 2 wrong usage."
 )]
@@ -88,6 +90,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Interrupts the update of a vehicle everywhere: TCU, journal, frames, buses, every ECU.
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// Passed to the proof: `--json FILE`, `--quick`, `--pairs N`, `--bug NAME`, ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Skips instructions while forged ECUs start: none may boot. Takes hours without `--quick`.
     Faults(faults::Options),
     /// Measures the bootloader on its bare-metal targets; fails where it passes its goal.
@@ -118,6 +127,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Demo { args } => return demo::run(&args),
         Chore::Powercut { args } => return powercut::run(&args),
+        Chore::Chaos { args } => return chaos::run(&args),
         Chore::Test { no_hil, parts } => runner::run(&parts, no_hil),
         Chore::Hil { list: true, .. } => hil::list(),
         Chore::Hil {

@@ -23,5 +23,5 @@ pub mod life;
 pub mod proof;
 #[allow(missing_docs)]
 pub mod tester;
-mod verifier;
+pub mod verifier;
 pub mod work;

@@ -552,7 +552,7 @@ impl Bench {
         Ok(path)
     }
 
-    fn serve(&mut self) -> Result<String> {
+    pub(crate) fn serve(&mut self) -> Result<String> {
         if self.server.is_none() {
             self.server = Some(self.backend.serve(self.work.path())?);
         }
@@ -561,6 +561,29 @@ impl Bench {
             .as_ref()
             .map(|(_, url)| url.clone())
             .unwrap_or_default())
+    }
+
+    pub(crate) const fn tcu(&self) -> &Tcu {
+        &self.tcu
+    }
+
+    /// Kills an ECU's process and starts it again.
+    pub(crate) fn kill_ecu(&mut self, name: &str, off: Duration) -> Result<()> {
+        let ecu = self.ecu_mut(name)?;
+        ecu.stop()?;
+        std::thread::sleep(off);
+        ecu.restart(None)
+    }
+
+    /// What every ECU runs, by heartbeats that come from now on.
+    ///
+    /// # Errors
+    /// When an ECU is silent.
+    pub fn versions_now(&mut self) -> Result<Vec<String>> {
+        let mark = self.monitor.mark();
+        let limit = self.limit(HEARTBEAT_TIMEOUT);
+        let version = |spec| self.monitor.await_version_after(mark, spec, limit);
+        ECUS.iter().map(version).collect()
     }
 
     fn restore_power(&mut self) -> Result<()> {

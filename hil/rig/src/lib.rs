@@ -14,6 +14,7 @@ pub mod display;
 pub mod ecu;
 pub mod forge;
 pub mod hub;
+pub mod kills;
 pub mod monitor;
 pub mod process;
 pub mod programs;

@@ -105,6 +105,8 @@ pub struct Bus {
     /// When the bus is, or becomes, idle.
     free: u64,
     rng: u64,
+    /// The next transmission is destroyed.
+    destroy: bool,
     stats: Stats,
 }
 
@@ -124,6 +126,7 @@ impl Bus {
         Self {
             rng: config.seed,
             config,
+            destroy: false,
             nodes: Vec::new(),
             transmission: None,
             orphan: None,
@@ -168,6 +171,20 @@ impl Bus {
         if sending {
             self.orphan = queue.and_then(|mut queue| queue.pop_front());
         }
+    }
+
+    /// Empties the node's queue, as a driver does that resets its controller. A frame already on the
+    /// bus is completed.
+    pub fn clear(&mut self, node: NodeId) {
+        let sending = self.transmission.as_ref().map(|tx| tx.node) == Some(node.0);
+        if let Some(Some(queue)) = self.nodes.get_mut(node.0) {
+            queue.truncate(usize::from(sending));
+        }
+    }
+
+    /// Destroys the next transmission that starts: an error frame, and the controller repeats it.
+    pub fn destroy_next(&mut self) {
+        self.destroy = true;
     }
 
     /// The nodes attached now.
@@ -326,7 +343,8 @@ impl Bus {
         let Some(length) = head.map(|head| head.nanos) else {
             return;
         };
-        let destroyed = self.chance(self.config.faults.corrupt_ppm);
+        let destroyed =
+            core::mem::take(&mut self.destroy) | self.chance(self.config.faults.corrupt_ppm);
         let end = match destroyed {
             false => start + length,
             true => start + self.random() % length + self.config.nominal_nanos(bits::ERROR_FRAME),

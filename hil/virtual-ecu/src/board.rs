@@ -2,11 +2,9 @@
 
 use ecu_bootloader::keys::SoftKeyStore;
 use ecu_bootloader::platform::{Board, Platform};
-use ecu_image::provision::RootKeys;
-use ecu_image::signature::SoftwareVerifier;
 
 use crate::chip::{Chip, Otp, SharedFlash};
-use crate::hardware::{BadLayout, Hardware};
+use crate::hardware::{BadLayout, Hardware, Signatures};
 
 /// Bit 0 of checkProgrammingPreconditions: not at standstill.
 const NOT_AT_STANDSTILL: u8 = 1;
@@ -18,8 +16,19 @@ pub struct VirtualBoard {
     flash: SharedFlash,
     keys: SoftKeyStore,
     counter: Otp,
-    signatures: SoftwareVerifier<RootKeys>,
+    signatures: Signatures,
     pub(crate) standstill: bool,
+    /// Where randomness follows from a seed.
+    random: Option<u64>,
+}
+
+/// SplitMix64: enough for a proof, where nobody guesses seeds.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 impl VirtualBoard {
@@ -28,6 +37,7 @@ impl VirtualBoard {
         chip: &Chip,
         counter: Otp,
         standstill: bool,
+        start: u64,
     ) -> Result<Self, BadLayout> {
         Ok(Self {
             board: hardware.board()?,
@@ -36,6 +46,7 @@ impl VirtualBoard {
             counter,
             signatures: hardware.signatures(),
             standstill,
+            random: hardware.proof_seed.map(|seed| seed ^ start << 32),
         })
     }
 }
@@ -44,7 +55,7 @@ impl Platform for VirtualBoard {
     type Flash = SharedFlash;
     type Keys = SoftKeyStore;
     type Counter = Otp;
-    type Signatures = SoftwareVerifier<RootKeys>;
+    type Signatures = Signatures;
 
     fn board(&self) -> &Board {
         &self.board
@@ -62,7 +73,7 @@ impl Platform for VirtualBoard {
         &mut self.counter
     }
 
-    fn signatures(&mut self) -> &mut SoftwareVerifier<RootKeys> {
+    fn signatures(&mut self) -> &mut Signatures {
         &mut self.signatures
     }
 
@@ -71,6 +82,10 @@ impl Platform for VirtualBoard {
     }
 
     fn random(&mut self, seed: &mut [u8]) {
+        if let Some(state) = &mut self.random {
+            seed.fill_with(|| split_mix(state).to_le_bytes()[7]);
+            return;
+        }
         // Without randomness there is no access: a constant seed would be a replayable one.
         if let Err(error) = getrandom::fill(seed) {
             panic!("no randomness: {error}");

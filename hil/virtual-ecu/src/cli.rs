@@ -210,6 +210,7 @@ fn hardware(args: &EcuArgs) -> Result<Hardware, Failure> {
         chip: args.chip.0,
         two_update_slots: args.update_slots == 2,
         allow_rsa_2048: args.allow_rsa_2048,
+        proof_seed: None,
         ..Hardware::new(provisioning)
     })
 }

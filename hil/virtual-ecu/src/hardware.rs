@@ -12,7 +12,12 @@ use nor::Geometry;
 use uds::can::CanId;
 use uds::isotp;
 
+use powercut::verifier::Remembering;
+
 use crate::link::BootInfo;
+
+/// How a virtual ECU verifies signatures.
+pub type Signatures = Remembering<SoftwareVerifier<RootKeys>>;
 
 /// Bytes of the payload area of each slot.
 const PAYLOAD: u32 = 512 * 1024;
@@ -72,6 +77,9 @@ pub struct Hardware {
     pub two_update_slots: bool,
     /// Whether it accepts RSA-2048 signatures. For tests that cannot wait for longer keys.
     pub allow_rsa_2048: bool,
+    /// In a proof its randomness follows from this seed, and it remembers what the verification of a
+    /// signature said: so a run repeats, and costs little.
+    pub proof_seed: Option<u64>,
 }
 
 /// The flash map does not hold together. Only a mistake in this module's constants makes it.
@@ -95,6 +103,7 @@ impl Hardware {
             chip: ChipModel::default(),
             two_update_slots: true,
             allow_rsa_2048: false,
+            proof_seed: None,
         }
     }
 
@@ -192,8 +201,9 @@ impl Hardware {
 
     /// Verification under image keys and the pinned roots.
     #[must_use]
-    pub fn signatures(&self) -> SoftwareVerifier<RootKeys> {
-        SoftwareVerifier::new(self.provisioning.root_keys.clone())
+    pub fn signatures(&self) -> Signatures {
+        let inner = SoftwareVerifier::new(self.provisioning.root_keys.clone());
+        Remembering::new(inner, self.proof_seed.is_some())
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Machine<L: Launcher> {
     standstill: bool,
     power: Power<L::Application>,
     boots: u64,
+    /// Starts of the bootloader.
+    starts: u64,
     outbox: VecDeque<Frame>,
     events: VecDeque<Event>,
 }
@@ -112,6 +114,7 @@ impl<L: Launcher> Machine<L> {
             standstill: true,
             power: Power::Off,
             boots: 0,
+            starts: 0,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
         })
@@ -292,7 +295,14 @@ impl<L: Launcher> Machine<L> {
             return false;
         }
         let counter = self.counter.clone();
-        let board = VirtualBoard::new(&self.hardware, &self.chip, counter, self.standstill);
+        let board = VirtualBoard::new(
+            &self.hardware,
+            &self.chip,
+            counter,
+            self.standstill,
+            self.starts,
+        );
+        self.starts += 1;
         let Ok(board) = board else { return false };
         let mut bootloader = Bootloader::new(board);
         bootloader.start(now, cause, handover);

@@ -5,6 +5,10 @@
 //! commands are idempotent, so an effect announced may be repeated. After COMMIT the only way is
 //! forward, before it any failure reverts every ECU.
 
+#[cfg(feature = "deliberate-bugs")]
+mod bugs;
+#[cfg(test)]
+mod diagram;
 mod permit;
 mod plan;
 mod record;
@@ -84,6 +88,10 @@ struct Ecu {
     touched_before: bool,
     running: Option<Job>,
     cancelled: bool,
+    /// One slot only: see [`PlannedEcu::last`].
+    last: bool,
+    /// After COMMIT the image is lost and its grant spent.
+    needs_grant: bool,
     /// Tries of a job that must converge, in this run.
     tries: u32,
     not_before: Option<Instant>,
@@ -91,6 +99,9 @@ struct Ecu {
     version: Option<String>,
     cost: Cost,
 }
+
+/// FD02: the ECU has accepted this grant before, for an image that it gave up since.
+const GRANT_REPLAYED: u16 = 0x0105;
 
 /// The machine.
 #[derive(Debug)]
@@ -103,8 +114,14 @@ pub struct Engine {
     /// An ECU's failure before COMMIT, or a cancellation, waits to be decided upon.
     failed: bool,
     permit: Permit,
+    /// This run has named the ECUs that it could not reach.
+    named: bool,
     ecus: Vec<Ecu>,
     commands: VecDeque<Command>,
+    #[cfg(feature = "deliberate-bugs")]
+    late: VecDeque<(Record, Option<Report>)>,
+    #[cfg(feature = "deliberate-bugs")]
+    wrote: Option<Instant>,
     /// The journal failed: what this machine believes may not be so.
     broken: bool,
     rng: StdRng,
@@ -124,7 +141,7 @@ impl Engine {
                     buses.push(ecu.bus.clone());
                     buses.len() - 1
                 });
-                Ecu::new(bus, ecu.unchanged)
+                Ecu::new(bus, ecu.unchanged, ecu.last)
             })
             .collect();
         let mut engine = Self {
@@ -135,14 +152,20 @@ impl Engine {
             phase: Phase::Staging,
             failed: false,
             permit: Permit::ALL,
+            named: false,
             ecus,
             commands: VecDeque::new(),
+            #[cfg(feature = "deliberate-bugs")]
+            late: VecDeque::new(),
+            #[cfg(feature = "deliberate-bugs")]
+            wrote: None,
             broken: false,
             rng: StdRng::seed_from_u64(seed),
         };
         for record in records {
             engine.apply(record);
         }
+        engine.named = false;
         for ecu in &mut engine.ecus {
             // Jobs that ran when the records end are started again; tries count per run.
             ecu.running = None;
@@ -182,6 +205,8 @@ impl Engine {
         for ecu in &mut self.ecus {
             ecu.not_before = ecu.not_before.filter(|due| now < *due);
         }
+        #[cfg(feature = "deliberate-bugs")]
+        self.write_late(now, journal)?;
         loop {
             if let Some(command) = self.commands.pop_front() {
                 return Ok(Some(command));
@@ -231,6 +256,22 @@ impl Engine {
         self.failed = true;
     }
 
+    /// The ECUs that lost the new image after COMMIT and refuse it under the grant they had.
+    pub fn needing_grants(&self) -> impl Iterator<Item = usize> + '_ {
+        let ecus = self.ecus.iter().enumerate();
+        ecus.filter(|(_, ecu)| ecu.needs_grant)
+            .map(|(index, _)| index)
+    }
+
+    fn take_grant(&mut self, index: usize, grant: &str) {
+        if let Some(planned) = self.plan.ecus.get_mut(index) {
+            grant.clone_into(&mut planned.grant);
+        }
+        if let Some(ecu) = self.ecus.get_mut(index) {
+            ecu.needs_grant = false;
+        }
+    }
+
     /// When [`Engine::poll_command`] is due again without an event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -248,25 +289,39 @@ impl Engine {
         if let Phase::Done(state) = self.phase {
             return Some(state);
         }
+        (self.named && self.is_stuck()).then_some(CampaignState::Incomplete)
+    }
+
+    /// Neither sealed nor reverted everywhere, and nothing left to try in this run.
+    fn is_stuck(&self) -> bool {
         let converging = matches!(self.phase, Phase::Sealing | Phase::Reverting);
         let stuck = |ecu: &Ecu| ecu.running.is_none() && self.next_job(ecu).is_none();
         let idle = self.commands.is_empty() && self.ecus.iter().all(stuck);
-        (converging && idle && !self.converged()).then_some(CampaignState::Incomplete)
+        converging && idle && !self.converged()
+    }
+
+    /// The ECUs that sealing or reverting has not reached.
+    fn unreached(&self) -> Vec<usize> {
+        let reached = |ecu: &Ecu| self.has_converged(ecu);
+        let ecus = self.ecus.iter().enumerate();
+        ecus.filter(|(_, ecu)| !reached(ecu))
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// The next decision.
     fn decide(&self) -> Option<Record> {
-        let reached = |progress| {
-            let done = |ecu: &Ecu| ecu.progress == Progress::Unchanged || ecu.progress == progress;
-            self.ecus.iter().all(done)
-        };
         match self.phase {
             Phase::Staging | Phase::Activating | Phase::AwaitingHealthy if self.failed => {
                 return Some(Record::Revert);
             }
-            Phase::Staging if reached(Progress::Staged) => return Some(Record::AllStaged),
-            Phase::Activating if reached(Progress::Activated) => return Some(Record::AllActivated),
-            Phase::AwaitingHealthy if reached(Progress::Healthy) => return Some(Record::Commit),
+            Phase::Staging if self.first_are(Progress::Staged) => return Some(Record::AllStaged),
+            Phase::Activating if self.first_are(Progress::Activated) => {
+                return Some(Record::AllActivated);
+            }
+            Phase::AwaitingHealthy if self.ecus.iter().all(Ecu::is_healthy) => {
+                return Some(Record::Commit);
+            }
             Phase::Sealing if self.converged() => {
                 return Some(Record::Done(CampaignState::Completed));
             }
@@ -274,6 +329,10 @@ impl Engine {
                 return Some(Record::Done(CampaignState::Reverted));
             }
             Phase::Done(_) => return None,
+            _ if !self.named && self.is_stuck() => {
+                let ecus = self.unreached();
+                return Some(Record::Incomplete { ecus });
+            }
             _ => {}
         }
         self.ecus.iter().enumerate().find_map(|(index, ecu)| {
@@ -295,11 +354,36 @@ impl Engine {
         waits_for.all(|ecu| !matches!(ecu.progress, Progress::Pending | Progress::Staged))
     }
 
+    /// Whether all ECUs but those that go last have come so far.
+    fn first_are(&self, progress: Progress) -> bool {
+        let done = |ecu: &Ecu| ecu.progress == Progress::Unchanged || ecu.progress == progress;
+        self.ecus.iter().all(|ecu| ecu.last || done(ecu))
+    }
+
+    /// What an ECU that goes last needs, once all others are healthy.
+    fn last_job(&self, ecu: &Ecu) -> Option<Job> {
+        if !self.first_are(Progress::Healthy) {
+            return None;
+        }
+        match ecu.progress {
+            Progress::Pending => Some(Job::Stage),
+            Progress::Staged => Some(Job::Activate),
+            Progress::Activated => Some(Job::AwaitHealthy),
+            _ => None,
+        }
+    }
+
     /// What an idle ECU still needs in this phase and run.
     fn next_job(&self, ecu: &Ecu) -> Option<Job> {
-        let converging = ecu.tries < self.policy.converge_attempts;
+        #[cfg(feature = "deliberate-bugs")]
+        if bugs::seals_before_commit(self.phase, ecu.progress) {
+            return Some(Job::Seal);
+        }
+        let converging = ecu.tries < self.policy.converge_attempts && !ecu.needs_grant;
         match (self.phase, ecu.progress) {
             (_, Progress::Unchanged | Progress::Sealed | Progress::Reverted) => None,
+            (Phase::Staging | Phase::Activating, _) if ecu.last => None,
+            (Phase::AwaitingHealthy, _) if ecu.last => self.last_job(ecu),
             (Phase::Staging, Progress::Pending) => Some(Job::Stage),
             (Phase::Activating, Progress::Staged) => Some(Job::Activate),
             (Phase::AwaitingHealthy, Progress::Activated) => Some(Job::AwaitHealthy),
@@ -315,10 +399,14 @@ impl Engine {
 
     /// Whether sealing or reverting has reached every ECU.
     fn converged(&self) -> bool {
-        self.ecus.iter().all(|ecu| match self.phase {
+        self.ecus.iter().all(|ecu| self.has_converged(ecu))
+    }
+
+    fn has_converged(&self, ecu: &Ecu) -> bool {
+        match self.phase {
             Phase::Reverting => !ecu.touched && ecu.running.is_none(),
             _ => matches!(ecu.progress, Progress::Unchanged | Progress::Sealed),
-        })
+        }
     }
 
     fn staging_on(&self, bus: usize) -> usize {
@@ -334,6 +422,13 @@ impl Engine {
     ) -> Result<(), JournalError> {
         self.apply(record);
         let report = record.is_reported().then(|| self.report());
+        #[cfg(feature = "deliberate-bugs")]
+        if bugs::writes_late(record) {
+            self.late.push_back((record.clone(), report));
+            return Ok(());
+        }
+        #[cfg(feature = "deliberate-bugs")]
+        self.drain_late(journal)?;
         journal
             .append(record, report.as_ref())
             .inspect_err(|_| self.broken = true)
@@ -366,6 +461,8 @@ impl Engine {
                     self.failed |= failed && !reverting && !committed;
                 }
             }
+            Record::Incomplete { .. } => self.named = true,
+            Record::Regrant { ecu, grant } => self.take_grant(*ecu, grant),
             _ => self.phase = record.phase().unwrap_or(self.phase),
         }
     }
@@ -452,7 +549,7 @@ impl Engine {
 }
 
 impl Ecu {
-    fn new(bus: usize, unchanged: bool) -> Self {
+    fn new(bus: usize, unchanged: bool, last: bool) -> Self {
         Self {
             bus,
             progress: if unchanged {
@@ -464,12 +561,19 @@ impl Ecu {
             touched_before: false,
             running: None,
             cancelled: false,
+            last,
+            needs_grant: false,
             tries: 0,
             not_before: None,
             failure: None,
             version: None,
             cost: Cost::default(),
         }
+    }
+
+    fn is_healthy(&self) -> bool {
+        let healthy = matches!(self.progress, Progress::Unchanged | Progress::Healthy);
+        healthy || cfg!(feature = "deliberate-bugs") && self.progress == Progress::Sealed
     }
 
     fn start(&mut self, job: Job) {
@@ -505,6 +609,8 @@ impl Ecu {
                     return;
                 }
                 self.tries += 1;
+                let spent = matches!(failure.what, What::ProgrammingFailure { reason, .. } if reason == GRANT_REPLAYED);
+                self.needs_grant |= committed && job == Job::Stage && spent;
                 let gone = matches!(failure.what, What::NotRunning | What::FellBack(_));
                 if committed && gone {
                     self.progress = Progress::Pending;

@@ -44,9 +44,18 @@ pub struct PlannedEcu {
     pub to_version: String,
     /// The new image runs already and is sealed: nothing to do.
     pub unchanged: bool,
+    /// It has one slot beside the factory's, so that staging takes away what it could fall back to:
+    /// it is staged when all others are healthy, and not before.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub last: bool,
     /// Indices of the ECUs that are activated before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<usize>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What an ECU runs.

@@ -90,6 +90,20 @@ pub enum Record {
     Commit,
     /// An ECU failed before COMMIT, or the operator cancelled: everything goes back.
     Revert,
+    /// COMMIT or the revert has not reached these ECUs, by their indices, within what the policy
+    /// allows to one run: the vehicle is incomplete. The next run goes on.
+    Incomplete {
+        /// The ECUs.
+        ecus: Vec<usize>,
+    },
+    /// An ECU that lost the new image after COMMIT gets it again under this grant, hexadecimal; the
+    /// one before is spent.
+    Regrant {
+        /// The ECU's index in the plan.
+        ecu: usize,
+        /// The grant.
+        grant: String,
+    },
     /// The end.
     Done(CampaignState),
 }
@@ -98,14 +112,26 @@ impl Record {
     /// Whether the backend learns of it: each phase is reported, single jobs are not.
     #[must_use]
     pub const fn is_reported(&self) -> bool {
-        !matches!(self, Self::Start { .. } | Self::End { .. })
+        self.reported_as().is_some()
+    }
+
+    /// What is reported: the phase that begins, or that the vehicle stays incomplete.
+    #[must_use]
+    pub const fn reported_as(&self) -> Option<Phase> {
+        match self {
+            Self::Incomplete { .. } => Some(Phase::Done(CampaignState::Incomplete)),
+            _ => self.phase(),
+        }
     }
 
     /// The phase that begins with this record.
     #[must_use]
     pub const fn phase(&self) -> Option<Phase> {
         Some(match self {
-            Self::Start { .. } | Self::End { .. } => return None,
+            Self::Start { .. }
+            | Self::End { .. }
+            | Self::Incomplete { .. }
+            | Self::Regrant { .. } => return None,
             Self::AllStaged => Phase::Activating,
             Self::AllActivated => Phase::AwaitingHealthy,
             Self::Commit => Phase::Sealing,

@@ -18,6 +18,9 @@ pub enum EcuResult {
     Unchanged,
     /// It refused or failed, and holds nothing of the campaign.
     Failed,
+    /// It lost the new image after COMMIT, and its grant is spent: it needs a fresh one for the same
+    /// image.
+    NeedsGrant,
     /// It is under way, or it does not answer.
     Incomplete,
 }
@@ -88,6 +91,7 @@ impl Engine {
             (_, Progress::Unchanged) => EcuResult::Unchanged,
             (_, Progress::Sealed) => EcuResult::Sealed,
             (_, Progress::Reverted) => EcuResult::Reverted,
+            _ if ecu.needs_grant => EcuResult::NeedsGrant,
             _ if !ecu.touched && ecu.failure.is_some() => EcuResult::Failed,
             _ if !ecu.touched => EcuResult::Unchanged,
             (Phase::Sealing, Progress::Healthy) => EcuResult::Healthy,
@@ -111,7 +115,14 @@ impl Engine {
             bytes: ecu.cost.bytes,
             seconds,
             state,
-            reason: reason.map(ToString::to_string),
+            reason: match state {
+                EcuResult::NeedsGrant => Some(
+                    "it lost the new image after COMMIT, and its grant is spent: release the same \
+                     image again, so that it gets a fresh grant"
+                        .into(),
+                ),
+                _ => reason.map(ToString::to_string),
+            },
         })
     }
 }

@@ -5,19 +5,22 @@ use std::fmt::Write;
 use ecu_image::{Digest, ImageDigest};
 use uds::time::{Duration, Instant};
 
-use super::{Command, Cost, Engine, JobDone, Plan, PlannedEcu, Policy, Record, Running};
+use super::{
+    CampaignState, Command, Cost, Engine, JobDone, Plan, PlannedEcu, Policy, Record, Running,
+};
 use crate::flash::{Failure, Job, RequestError, Step, What};
 use crate::profile::BootReason;
 
 const OLD: ImageDigest = ImageDigest([1; 32]);
 const NEW: ImageDigest = ImageDigest([2; 32]);
 
-fn plan(unchanged: bool) -> Plan {
+pub(super) fn plan(unchanged: bool) -> Plan {
     let ecu = |name: &str, unchanged| PlannedEcu {
         name: name.into(),
         bus: "bus".into(),
         image: NEW,
         artifact: Digest::ZERO,
+        last: false,
         after: Vec::new(),
         key_set: None,
         grant: String::new(),
@@ -34,7 +37,7 @@ fn plan(unchanged: bool) -> Plan {
     }
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         parallel_per_bus: 2,
         converge_attempts: 2,
@@ -42,7 +45,7 @@ fn policy() -> Policy {
     }
 }
 
-fn done(job: Job) -> JobDone {
+pub(super) fn done(job: Job) -> JobDone {
     JobDone {
         version: None,
         running: if job == Job::Revert { OLD } else { NEW },
@@ -287,4 +290,96 @@ fn an_ecu_is_activated_after_those_that_go_first() {
         .on_job_end(Instant::ZERO, 0, result, Cost::default(), &mut journal)
         .unwrap();
     assert_eq!(started(&mut engine, &mut journal), [(1, Job::Activate)]);
+}
+
+#[test]
+fn an_ecu_with_one_slot_goes_last() {
+    let mut plan = plan(false);
+    plan.ecus[0].last = true;
+    let mut engine = Engine::new(plan, policy(), &[], 1);
+    let mut journal: Vec<Record> = Vec::new();
+    let mut at = 0;
+    for _ in 0..20 {
+        let now = Instant::ZERO;
+        while engine.poll_command(now, &mut journal).unwrap().is_some() {}
+        let new: Vec<Record> = journal.drain(at..).collect();
+        journal.extend(new.clone());
+        at = journal.len();
+        for record in new {
+            if let Record::Start { ecu, job } = record {
+                let cost = Cost::default();
+                engine
+                    .on_job_end(now, ecu, Ok(done(job)), cost, &mut journal)
+                    .unwrap();
+            }
+        }
+    }
+    let starts: Vec<String> = journal.iter().map(short).collect();
+    let at = |what: &str| starts.iter().position(|found| found == what);
+    assert!(
+        at("end 1 AwaitHealthy ok") < at("start 0 Stage"),
+        "{starts:#?}"
+    );
+    assert!(at("end 0 AwaitHealthy ok") < at("Commit"), "{starts:#?}");
+    assert_eq!(engine.finished(), Some(CampaignState::Completed));
+}
+
+/// After COMMIT an ECU loses the image and refuses it: it is named, and a fresh grant goes on.
+#[test]
+fn a_spent_grant_is_named_and_a_fresh_one_goes_on() {
+    let mut records = journal_of("sealing");
+    let start = |ecu, job| Record::Start { ecu, job };
+    let failed = |job, what| Record::End {
+        ecu: 0,
+        job,
+        result: Err(failure(what, true)),
+        cost: Cost::default(),
+    };
+    let replayed = What::ProgrammingFailure {
+        reason: 0x0105,
+        detail: 1,
+    };
+    records.extend([
+        start(0, Job::Seal),
+        start(1, Job::Seal),
+        ended(1, Job::Seal),
+        failed(Job::Seal, What::NotRunning),
+        start(0, Job::Stage),
+        failed(Job::Stage, replayed),
+    ]);
+    let mut journal = records.clone();
+    let mut engine = Engine::new(plan(false), policy(), &records, 1);
+    assert_eq!(
+        engine.poll_command(Instant::ZERO, &mut journal).unwrap(),
+        None
+    );
+    assert_eq!(
+        journal[records.len()..],
+        [Record::Incomplete { ecus: vec![0] }]
+    );
+    assert_eq!(engine.finished(), Some(CampaignState::Incomplete));
+    assert_eq!(engine.needing_grants().collect::<Vec<_>>(), [0]);
+    let report = serde_json::to_value(engine.report()).unwrap();
+    assert_eq!(report["ecus"][0]["state"], "needs-grant");
+    assert!(
+        report["ecus"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("fresh grant")
+    );
+
+    let grant = Record::Regrant {
+        ecu: 0,
+        grant: "beef".into(),
+    };
+    journal.push(grant);
+    let mut engine = Engine::new(plan(false), policy(), &journal, 1);
+    assert_eq!(engine.plan().ecus[0].grant, "beef");
+    let known = journal.len();
+    while engine
+        .poll_command(Instant::ZERO, &mut journal)
+        .unwrap()
+        .is_some()
+    {}
+    assert_eq!(journal[known..], [start(0, Job::Stage)]);
 }

@@ -137,6 +137,14 @@ pub enum RequestError {
     Malformed,
 }
 
+impl RequestError {
+    /// Whether nothing was heard of the ECU at all.
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Transport)
+    }
+}
+
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -134,6 +134,9 @@ impl fmt::Debug for Target {
 pub struct Policy {
     /// How often a job is started without coming further before it fails.
     pub attempts: u32,
+    /// How long an ECU may say nothing at all, its bus included, before starts are counted: it may
+    /// be without power for a while. An inventory does not wait.
+    pub patience: Duration,
     /// Pause before the second start, doubled for each further one.
     pub backoff: Duration,
     /// Pause between two requests for a seed while a delay runs in the ECU (0x37).
@@ -159,6 +162,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             attempts: 3,
+            patience: Duration::from_secs(30),
             backoff: Duration::from_millis(500),
             lockout: Duration::from_secs(10),
             longest_lockout: Duration::from_secs(330),

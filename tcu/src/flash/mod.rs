@@ -69,6 +69,10 @@ pub struct Flash {
     cancelled: bool,
     /// Starts since the ECU last came further.
     attempt: u32,
+    /// Starts in all.
+    starts: u32,
+    /// When the ECU last said anything.
+    heard: Option<Instant>,
     /// Where the ECU's durable pages ended at the last start.
     durable: u32,
     touched: bool,
@@ -111,6 +115,8 @@ impl Flash {
             ends: None,
             cancelled: false,
             attempt: 1,
+            starts: 1,
+            heard: None,
             durable: 0,
             touched: !matches!(job, Job::Inventory | Job::Precheck | Job::Stage),
             bytes: 0,
@@ -157,6 +163,7 @@ impl Flash {
         {
             self.state = State::Send(step);
         }
+        self.heard.get_or_insert(now);
         let ends = *self.ends.get_or_insert(now + self.policy.job_time);
         if let State::Send(step) = self.state
             && now >= ends
@@ -181,6 +188,9 @@ impl Flash {
         let State::Await(step) = self.state else {
             return;
         };
+        if !response.as_ref().is_err_and(RequestError::is_silence) {
+            self.heard = Some(now);
+        }
         let next = match response {
             Ok(pdu) => self.on_positive(now, step, pdu),
             Err(error) => self.on_failed_request(now, step, error),
@@ -236,13 +246,15 @@ impl Flash {
             }
             (what, _) => what.is_transient(),
         };
-        if !again || self.attempt >= self.policy.attempts {
+        let waits = self.waits_for(now, &what);
+        if !again || (!waits && self.attempt >= self.policy.attempts) {
             return self.end(step, what);
         }
         let pause = self.pause_after(&what);
-        self.attempt += 1;
+        self.attempt += u32::from(!waits);
+        self.starts += 1;
         self.events.push_back(Event::Retry {
-            attempt: self.attempt,
+            attempt: self.starts,
             failure: Failure {
                 step,
                 what,
@@ -255,6 +267,14 @@ impl Flash {
         self.deadline = None;
         self.unlock_by = None;
         self.state = State::Pause(now + pause, Step::BootStatus);
+    }
+
+    /// Whether this is silence, and patience with it not yet at its end.
+    fn waits_for(&self, now: Instant, what: &What) -> bool {
+        let silent = matches!(what, What::Request(error) if error.is_silence());
+        let patient = !matches!(self.job, Job::Inventory | Job::Precheck);
+        let until = self.heard.map(|heard| heard + self.policy.patience);
+        silent && patient && until.is_some_and(|until| now < until)
     }
 
     /// Exponential back-off with up to a quarter of jitter, so that ECUs do not retry in step.

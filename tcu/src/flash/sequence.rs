@@ -307,6 +307,11 @@ impl Flash {
             // What an earlier job brought, of which no record was left if the power failed.
             self.bytes = u64::from(offset);
         }
+        #[cfg(feature = "deliberate-bugs")]
+        let offset = match crate::bugs::has(crate::bugs::Bug::UnconfirmedPage) {
+            true if offset > 0 && offset < total => offset + page,
+            _ => offset,
+        };
         if offset > self.durable {
             // The ECU came further since the last start, so the starts count anew.
             self.attempt = 1;

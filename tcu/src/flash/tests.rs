@@ -213,15 +213,19 @@ fn an_ecu_that_starts_is_asked_again_and_not_taken_for_one_in_recovery() {
 }
 
 #[test]
-fn silence_is_given_up_after_the_attempts() {
-    let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |_| {
-        Some(Err(RequestError::Timeout))
-    });
-    assert_eq!(
-        result.unwrap_err().what,
-        What::Request(RequestError::Timeout)
-    );
-    assert_eq!(sent, ["22fd01"; 3]);
+fn silence_is_waited_for_and_given_up_after_that() {
+    let silent = |job| {
+        let (result, sent) = run(&mut FakeEcu::new(), job, |_| {
+            Some(Err(RequestError::Timeout))
+        });
+        let timeout = What::Request(RequestError::Timeout);
+        assert_eq!(result.unwrap_err().what, timeout);
+        sent.len()
+    };
+    // 30 s of half seconds, and then the attempts.
+    let waited = silent(Job::Stage);
+    assert!((50..70).contains(&waited), "{waited}");
+    assert_eq!(silent(Job::Inventory), 3);
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn planned(campaign: &VerifiedCampaign) -> Vec<PlannedEcu> {
         },
         to_version: target.version.to_string(),
         unchanged: false,
+        last: false,
         after: Vec::new(),
     });
     ecus.collect()

@@ -98,6 +98,7 @@ impl World {
                 bus: format!("bus{}", index % 2),
                 image: target.image,
                 artifact: Digest::ZERO,
+                last: false,
                 after: Vec::new(),
                 key_set: None,
                 grant: hex::encode(&target.grant),

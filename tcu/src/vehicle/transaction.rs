@@ -48,6 +48,12 @@ impl<J: Journal> Transaction<J> {
         &self.journal
     }
 
+    /// The journal, to deliver the reports in it.
+    #[must_use]
+    pub fn journal_mut(&mut self) -> &mut J {
+        &mut self.journal
+    }
+
     /// The journal, after the transaction.
     #[must_use]
     pub fn into_journal(self) -> J {

@@ -1,6 +1,6 @@
 //! The new image of one ECU fails in trial: every ECU returns to the image before.
 
-use e2e::virtual_vehicle::{Oem, World, good};
+use chaos::vehicle::{Oem, World, good};
 use tcu::engine::CampaignState;
 use virtual_ecu::app::Behaviour;
 

@@ -1,7 +1,7 @@
 //! One ECU misbehaves in the middle of a campaign: it fails in bounded time, nothing of the campaign
 //! stays in the vehicle, and the others run what they ran.
 
-use e2e::virtual_vehicle::{Misbehaviour, Oem, World, good};
+use chaos::vehicle::{Misbehaviour, Oem, World, good};
 use tcu::engine::CampaignState;
 
 /// ECU 1 misbehaves once the TCU has journaled `after` records.

@@ -1,6 +1,6 @@
 //! Power fails inside flash operations of one ECU in the middle of a campaign.
 
-use e2e::virtual_vehicle::{Oem, World, good};
+use chaos::vehicle::{Oem, World, good};
 use tcu::engine::CampaignState;
 
 /// Cuts power inside the `operation`-th flash operation of the campaign. Whatever the TCU makes of

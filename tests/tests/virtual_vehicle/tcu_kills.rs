@@ -1,6 +1,6 @@
 //! The TCU is killed after each record of its journal and started again.
 
-use e2e::virtual_vehicle::{Oem, World, good};
+use chaos::vehicle::{Oem, World, good};
 use tcu::engine::CampaignState;
 
 /// Kills the TCU when its journal has grown by one record, at every record, and lets the last one

@@ -1,6 +1,6 @@
 //! Nothing fails.
 
-use e2e::virtual_vehicle::{Oem, World, good};
+use chaos::vehicle::{Oem, World, good};
 use tcu::engine::CampaignState;
 
 #[test]

@@ -41,6 +41,7 @@ pub struct Release {
 pub struct Oem {
     rng: StdRng,
     sequences: HashMap<String, u64>,
+    page_size: u32,
 }
 
 fn private_key() -> &'static RsaPrivateKey {
@@ -82,7 +83,14 @@ impl Oem {
         Self {
             rng: StdRng::seed_from_u64(seed),
             sequences: HashMap::new(),
+            page_size: 4096,
         }
+    }
+
+    /// Packs images in pages of another size than 4096 bytes.
+    #[must_use]
+    pub fn with_pages_of(self, page_size: u32) -> Self {
+        Self { page_size, ..self }
     }
 
     /// Identity, addresses and keys of ECU number `index` on the bus `bus`.
@@ -159,7 +167,7 @@ impl Oem {
             },
             security_counter: SecurityCounter(counter),
             load_address: 0,
-            page_size: PageSize::new(4096).expect("a page size"),
+            page_size: PageSize::new(self.page_size).expect("a page size"),
             flags: HeaderFlags { limp_home: true },
             key_id: image_key().public_key().id(),
             signature_len: SignatureLen::Rsa2048,
