@@ -3,6 +3,7 @@
 use core::fmt::Debug;
 
 use alloc::vec::Vec;
+use ecu_image::crypto::MacKey;
 
 use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -192,6 +193,21 @@ pub fn attestation(data: &[u8]) {
     assert!(result.is_ok() || known.time() == before);
 }
 
+/// A vehicle and a manifest, with a zero byte between them: nobody signed it, so it is refused.
+///
+/// # Panics
+/// When it is believed.
+pub fn manifest(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let (vehicle, manifest) = (parts.next().unwrap_or(&[]), parts.next().unwrap_or(&[]));
+    let Ok(vehicle) = Vehicle::from_json(vehicle) else {
+        return;
+    };
+    let (tcu, key) = (Key::ed25519(&[0x22; 32]), MacKey::new([0x11; 16]));
+    let nonce = Nonce([7; 16]);
+    assert!(crate::manifest::verify(manifest, &vehicle, &nonce, &tcu, |_| Some(&key)).is_err());
+}
+
 /// Any lines are a chain that is followed to its end and can be continued there, or an error in the
 /// place of the last line that was read.
 ///
@@ -250,6 +266,11 @@ mod tests {
     #[test]
     fn the_corpus_of_attestations_is_harmless() {
         replay("attestation", super::attestation);
+    }
+
+    #[test]
+    fn the_corpus_of_manifests_is_harmless() {
+        replay("manifest", super::manifest);
     }
 
     #[test]

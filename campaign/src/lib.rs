@@ -33,6 +33,7 @@ pub mod fuzz;
 pub mod ids;
 pub mod json;
 pub mod layout;
+pub mod manifest;
 pub mod meta;
 pub mod pair;
 pub mod repository;

@@ -13,7 +13,7 @@ use crate::rotate::Rotated;
 
 mod trust;
 
-pub use trust::{Audit, Key, Keyset, Root};
+pub use trust::{Audit, Key, Keyset, Manifest, Root};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,6 +119,9 @@ pub enum Command {
     /// Keys of people who sign.
     #[command(subcommand)]
     Key(Key),
+    /// What the ECUs of a vehicle prove to run.
+    #[command(subcommand)]
+    Manifest(Manifest),
     /// The record of all commands that changed trust or released something.
     #[command(subcommand)]
     Audit(Audit),

@@ -90,6 +90,32 @@ pub enum Error {
     /// A key set that cannot be made or taken into use.
     #[error("key set: {0}; nothing was changed")]
     KeySet(String),
+    /// A manifest that proves nothing.
+    #[error("manifest of vehicle {vin}: {fault}; nothing was recorded")]
+    Manifest {
+        /// The vehicle.
+        vin: Vin,
+        /// What does not hold.
+        fault: Box<campaign::manifest::ManifestFault>,
+    },
+    /// A vehicle from before telematics units had keys.
+    #[error("vehicle {0} was added without a key for its telematics unit")]
+    NoTcuKey(Vin),
+    /// An image that the ECU would refuse.
+    #[error(
+        "vehicle {vin}: ECU {ecu} said that its floor is {floor}, the image has counter {counter}; \
+         --allow-downgrade writes an exception into the grants"
+    )]
+    BelowFloor {
+        /// The vehicle.
+        vin: Vin,
+        /// The ECU.
+        ecu: EcuName,
+        /// The image's counter.
+        counter: SecurityCounter,
+        /// The ECU's floor.
+        floor: SecurityCounter,
+    },
     /// A root that cannot be made.
     #[error("root: {0}; nothing was changed")]
     Root(String),

@@ -157,6 +157,12 @@ impl SigningKey {
         matches!(self.private, Private::Token(_))
     }
 
+    /// The Ed25519 key of this secret (RFC 8032).
+    #[must_use]
+    pub fn from_ed25519(secret: &[u8; 32]) -> Self {
+        Self::ed25519(ed25519_dalek::SigningKey::from_bytes(secret))
+    }
+
     fn ed25519(private: ed25519_dalek::SigningKey) -> Self {
         Self {
             public: Key::ed25519(private.verifying_key().as_bytes()),

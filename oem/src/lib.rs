@@ -28,6 +28,7 @@ pub mod inspect;
 pub mod keys;
 pub mod keyset;
 pub mod leaks;
+pub mod manifest;
 pub mod pack;
 pub mod publish;
 pub mod release;

@@ -29,7 +29,7 @@ use crate::{
     files::{self, Access},
     grant,
     image::Image,
-    keyset,
+    keyset, manifest,
     publish::{self, Edition, published},
     repo::{Repo, State, VehicleRecord},
     vehicle::pinned,
@@ -269,10 +269,11 @@ fn plan_vehicle(
 ) -> Result<VehiclePlan, Error> {
     let vin = record.vehicle.vin().clone();
     let before = published(repo, Repository::Director, &vin)?;
+    let known = manifest::known(repo, &vin)?;
     let mut targets = Targets::new(publish::next_header(before.as_ref(), expires));
     targets.custom = Some(value(&DirectorStatement {
         campaign_id: campaign.clone(),
-        vin,
+        vin: vin.clone(),
         extra: BTreeMap::new(),
     })?);
     for (hardware, image) in images {
@@ -282,6 +283,9 @@ fn plan_vehicle(
         let ecus = record.vehicle.ecus().to_vec();
         let mut ecu_identifiers = BTreeMap::new();
         for ecu in ecus.iter().filter(|ecu| ecu.hardware_id == *hardware) {
+            if !flags.downgrade {
+                manifest::below_floor(&known, &vin, &ecu.name, image.header.security_counter)?;
+            }
             let (grant, grant_sequence) = grant::next(&mut record, &ecu.name, image, None, flags)?;
             let assignment = EcuAssignment {
                 hardware_id: *hardware,

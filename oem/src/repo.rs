@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use campaign::meta::Key;
 use campaign::{
     ids::{EcuName, HardwareId, ImageDigest, SecurityCounter, SequenceNumber, Vin},
     vehicle::Vehicle,
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Error,
     files::{self, Access},
-    keys::{SigningKey, Unlock},
+    keys::{SigningKey, Unlock, random},
 };
 
 /// Upper bound of a JSON file below `keys/`, in bytes.
@@ -107,6 +108,43 @@ pub struct VehicleRecord {
     pub vehicle: Vehicle,
     /// What each ECU is given.
     pub ecus: BTreeMap<EcuName, EcuRecord>,
+    /// The key with which the telematics unit signs manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcu_key: Option<TcuKey>,
+}
+
+/// The Ed25519 key of a telematics unit.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TcuKey(#[serde(with = "hex::serde")] [u8; 32]);
+
+impl std::fmt::Debug for TcuKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TcuKey(..)")
+    }
+}
+
+impl TcuKey {
+    /// A new key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`] without random numbers.
+    pub fn generate() -> Result<Self, Error> {
+        random().map(Self)
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn signing(&self) -> SigningKey {
+        SigningKey::from_ed25519(&self.0)
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public(&self) -> Key {
+        self.signing().public().clone()
+    }
 }
 
 /// An ECU with its secrets.

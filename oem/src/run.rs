@@ -101,6 +101,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
         Command::Fleet(command) => run_fleet(&cli.repo, command),
         Command::Keyset(command) => trust::keyset(cli, command),
+        Command::Manifest(command) => trust::manifest(&open()?, command),
         Command::Audit(command) => trust::audit(&open()?, command),
         Command::Root(command) => trust::root(&open()?, command),
         Command::Revoke { key, draft } => trust::revoke(&open()?, key, draft.as_deref()),

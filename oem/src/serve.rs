@@ -16,7 +16,7 @@ use rustls::{
 };
 use tower_http::services::ServeDir;
 
-use crate::{ddi, error::Error, time};
+use crate::{ddi, error::Error, manifest, time};
 
 /// The folders that are published.
 const PUBLISHED: [&str; 3] = ["metadata", "director", "targets"];
@@ -67,7 +67,9 @@ impl Server {
                 let files = ServeDir::new(dir.join(folder)).append_index_html_on_directories(false);
                 app.nest_service(&format!("/{folder}"), files)
             });
-        let app = app.nest("/time", time::routes(dir));
+        let app = app
+            .nest("/time", time::routes(dir))
+            .nest("/manifest", manifest::routes(dir));
         Ok(Self {
             listener,
             address,

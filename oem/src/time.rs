@@ -53,7 +53,8 @@ async fn answer(
     }
 }
 
-fn now() -> UnixTime {
+/// The time of this machine.
+pub(crate) fn now() -> UnixTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixTime::from_secs(since.map_or(0, |since| since.as_secs()))
 }

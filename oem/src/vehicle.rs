@@ -27,7 +27,7 @@ use crate::{
     init::publish_director_root,
     keys::random,
     keyset,
-    repo::{EcuRecord, Repo, VehicleRecord},
+    repo::{EcuRecord, Repo, TcuKey, VehicleRecord},
 };
 
 /// The description of a vehicle: what `--spec` names.
@@ -153,6 +153,7 @@ fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, 
     Ok(VehicleRecord {
         vehicle,
         ecus: records,
+        tcu_key: Some(TcuKey::generate()?),
     })
 }
 
@@ -194,7 +195,8 @@ fn check_heartbeats(spec: &VehicleSpec, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the files of a vehicle to `out`: `vehicle.json`, `root.json`, `ca.pem`, `ecus/NAME.json`.
+/// Writes the files of a vehicle to `out`: `vehicle.json`, `root.json`, `ca.pem`, `tcu.pem`,
+/// `ecus/NAME.json`.
 ///
 /// # Errors
 ///
@@ -207,6 +209,9 @@ pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
     for (name, ecu) in &record.ecus {
         let path = out.join(format!("ecus/{name}.json"));
         files::write_json(&path, &ecu.provisioning, Access::Secret)?;
+    }
+    if let Some(key) = &record.tcu_key {
+        key.signing().store(&out.join("tcu.pem"))?;
     }
     files::write_atomic(&out.join("ca.pem"), &ca, Access::Public)?;
     files::write_atomic(&out.join("root.json"), &trust, Access::Public)?;

@@ -19,6 +19,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::grant::{GRANT_LEN, Grant, WrappedKey};
 use crate::header::Cipher;
 use crate::id::{Digest, IvSeed, Salt};
+use crate::report::{EcuReport, REPORT_LEN};
 
 /// SHA-256 over the concatenation of `parts`.
 #[must_use]
@@ -123,6 +124,13 @@ impl MacKey {
     pub fn verify_grant(&self, bytes: &[u8; GRANT_LEN]) -> bool {
         let (_, mac) = bytes.split_last_chunk().unwrap_or((&[], &[0; 16]));
         self.verify(Grant::maced_bytes(bytes), mac)
+    }
+
+    /// Whether the MAC in the bytes of an ECU's report is right under this grant key.
+    #[must_use]
+    pub fn verify_report(&self, bytes: &[u8; REPORT_LEN]) -> bool {
+        let (_, mac) = bytes.split_last_chunk().unwrap_or((&[], &[0; 16]));
+        self.verify(EcuReport::maced_bytes(bytes), mac)
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::keyset::{KeySet, MAX_KEYS, MAX_ROOTS};
 use crate::provision::EcuProvisioning;
 use crate::verify::{Policy, verify_image};
-use crate::{GRANT_LEN, Grant, HEADER_LEN, Header, ParseError, SignatureLen};
+use crate::{
+    EcuReport, GRANT_LEN, Grant, HEADER_LEN, Header, ParseError, REPORT_LEN, SignatureLen,
+};
 
 /// Any bytes are a header that encodes to the same bytes, or an error.
 pub fn image_header(data: &[u8]) {
@@ -22,6 +24,16 @@ pub fn install_grant(data: &[u8]) {
     };
     if let Ok(grant) = Grant::parse(bytes) {
         assert_eq!(grant.encode(), *bytes);
+    }
+}
+
+/// Any bytes are an ECU's report that encodes to the same bytes, or an error.
+pub fn ecu_report(data: &[u8]) {
+    let Some(bytes) = data.first_chunk::<REPORT_LEN>() else {
+        return;
+    };
+    if let Ok(report) = EcuReport::parse(bytes) {
+        assert_eq!(report.encode(), *bytes);
     }
 }
 
@@ -87,6 +99,11 @@ mod tests {
     #[test]
     fn the_corpus_of_grants_is_harmless() {
         replay("install_grant", super::install_grant);
+    }
+
+    #[test]
+    fn the_corpus_of_reports_is_harmless() {
+        replay("ecu_report", super::ecu_report);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub mod pack;
 #[cfg(feature = "alloc")]
 pub mod provision;
 pub mod pss;
+mod report;
 #[cfg(feature = "alloc")]
 mod serde_text;
 pub mod signature;
@@ -60,6 +61,7 @@ pub use id::{
     Digest, EcuSerial, HardwareId, ImageDigest, ImageVersion, IvSeed, KeyId, KeySetVersion,
     LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber, Slot, SlotSet, TextError,
 };
+pub use report::{EcuReport, NONCE_LEN, REPORT_LEN, REPORT_MACED_LEN, RunState};
 pub use table::{
     ENTRIES_PER_TABLE_PAGE, MAX_PAGES, MAX_TABLE_PAGES, TABLE_PAGE_LEN, TableDigests, TablePage,
 };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use campaign::meta::RoleName;
+use campaign::{ids::Vin, meta::RoleName};
 use clap::{Args, Subcommand};
 use ecu_image::KeyId;
 
@@ -117,6 +117,38 @@ pub struct RootChange {
     /// Change nothing: write what is to be signed to this file, for `oem sign` and `oem publish`.
     #[arg(long, value_name = "FILE")]
     pub draft: Option<PathBuf>,
+}
+
+/// Subcommands of `manifest`.
+#[derive(Debug, Subcommand)]
+pub enum Manifest {
+    /// Print the nonce for a vehicle's next manifest; it is good for an hour.
+    Nonce {
+        /// The vehicle.
+        #[arg(long)]
+        vin: Vin,
+    },
+    /// Check a manifest, ECU by ECU, and record what it proves.
+    Verify {
+        /// The vehicle.
+        #[arg(long)]
+        vin: Vin,
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print what is installed as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the last manifest of a vehicle proved.
+    Show {
+        /// The vehicle.
+        #[arg(long)]
+        vin: Vin,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Subcommands of `key`.

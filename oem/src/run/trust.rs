@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use campaign::manifest::MANIFEST_MAX_LEN;
 use serde_json::json;
 
 use super::{now, released, run_inspect, say};
@@ -10,8 +11,9 @@ use crate::{
     cli::{self, Cli},
     draft::{Draft, Published},
     error::Error,
+    files,
     keys::{self, RSA_BITS, SigningKey, Unlock},
-    keyset,
+    keyset, manifest,
     repo::Repo,
     revoke::{self, Revoked},
     root,
@@ -75,6 +77,33 @@ pub(super) fn keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
         }
         cli::Keyset::Show(arguments) => run_inspect(arguments),
     }
+}
+
+pub(super) fn manifest(repo: &Repo, command: &cli::Manifest) -> Result<(), Error> {
+    let (known, json) = match command {
+        cli::Manifest::Nonce { vin } => {
+            return say(&manifest::nonce(repo, vin, now())?.to_string());
+        }
+        cli::Manifest::Verify { vin, file, json } => {
+            let max = u64::try_from(MANIFEST_MAX_LEN).unwrap_or(u64::MAX);
+            (
+                manifest::accept(repo, vin, &files::read(file, max)?, now())?,
+                *json,
+            )
+        }
+        cli::Manifest::Show { vin, json } => (manifest::known(repo, vin)?, *json),
+    };
+    if json {
+        let known = json!({ "accepted": known.accepted, "installed": known.installed });
+        return say(&known.to_string());
+    }
+    known.installed.iter().try_for_each(|(ecu, it)| {
+        let (state, counter, floor) = (&it.state, it.security_counter, it.floor);
+        say(&format!(
+            "{ecu}: {state}, counter {counter}, floor {floor}, image {}",
+            it.image
+        ))
+    })
 }
 
 pub(super) fn root(repo: &Repo, command: &cli::Root) -> Result<(), Error> {

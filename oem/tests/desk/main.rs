@@ -5,6 +5,7 @@ mod cli;
 mod common;
 mod ddi;
 mod keyset;
+mod manifest;
 mod people;
 mod release;
 mod rest;

@@ -109,6 +109,30 @@ async fn the_time_is_attested_to_whoever_asks() {
 }
 
 #[tokio::test]
+async fn a_manifest_is_asked_for_and_taken() {
+    let running = Running::start();
+    let path = format!("manifest/{}", crate::common::VIN);
+    let (status, nonce) = running.get(&path, None).await;
+    assert_eq!(status, StatusCode::OK);
+    let nonce = String::from_utf8(nonce).unwrap().parse().unwrap();
+    let post = async |body: Vec<u8>| {
+        let url = format!("{}/{path}", running.url);
+        let answer = running.client.post(url).body(body).send().await.unwrap();
+        answer.status()
+    };
+    let good = crate::manifest::honest(&running.desk, &nonce);
+    let lie = String::from_utf8(good.clone())
+        .unwrap()
+        .replace("434e5041", "434e5042");
+    assert_eq!(post(lie.into_bytes()).await, StatusCode::FORBIDDEN);
+    assert_eq!(post(good.clone()).await, StatusCode::NO_CONTENT);
+    assert_eq!(post(good).await, StatusCode::FORBIDDEN);
+    let unknown = running.get("manifest/WCANEPUS000000009", None).await;
+    assert_eq!(unknown.0, StatusCode::NOT_FOUND);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn keys_are_not_served() {
     let running = Running::start();
     for path in [

@@ -1,0 +1,228 @@
+//! Vehicle version manifests: a nonce for each, the check of every ECU's part, and what is installed.
+//!
+//! `keys/manifests/VIN.json` holds the nonce that is open and what the last manifest proved. A release
+//! looks at it before it directs an image to an ECU ([`below_floor`]).
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use campaign::{
+    UnixTime,
+    ids::{EcuName, ImageDigest, SecurityCounter, Serial, Vin, sha256},
+    manifest::{self, ManifestFault},
+    time::Nonce,
+};
+use ecu_image::{EcuReport, RunState, crypto::MacKey};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{
+    audit,
+    error::Error,
+    files::{self, Access},
+    keys::random,
+    repo::Repo,
+};
+
+/// How long a nonce is accepted, in seconds: no older may what a manifest says be.
+pub const NONCE_VALID_SECS: u64 = 3600;
+const FILE_MAX: u64 = 8 << 20;
+
+/// What is known of a vehicle's ECUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The open nonce and when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonce: Option<(String, UnixTime)>,
+    /// When the last manifest was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<UnixTime>,
+    /// What each ECU ran then.
+    #[serde(default)]
+    pub installed: BTreeMap<EcuName, Installed>,
+}
+
+/// What an ECU proved to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The image; zeros where none runs.
+    pub image: ImageDigest,
+    /// Its security counter.
+    pub security_counter: SecurityCounter,
+    /// The ECU's floor.
+    pub floor: SecurityCounter,
+    /// `recovery`, `trial`, `healthy`, `sealed` or `limp-home`.
+    pub state: String,
+}
+
+fn path(repo: &Repo, vin: &Vin) -> PathBuf {
+    repo.path(&format!("keys/manifests/{vin}.json"))
+}
+
+/// What the last manifest of a vehicle proved.
+///
+/// # Errors
+///
+/// [`Error::File`], [`Error::Corrupt`].
+pub fn known(repo: &Repo, vin: &Vin) -> Result<Known, Error> {
+    Ok(files::read_json(&path(repo, vin), FILE_MAX)?.unwrap_or_default())
+}
+
+/// The nonce for the next manifest of a vehicle: the open one, or a new one where that is too old.
+///
+/// # Errors
+///
+/// [`Error::UnknownVehicle`], [`Error::File`], [`Error::Corrupt`], [`Error::Crypto`].
+pub fn nonce(repo: &Repo, vin: &Vin, now: UnixTime) -> Result<Nonce, Error> {
+    repo.vehicle(vin)?;
+    let mut known = known(repo, vin)?;
+    if let Some(nonce) = open_nonce(&known, now) {
+        return Ok(nonce);
+    }
+    let nonce = Nonce(random()?);
+    known.nonce = Some((nonce.to_string(), now));
+    files::write_json(&path(repo, vin), &known, Access::Secret)?;
+    Ok(nonce)
+}
+
+fn open_nonce(known: &Known, now: UnixTime) -> Option<Nonce> {
+    let (nonce, made) = known.nonce.as_ref()?;
+    let age = now.as_secs().checked_sub(made.as_secs())?;
+    nonce.parse().ok().filter(|_| age < NONCE_VALID_SECS)
+}
+
+/// Checks a manifest, ECU by ECU, and records what it proves. Its nonce is used up.
+///
+/// # Errors
+///
+/// [`Error::Manifest`] with what does not hold; nothing is recorded then.
+pub fn accept(repo: &Repo, vin: &Vin, bytes: &[u8], now: UnixTime) -> Result<Known, Error> {
+    let record = repo.vehicle(vin)?;
+    let refuse = |fault| Error::Manifest {
+        vin: vin.clone(),
+        fault: Box::new(fault),
+    };
+    let nonce = open_nonce(&known(repo, vin)?, now);
+    let nonce = nonce.ok_or_else(|| refuse(ManifestFault::Nonce))?;
+    let tcu = record
+        .tcu_key
+        .as_ref()
+        .ok_or_else(|| Error::NoTcuKey(vin.clone()))?;
+    let keys: BTreeMap<Serial, &MacKey> = record
+        .ecus
+        .values()
+        .map(|ecu| (ecu.provisioning.serial, &ecu.provisioning.grant_key))
+        .collect();
+    let key = |serial: &Serial| keys.get(serial).copied();
+    let reports = manifest::verify(bytes, &record.vehicle, &nonce, &tcu.public(), key);
+    let reports = reports.map_err(refuse)?;
+    let name = |report: &EcuReport| record.vehicle.ecu_by_serial(&report.ecu_serial);
+    let installed = reports
+        .iter()
+        .filter_map(|report| Some((name(report)?.name.clone(), Installed::from(report))));
+    let known = Known {
+        nonce: None,
+        accepted: Some(now),
+        installed: installed.collect(),
+    };
+    let details = json!({ "vin": vin, "digest": sha256(bytes), "ecus": known.installed.len() });
+    audit::record(repo, "manifest", &details)?;
+    files::write_json(&path(repo, vin), &known, Access::Secret)?;
+    Ok(known)
+}
+
+impl From<&EcuReport> for Installed {
+    fn from(report: &EcuReport) -> Self {
+        let state = match report.state {
+            RunState::Recovery => "recovery",
+            RunState::Trial => "trial",
+            RunState::Healthy => "healthy",
+            RunState::Sealed => "sealed",
+            RunState::LimpHome => "limp-home",
+        };
+        Self {
+            image: report.image_digest,
+            security_counter: report.security_counter,
+            floor: report.floor,
+            state: state.into(),
+        }
+    }
+}
+
+/// Refuses to direct an image that the ECU has said it would not install.
+///
+/// # Errors
+///
+/// [`Error::BelowFloor`].
+pub(crate) fn below_floor(
+    known: &Known,
+    vin: &Vin,
+    ecu: &EcuName,
+    counter: SecurityCounter,
+) -> Result<(), Error> {
+    match known.installed.get(ecu) {
+        Some(installed) if counter < installed.floor => Err(Error::BelowFloor {
+            vin: vin.clone(),
+            ecu: ecu.clone(),
+            counter,
+            floor: installed.floor,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The routes below `/manifest`: `GET /VIN` answers with the nonce, `POST /VIN` takes a manifest.
+pub(crate) fn routes(dir: &std::path::Path) -> Router {
+    Router::new()
+        .route("/{vin}", get(ask).post(take))
+        .with_state(dir.to_owned())
+}
+
+type Answer<T> = Result<T, Error>;
+
+/// Runs what waits for the repository's lock where waiting is allowed.
+async fn with_repo<T: Send + 'static>(
+    dir: PathBuf,
+    vin: String,
+    act: impl FnOnce(&Repo, &Vin) -> Answer<T> + Send + 'static,
+) -> Result<T, StatusCode> {
+    let vin: Vin = vin.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let work = tokio::task::spawn_blocking(move || act(&Repo::open(&dir)?, &vin));
+    let result = work.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    result.map_err(|error| match error {
+        Error::UnknownVehicle(_) | Error::NoTcuKey(_) => StatusCode::NOT_FOUND,
+        Error::Manifest { .. } => StatusCode::FORBIDDEN,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    })
+}
+
+async fn ask(
+    extract::State(dir): extract::State<PathBuf>,
+    extract::Path(vin): extract::Path<String>,
+) -> Response {
+    let nonce = with_repo(dir, vin, |repo, vin| nonce(repo, vin, crate::time::now()));
+    match nonce.await {
+        Ok(nonce) => nonce.to_string().into_response(),
+        Err(status) => status.into_response(),
+    }
+}
+
+async fn take(
+    extract::State(dir): extract::State<PathBuf>,
+    extract::Path(vin): extract::Path<String>,
+    body: Bytes,
+) -> StatusCode {
+    let taken = with_repo(dir, vin, move |repo, vin| {
+        accept(repo, vin, &body, crate::time::now()).map(drop)
+    });
+    taken
+        .await
+        .map_or_else(|status| status, |()| StatusCode::NO_CONTENT)
+}
