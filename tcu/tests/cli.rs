@@ -59,6 +59,32 @@ fn wrong_arguments_are_usage() {
 }
 
 #[test]
+fn a_control_channel_that_cannot_be_used_is_usage() {
+    check(&["run", "--tenant", "x"], 2, "--ddi");
+    check(&["run", "--ddi", "http://x.example"], 2, "not an https URL");
+    check(
+        &["run", "--ddi", "https://x.example", "--tenant", "a/b"],
+        2,
+        "a tenant",
+    );
+    check(
+        &["run", "--ddi", "https://x.example", "--controller", ".."],
+        2,
+        "a controller",
+    );
+    check(
+        &["run", "--ddi", "https://x.example", "--token-file", "none"],
+        2,
+        "none",
+    );
+    check(
+        &["run", "--url", "https://x.example", "--reports", "http://x"],
+        2,
+        "https",
+    );
+}
+
+#[test]
 fn completions_and_the_manual_page_are_printed() {
     check(&["completions", "bash"], 0, "_tcu");
     check(&["man"], 0, ".TH tcu");

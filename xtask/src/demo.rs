@@ -20,6 +20,13 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     pass_on(bench.args(args))
 }
 
+/// `cargo xtask bench`: measures the TCU's memory on the bench; its exit code is ours.
+pub(crate) fn memory(args: &[String]) -> ExitCode {
+    let mut all = vec!["--memory".to_owned()];
+    all.extend_from_slice(args);
+    run(&all)
+}
+
 /// Runs a program; its exit code is ours.
 pub(crate) fn pass_on(program: &mut Command) -> ExitCode {
     match program.status() {

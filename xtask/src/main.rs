@@ -56,6 +56,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measures the TCU's peak memory while it flashes sixteen ECUs; fails where it passes its goal.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Passed to the bench: `--json FILE`, `--app-size BYTES`, ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Runs all checks and tests; installs the Debian packages that they need.
     Test {
         /// Leaves the Linux guest out.
@@ -126,6 +133,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Demo { args } => return demo::run(&args),
+        Chore::Bench { args } => return demo::memory(&args),
         Chore::Powercut { args } => return powercut::run(&args),
         Chore::Chaos { args } => return chaos::run(&args),
         Chore::Test { no_hil, parts } => runner::run(&parts, no_hil),

@@ -178,13 +178,34 @@ impl Backend {
     pub fn serve(&self, logs: &Path) -> Result<(Process, String)> {
         let mut command = self.programs.command("oem");
         command.arg("--repo").arg(&self.repo);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--json"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--poll", "10", "--json"]);
         let server = Process::spawn("oem-serve", command, logs)?;
         let url = server.wait_for("URL", Duration::from_secs(60), |line| {
             let value: serde_json::Value = serde_json::from_str(line).ok()?;
             value.get("url")?.as_str().map(str::to_owned)
         })?;
         Ok((server, url))
+    }
+
+    /// Writes the token of the bench's vehicle to a file; returns its path.
+    ///
+    /// # Errors
+    /// When `oem fleet token` fails.
+    pub fn token(&self) -> Result<PathBuf> {
+        let path = self.work.join("token");
+        std::fs::write(&path, self.ask(&["fleet", "token", "--vin", VIN])?)?;
+        Ok(path)
+    }
+
+    /// What the bench's vehicle has said to the server, as `oem fleet status --json` has it.
+    ///
+    /// # Errors
+    /// When the command fails or says something else.
+    pub fn fleet_status(&self) -> Result<serde_json::Value> {
+        let status = self.ask(&["fleet", "status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        let vehicle = status.get("vehicles").and_then(|all| all.get(0)).cloned();
+        Ok(vehicle.unwrap_or_default())
     }
 
     fn name(&self) -> String {
@@ -195,9 +216,13 @@ impl Backend {
     }
 
     fn oem(&self, args: &[&str]) -> Result<()> {
+        self.ask(args).map(drop)
+    }
+
+    fn ask(&self, args: &[&str]) -> Result<String> {
         let mut command = self.programs.command("oem");
         command.arg("--repo").arg(&self.repo).args(args);
-        run(command).map(|_| ())
+        run(command)
     }
 }
 

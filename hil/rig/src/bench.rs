@@ -49,6 +49,8 @@ pub struct Options {
     pub patience: u32,
     /// No narration.
     pub quiet: bool,
+    /// How many ECUs the vehicle has, at most sixteen.
+    pub ecus: usize,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             app_size: None,
             patience: 1,
             quiet: true,
+            ecus: vehicle::USUAL,
         }
     }
 }
@@ -90,6 +93,7 @@ impl NewApp {
 /// The running bench. Everything ends when it is dropped.
 #[derive(Debug)]
 pub struct Bench {
+    specs: &'static [EcuSpec],
     // Processes come before the folder that they write to: fields are dropped in this order.
     ecus: Vec<EcuProcess>,
     server: Option<(Process, String)>,
@@ -101,27 +105,29 @@ pub struct Bench {
     options: Options,
     before: Vec<String>,
     outcome: Option<TcuReport>,
+    tcu_memory: u64,
     work: WorkDir,
 }
 
 impl Bench {
-    /// Provisions six ECUs with factory firmware and waits until all applications run.
+    /// Provisions the ECUs with factory firmware and waits until all applications run.
     ///
     /// # Errors
     /// When a program fails or an ECU's heartbeat does not come.
     pub fn start(programs: &Programs, options: Options) -> Result<Self> {
         let work = WorkDir::new(options.keep.as_deref())?;
         let dir = work.path().to_owned();
-        narrate(
-            &options,
-            "the OEM generates its keys and registers a vehicle of six ECUs",
-        );
+        let specs = ECUS.get(..options.ecus).context("at most sixteen ECUs")?;
+        let count = specs.len();
+        let text = format!("the OEM generates its keys and registers a vehicle of {count} ECUs");
+        narrate(&options, &text);
         let buses = Buses::start(programs, &options.links, &dir)?;
         let backend = Backend::create(programs, &dir, "oem")?;
-        let spec = vehicle::spec(buses.links(), FACTORY_COUNTER);
+        let spec = vehicle::spec(specs, buses.links(), FACTORY_COUNTER);
         backend.add_vehicle(&spec, &dir.join("vehicle"))?;
         let monitor = Monitor::start(buses.links())?;
         let mut bench = Self {
+            specs,
             ecus: Vec::new(),
             server: None,
             monitor,
@@ -130,12 +136,13 @@ impl Bench {
             backend,
             programs: programs.clone(),
             options,
-            before: vec![FACTORY_VERSION.into(); ECUS.len()],
+            before: vec![FACTORY_VERSION.into(); specs.len()],
             outcome: None,
+            tcu_memory: 0,
             work,
         };
         bench.provision_all()?;
-        bench.say("six ECUs boot their factory firmware");
+        bench.say(&format!("{count} ECUs boot their factory firmware"));
         bench.await_heartbeats()?;
         Ok(bench)
     }
@@ -271,6 +278,7 @@ impl Bench {
             if let Some(status) = run.poll(Duration::from_millis(50), &mut display)? {
                 break status;
             }
+            self.tcu_memory = self.tcu_memory.max(run.peak_memory().unwrap_or(0));
             self.restore_power()?;
             anyhow::ensure!(
                 std::time::Instant::now() < deadline,
@@ -322,6 +330,47 @@ impl Bench {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.work.path()
+    }
+
+    /// Runs the TCU as a client of hawkBit's interface, kills it while it flashes, and starts it
+    /// again; when the backend has its last word it is told to end. Returns how that ended, and what
+    /// the backend knows of the vehicle.
+    ///
+    /// # Errors
+    /// When the TCU does not get so far in time.
+    pub fn follow_with_a_kill(&mut self) -> Result<(ExitStatus, serde_json::Value)> {
+        self.before = self.versions();
+        let url = self.serve()?;
+        let token = self.backend.token()?;
+        self.say("the TCU follows the server, and is killed while it flashes");
+        let mut run = self.tcu.follow(&url, &token)?;
+        run.wait_for_progress(1, 3, self.limit(Duration::from_secs(120)))?;
+        run.kill()?;
+        self.say("it starts again");
+        let mut run = self.tcu.follow(&url, &token)?;
+        let mut display = Display::new(self.options.quiet);
+        let deadline = std::time::Instant::now() + self.limit(Duration::from_secs(300));
+        let told = loop {
+            let ended = run.poll(Duration::from_millis(500), &mut display)?;
+            let told = self.backend.fleet_status()?;
+            if told["action"]["state"] == "success" && told["last_report"] == "completed" {
+                break told;
+            }
+            anyhow::ensure!(
+                ended.is_none() && std::time::Instant::now() < deadline,
+                "the backend was not told of the end: {told}\n{}",
+                run.tail()
+            );
+        };
+        let status = run.stop(self.limit(Duration::from_secs(30)))?;
+        self.outcome = Some(run.report()?);
+        Ok((status, told))
+    }
+
+    /// The most memory that the TCU had at once in the last installation, KiB.
+    #[must_use]
+    pub const fn tcu_memory(&self) -> u64 {
+        self.tcu_memory
     }
 
     /// Runs a command of the TCU that ends by itself; its exit status and what it says, JSON.
@@ -425,7 +474,7 @@ impl Bench {
         let outcome = self.outcome.take().context("no campaign was installed")?;
         let mark = self.monitor.mark();
         let mut ecus = Vec::new();
-        for (index, spec) in ECUS.iter().enumerate() {
+        for (index, spec) in self.specs.iter().enumerate() {
             let version =
                 self.monitor
                     .await_version_after(mark, spec, self.limit(HEARTBEAT_TIMEOUT))?;
@@ -482,7 +531,7 @@ impl Bench {
                 self.pack_one(&self.backend, FACTORY_VERSION, FACTORY_COUNTER, id)?,
             );
         }
-        for spec in &ECUS {
+        for spec in self.specs {
             let image = images
                 .get(spec.hardware_id)
                 .context("an image per hardware type")?;
@@ -583,7 +632,13 @@ impl Bench {
         let mark = self.monitor.mark();
         let limit = self.limit(HEARTBEAT_TIMEOUT);
         let version = |spec| self.monitor.await_version_after(mark, spec, limit);
-        ECUS.iter().map(version).collect()
+        self.specs.iter().map(version).collect()
+    }
+
+    /// The vehicle's ECUs.
+    #[must_use]
+    pub const fn ecus(&self) -> &'static [EcuSpec] {
+        self.specs
     }
 
     fn restore_power(&mut self) -> Result<()> {
@@ -600,7 +655,7 @@ impl Bench {
     }
 
     fn await_heartbeats(&mut self) -> Result<()> {
-        for spec in &ECUS {
+        for spec in self.specs {
             let limit = self.limit(HEARTBEAT_TIMEOUT);
             self.monitor
                 .await_version_after(Mark::default(), spec, limit)?;
@@ -609,7 +664,8 @@ impl Bench {
     }
 
     fn versions(&self) -> Vec<String> {
-        ECUS.iter()
+        self.specs
+            .iter()
             .map(|spec| self.monitor.version(spec).unwrap_or_else(|| "none".into()))
             .collect()
     }

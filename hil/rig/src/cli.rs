@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::bench::{Links, Options};
+use crate::memory;
 use crate::programs::Programs;
 use crate::scenario::{self, Scenario};
 
@@ -58,6 +59,10 @@ struct Args {
     /// Says only the result.
     #[arg(long)]
     quiet: bool,
+    /// Measures the TCU's memory while it flashes so many ECUs, at most sixteen, instead of a
+    /// scenario; the programs are built with optimisation unless `--bin-dir` names them.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "16")]
+    memory: Option<usize>,
 }
 
 /// Parses the arguments, plays, and returns the documented exit code.
@@ -71,7 +76,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match play(&args, plan) {
+    let done = match args.memory {
+        Some(ecus) => memory(&args, ecus, plan.1),
+        None => play(&args, plan),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -131,6 +140,27 @@ fn play(args: &Args, (scenarios, options): (Vec<Scenario>, Options)) -> Result<b
     Ok(all_ok)
 }
 
+fn memory(args: &Args, ecus: usize, options: Options) -> Result<bool> {
+    let (programs, profile) = match (&args.bin_dir, &args.app) {
+        (Some(bin_dir), Some(app)) => {
+            let release = bin_dir.ends_with("release");
+            let profile = if release { "release" } else { "debug" };
+            (Programs::at(bin_dir, app)?, profile)
+        }
+        _ => (Programs::build(true)?, "release"),
+    };
+    let memory = memory::measure(&programs, profile, Options { ecus, ..options })?;
+    let mib = memory.peak_rss_kib / 1024;
+    println!("the TCU had at most {mib} MiB while it flashed {ecus} ECUs ({profile} build)");
+    let line = serde_json::to_string(&memory)?;
+    match &args.json {
+        Some(path) => std::fs::write(path, line + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?,
+        None => println!("{line}"),
+    }
+    Ok(memory.ok)
+}
+
 fn options(args: &Args) -> Result<Options> {
     let links = match args.links.as_slice() {
         [] => Links::UserSpace,
@@ -147,5 +177,6 @@ fn options(args: &Args) -> Result<Options> {
         app_size: args.app_size,
         patience: args.patience.max(1),
         quiet: args.quiet,
+        ..Options::default()
     })
 }

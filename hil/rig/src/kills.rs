@@ -9,7 +9,6 @@ use rand::rngs::StdRng;
 use crate::bench::Bench;
 use crate::display::Display;
 use crate::tcu::TcuReport;
-use crate::vehicle::ECUS;
 
 /// Longest time from one kill to the next.
 const LONGEST_PAUSE_MS: u64 = 2500;
@@ -38,8 +37,9 @@ impl Bench {
                 run.kill()?;
                 run = self.tcu().install(&url)?;
             } else {
-                let ecu = ECUS
-                    .get(rng.random_range(0..ECUS.len()))
+                let ecus = self.ecus();
+                let ecu = ecus
+                    .get(rng.random_range(0..ecus.len()))
                     .context("an ECU")?;
                 let off = Duration::from_millis(rng.random_range(0..300));
                 self.kill_ecu(ecu.name, off)?;

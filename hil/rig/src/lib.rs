@@ -15,6 +15,7 @@ pub mod ecu;
 pub mod forge;
 pub mod hub;
 pub mod kills;
+pub mod memory;
 pub mod monitor;
 pub mod process;
 pub mod programs;

@@ -178,6 +178,17 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
+    /// The most memory that it has had at once, KiB (`VmHWM`); `None` once it has ended.
+    #[must_use]
+    pub fn peak_memory(&self) -> Option<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    }
+
     /// The last lines of the log, for an error message.
     #[must_use]
     pub fn tail(&self) -> String {

@@ -86,6 +86,16 @@ impl Tcu {
         self.start(&["run", "--url", url, "--interval", &interval])
     }
 
+    /// Starts `tcu run` as a client of the hawkBit server at `url`, which gets its reports too.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn follow(&self, url: &str, token: &Path) -> Result<Run> {
+        let token = token.to_string_lossy();
+        let server = ["run", "--ddi", url, "--reports", url];
+        self.start(&[&server[..], &["--token-file", &token]].concat())
+    }
+
     /// Runs a command that ends by itself; its exit status and the last line of its output, JSON.
     ///
     /// # Errors
@@ -195,6 +205,12 @@ impl Run {
         let tail = self.tail();
         self.report
             .with_context(|| format!("the TCU ended without a report\n{tail}"))
+    }
+
+    /// The most memory that it has had at once, KiB.
+    #[must_use]
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.process.peak_memory()
     }
 
     /// The last lines of its log.

@@ -56,14 +56,27 @@ pub const BUSES: [BusSpec; 2] = [
     },
 ];
 
-/// Three ECUs on each bus.
-pub const ECUS: [EcuSpec; 6] = [
+/// How many ECUs the vehicle of the scenarios has, three on each bus.
+pub const USUAL: usize = 6;
+
+/// Every ECU there may be: those of the scenarios, then more for a vehicle of up to sixteen.
+pub const ECUS: [EcuSpec; 16] = [
     ecu("brake-front", "chassis", "bcu-r2", 0x7E0, 0x510),
     ecu("brake-rear", "chassis", "bcu-r2", 0x7E1, 0x511),
     ecu("steering", "chassis", "eps-r1", 0x7E2, 0x512),
     ecu("door-left", "body", "dcu-r3", 0x7E3, 0x513),
     ecu("door-right", "body", "dcu-r3", 0x7E4, 0x514),
     ecu("door-rear", "body", "dcu-r3", 0x7E5, 0x515),
+    ecu("axle-front", "chassis", "bcu-r2", 0x700, 0x516),
+    ecu("axle-rear", "chassis", "bcu-r2", 0x701, 0x517),
+    ecu("damper-front", "chassis", "eps-r1", 0x702, 0x518),
+    ecu("damper-rear", "chassis", "eps-r1", 0x703, 0x519),
+    ecu("pump", "chassis", "bcu-r2", 0x704, 0x51A),
+    ecu("seat-left", "body", "dcu-r3", 0x705, 0x51B),
+    ecu("seat-right", "body", "dcu-r3", 0x706, 0x51C),
+    ecu("roof", "body", "dcu-r3", 0x707, 0x51D),
+    ecu("light-left", "body", "dcu-r3", 0x710, 0x51E),
+    ecu("light-right", "body", "dcu-r3", 0x711, 0x51F),
 ];
 
 /// The functional request id of every ECU.
@@ -94,8 +107,12 @@ const fn ecu(
 /// The hardware types on the bench, each once.
 #[must_use]
 pub fn hardware_ids() -> Vec<&'static str> {
-    let mut ids: Vec<_> = ECUS.iter().map(|ecu| ecu.hardware_id).collect();
-    ids.dedup();
+    let mut ids = Vec::new();
+    for ecu in &ECUS {
+        if !ids.contains(&ecu.hardware_id) {
+            ids.push(ecu.hardware_id);
+        }
+    }
     ids
 }
 
@@ -132,8 +149,8 @@ struct EcuEntry {
 /// The vehicle over `links`, one per bus in the order of [`BUSES`]; every ECU is provisioned with
 /// the security counter `floor`.
 #[must_use]
-pub fn spec(links: &[String], floor: u32) -> VehicleSpec {
-    spec_of(VIN, links, floor, |ecu| ecu.hardware_id)
+pub fn spec(ecus: &[EcuSpec], links: &[String], floor: u32) -> VehicleSpec {
+    spec_of(VIN, ecus, links, floor, |ecu| ecu.hardware_id)
 }
 
 /// Another vehicle, whose ECU `name` is of the type `hardware_id` and comes with keys of its own.
@@ -144,7 +161,8 @@ pub fn exchanged(
     name: &str,
     hardware_id: &'static str,
 ) -> VehicleSpec {
-    spec_of(EXCHANGED_VIN, links, floor, |ecu| {
+    let ecus = ECUS.get(..USUAL).unwrap_or(&ECUS);
+    spec_of(EXCHANGED_VIN, ecus, links, floor, |ecu| {
         if ecu.name == name {
             hardware_id
         } else {
@@ -155,6 +173,7 @@ pub fn exchanged(
 
 fn spec_of(
     vin: &'static str,
+    ecus: &[EcuSpec],
     links: &[String],
     floor: u32,
     hardware_id: impl Fn(&EcuSpec) -> &'static str,
@@ -172,7 +191,7 @@ fn spec_of(
                 data_bitrate: bus.data_bitrate,
             })
             .collect(),
-        ecus: ECUS
+        ecus: ecus
             .iter()
             .map(|ecu| EcuEntry {
                 name: ecu.name,

@@ -14,6 +14,9 @@ use crate::fetch::{Limits, Retry};
 
 /// Feedbacks that wait at most; older ones that say less than an end give way.
 const QUEUE_MAX: usize = 16;
+/// Reports of which it is remembered that the server has them, so that none is told again while it
+/// waits for another backend.
+const TOLD_MAX: usize = 64;
 
 /// What is done about a deployment that waits to be confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -167,6 +170,8 @@ pub struct Machine {
     /// What there is to do besides requests, oldest first.
     orders: VecDeque<Order>,
     queue: VecDeque<Request>,
+    /// Reports that the server has, the newest first.
+    told: VecDeque<String>,
     in_flight: Option<Request>,
     next_poll: Duration,
     /// No request before this time.
@@ -202,6 +207,7 @@ impl Machine {
             runs: resumes,
             orders: resumes.then_some(Order::Resume).into_iter().collect(),
             queue: VecDeque::new(),
+            told: VecDeque::new(),
             in_flight: None,
             next_poll: now,
             quiet_until: now,
@@ -261,7 +267,11 @@ impl Machine {
                 self.on_end_confirmed(&feedback);
             }
             Request::Feedback(_, feedback) => {
-                self.orders.extend(feedback.report.map(Order::Delivered));
+                if let Some(id) = feedback.report {
+                    self.told.truncate(TOLD_MAX);
+                    self.told.push_front(id.clone());
+                    self.orders.push_back(Order::Delivered(id));
+                }
             }
             Request::ConfigData(_) | Request::Confirm(..) => {}
             Request::Deployment(_) => {
@@ -281,7 +291,10 @@ impl Machine {
     pub fn on_report(&mut self, id: &str, what: &str, done: usize, of: usize) {
         let active = self.active.as_ref().map(|active| &active.action);
         let ended = self.memory.ended.as_ref().map(|ended| &ended.id);
-        let Some(action) = active.or(ended) else {
+        let Some(action) = active
+            .or(ended)
+            .filter(|_| !self.told.iter().any(|told| told == id))
+        else {
             return;
         };
         let details = [what.to_owned(), format!("report {id}")];

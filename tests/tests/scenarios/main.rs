@@ -3,6 +3,7 @@
 
 mod bundle;
 mod confidential;
+mod control_channel;
 mod daemon;
 mod downgrade;
 mod ecu_power_cut;

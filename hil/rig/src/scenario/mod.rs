@@ -1,6 +1,7 @@
 //! The scenarios of the demo: what each does to the vehicle and what state it must end in.
 
 mod attack;
+mod channel;
 mod fault;
 mod trust;
 mod update;
@@ -74,8 +75,9 @@ impl Expected {
 }
 
 /// All scenarios, in the order in which `--list` names them.
-pub const ALL: [Scenario; 16] = [
+pub const ALL: [Scenario; 17] = [
     update::UPDATE,
+    channel::CONTROL_CHANNEL,
     attack::TAMPERED_PAGE,
     attack::FORGED_SIGNATURE,
     attack::DOWNGRADE,

@@ -292,6 +292,8 @@ fn reports_are_told_until_they_are_answered_and_each_is_queued_once() {
         (progress(1).cnt, progress(2).cnt, progress(2).of),
         (0, 1, 2)
     );
+    world.machine.on_report("r1", "staging", 0, 2);
+    world.run(1000);
     assert_eq!(world.said().len(), 3);
 }
 
