@@ -1,7 +1,7 @@
 //! Vehicle version manifests: a nonce for each, the check of every ECU's part, and what is installed.
 //!
 //! `keys/manifests/VIN.json` holds the nonce that is open and what the last manifest proved. A release
-//! looks at it before it directs an image to an ECU ([`below_floor`]).
+//! looks at it before it directs an image to an ECU (`below_floor`).
 
 use std::{collections::BTreeMap, path::PathBuf};
 
