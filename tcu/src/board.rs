@@ -27,8 +27,12 @@ pub enum Doing {
     Idle,
     /// It asks the repository and verifies what it gets.
     Checking,
+    /// A campaign waits: for consent, a window, preconditions.
+    Waiting,
     /// It changes ECUs.
     Installing,
+    /// A precondition was lost, and a campaign rests until it is met again.
+    Paused,
     /// It ends.
     Stopping,
 }
@@ -135,7 +139,7 @@ impl Board {
         let mut status = lock(&self.status);
         status.doing = doing;
         detail.clone_into(&mut status.detail);
-        if doing != Doing::Installing {
+        if !matches!(doing, Doing::Installing | Doing::Paused) {
             status.phase = None;
         }
         drop(status);
@@ -151,8 +155,12 @@ impl Board {
         lock(&self.metrics).line(line);
         let mut status = lock(&self.status);
         status.line(line);
-        let text = matches!(line, Line::Phase { .. } | Line::Campaign { .. })
-            .then(|| (status.doing, status.summary()));
+        let told = match line {
+            Line::Paused { detail } => Some(format!("{}: {detail}", status.summary())),
+            Line::Phase { .. } | Line::Campaign { .. } | Line::Continued => Some(status.summary()),
+            _ => None,
+        };
+        let text = told.map(|text| (status.doing, text));
         drop(status);
         if let Some((doing, text)) = text {
             self.set(doing, &text);
@@ -215,6 +223,8 @@ impl Status {
                 self.ecu(ecu, |ecu| ecu.failure = Some(detail.clone()));
             }
             Line::Done { ecu, .. } => self.ecu(ecu, |ecu| ecu.step = "done".into()),
+            Line::Paused { .. } => self.doing = Doing::Paused,
+            Line::Continued => self.doing = Doing::Installing,
             Line::Campaign { .. } | Line::Download { .. } | Line::Retry { .. } => {}
         }
     }

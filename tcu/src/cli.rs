@@ -1,25 +1,33 @@
 //! The command line of `tcu`.
 
+mod evidence;
 mod inventory;
 mod options;
+mod remote;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use self::options::Options;
 use crate::config::{Level, LogFormat};
 use crate::ddi;
+use crate::desk::Desk;
 use crate::engine::{self, Engine, Report};
 use crate::error::{EXIT_CODES, Error, Exit};
 use crate::flash::Job;
+use crate::install::Context;
 use crate::link::Transport;
 use crate::logging;
 use crate::output::Output;
+use crate::policy::{Mode, Rules};
+use crate::preconditions;
 use crate::service::Service;
 use crate::state::State;
 use crate::vehicle::Control;
@@ -35,6 +43,9 @@ const EXAMPLES: &str = "Examples:
       run --ddi https://hawkbit.example --tenant default --token-file token \\
       --url https://updates.example
   tcu --settings /etc/canopus/tcu.toml run
+  tcu status --watch
+  tcu consent --anytime
+  tcu evidence verify
   tcu completions bash > /etc/bash_completion.d/tcu
 ";
 
@@ -120,8 +131,36 @@ enum Command {
         #[command(flatten)]
         channel: ddi::Options,
     },
-    /// What became of the last campaign.
-    Status,
+    /// What became of the last campaign; with --watch, what the service is doing.
+    Status {
+        /// Follow the service of this machine until it ends.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Consent to the campaign that the service has on offer.
+    Consent {
+        /// The campaign that is meant; the one on offer if not given.
+        campaign: Option<String>,
+        /// Do not wait for a maintenance window either.
+        #[arg(long)]
+        anytime: bool,
+    },
+    /// Decline the campaign on offer; one that is being installed goes back, unless it is committed.
+    Cancel {
+        /// The campaign that is meant; the one on offer if not given.
+        campaign: Option<String>,
+    },
+    /// Be asked about the campaign again later.
+    Postpone {
+        /// How long.
+        #[arg(value_name = "SECONDS", value_parser = seconds)]
+        seconds: u64,
+        /// The campaign that is meant; the one on offer if not given.
+        campaign: Option<String>,
+    },
+    /// The chained record of every decision.
+    #[command(subcommand)]
+    Evidence(evidence::Command),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -198,8 +237,10 @@ fn execute(cli: &Cli) -> Result<Exit, Error> {
         _ => {}
     }
     let options = options?;
-    if let Command::Status = cli.command {
-        return status(&options, cli.json);
+    match &cli.command {
+        Command::Status { watch: false } => return status(&options, cli.json),
+        Command::Evidence(command) => return evidence::run(command, &options, cli.json),
+        _ => {}
     }
     // One thread: a block passes five tasks on its way out, and waking another thread for each
     // costs more than all of them do.
@@ -213,7 +254,11 @@ fn execute(cli: &Cli) -> Result<Exit, Error> {
 }
 
 async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
-    let context = options.context(stop_signal()?)?;
+    if let Some(exit) = remote::run(&cli.command, options, cli.json).await? {
+        return Ok(exit);
+    }
+    let control = stop_signal()?;
+    let mut context = options.context(control.subscribe())?;
     let mut output = Output::new(cli.json);
     match &cli.command {
         Command::Inventory => {
@@ -250,7 +295,19 @@ async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
         }
         Command::Install { source } => {
             let state = State::open(&options.state)?;
-            let report = context.install(source, &state, &mut output).await?;
+            // Whoever calls this has decided.
+            let rules = Rules {
+                mode: Mode::Forced,
+                ..Rules::default()
+            };
+            let by = format!("uid {} at the command line", state.owner());
+            let desk = Desk::new(&state, rules, by, control, Arc::default())?;
+            let desk = Arc::new(desk);
+            let watch = watch(options, &context, &desk)?;
+            context.desk = Some(desk);
+            let report = context.install(source, &state, &mut output).await;
+            watch.iter().for_each(JoinHandle::abort);
+            let report = report?;
             output.report(&report);
             Ok(report.campaign.state.into())
         }
@@ -267,25 +324,40 @@ async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
                 reports: channel.reports(&context)?,
                 repository: url.unwrap_or_else(|| channel.url()),
                 policy: channel.policy(Duration::from_secs(interval)),
+                rules: options.rules.clone(),
+                access: options.access(),
+                preconditions: options.preconditions.machine(&context.vehicle)?,
             };
-            if service.repository.is_empty() {
-                let missing = "no repository: --url, or `repository.url` in the settings";
+            if service.repository.is_empty() && service.access.is_none() {
+                let missing = "no source of campaigns: --url, --ddi, or `repository.url` or \
+                               `api.socket` in the settings";
                 return Err(Error::Usage(missing.into()));
             }
-            service.run(context, output).await
+            service.run(context, control, output).await
         }
-        Command::Status | Command::Completions { .. } | Command::Man => Ok(Exit::Success),
+        _ => Ok(Exit::Success),
     }
 }
 
+/// Starts to follow the preconditions, if there are any. Until they are known nothing is permitted.
+fn watch(
+    options: &Options,
+    context: &Context,
+    desk: &Arc<Desk>,
+) -> Result<Option<JoinHandle<()>>, Error> {
+    let machine = options.preconditions.machine(&context.vehicle)?;
+    Ok(machine.map(|machine| preconditions::start(machine, &context.vehicle, desk)))
+}
+
 /// Becomes true at SIGTERM or SIGINT.
-fn stop_signal() -> Result<watch::Receiver<Control>, Error> {
+fn stop_signal() -> Result<watch::Sender<Control>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let failed = |source| Error::file(Path::new("signal handler"))(source);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let (set, stop) = watch::channel(Control::default());
+    let (control, _) = watch::channel(Control::default());
+    let set = control.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -294,7 +366,7 @@ fn stop_signal() -> Result<watch::Receiver<Control>, Error> {
         set.send_modify(|control| control.stop = true);
         std::future::pending::<()>().await;
     });
-    Ok(stop)
+    Ok(control)
 }
 
 #[derive(Serialize)]

@@ -5,11 +5,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use campaign::vehicle::Vehicle;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use toml::de::{DeTable, DeValue};
+use uds::time::Duration;
 
 use crate::error::Error;
 use crate::link::Transport;
+use crate::policy::{Mode, Rules, Window};
+use crate::preconditions;
 
 /// Where the settings are, unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/canopus/tcu.toml";
@@ -62,10 +66,171 @@ pub struct Settings {
     pub health_timeout_s: Option<Seconds>,
     /// Where campaigns come from.
     pub repository: Repository,
+    /// The local API.
+    pub api: Api,
+    /// When a campaign may begin.
+    pub policy: Policy,
+    /// In which situation of the vehicle.
+    pub preconditions: Preconditions,
     /// What an update may cost the battery.
     pub battery: Battery,
     /// What is logged.
     pub log: Log,
+}
+
+/// The local API.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Api {
+    /// Its socket; without one there is no API.
+    pub socket: Option<PathBuf>,
+    /// The most MiB that a bundle may have.
+    pub upload_max_mib: Option<Bounded<1, 65_536>>,
+}
+
+/// When a campaign may begin.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Policy {
+    /// By itself, after consent, or at once.
+    pub mode: Mode,
+    /// Maintenance windows, in local time; none is always.
+    pub windows: Vec<Window>,
+    /// Minutes by which local time is ahead of UTC.
+    pub utc_offset_min: Offset,
+    /// How often a campaign may be postponed.
+    pub postpone_limit: Option<Bounded<0, 1000>>,
+    /// The longest postponement in hours.
+    pub postpone_longest_h: Option<Bounded<1, 720>>,
+}
+
+/// In which situation of the vehicle a campaign may go on.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Preconditions {
+    /// The file that describes the signals.
+    pub dbc: Option<PathBuf>,
+    /// Milliseconds after which a signal that is not heard any more counts as not fulfilled.
+    pub stale_ms: Option<Bounded<10, 60_000>>,
+    /// Milliseconds for which all must have been well before a campaign goes on.
+    pub settle_ms: Option<Bounded<0, 600_000>>,
+    /// The signals.
+    pub signal: Vec<Signal>,
+}
+
+/// A signal that must be in a range.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Signal {
+    /// Its name for people.
+    pub name: String,
+    /// The bus that it is on, as `vehicle.json` names it.
+    pub bus: String,
+    /// The message and the signal in the DBC file.
+    pub message: String,
+    /// See `message`.
+    pub signal: String,
+    /// The lowest value that is good.
+    pub min: f64,
+    /// The highest.
+    pub max: f64,
+    /// What it must hold for.
+    #[serde(default)]
+    pub needed_for: NeededFor,
+}
+
+/// What a precondition must hold for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NeededFor {
+    /// Bringing images into ECUs, and letting them run.
+    #[default]
+    All,
+    /// Letting them run only: images may be brought while it does not hold.
+    Activation,
+}
+
+impl Preconditions {
+    /// The machine that follows them; `None` where there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`], [`Error::Usage`]: the DBC file cannot be read, or has not what is
+    /// asked for.
+    pub fn machine(
+        &self,
+        vehicle: &Vehicle,
+    ) -> Result<Option<preconditions::Preconditions>, Error> {
+        if self.signal.is_empty() {
+            return Ok(None);
+        }
+        let missing = || Error::Usage("`preconditions.dbc` is missing in the settings".into());
+        let path = self.dbc.as_ref().ok_or_else(missing)?;
+        let text = read(path).map_err(Error::configuration(path))?;
+        let asked = |signal: &Signal| (signal.message.clone(), signal.signal.clone());
+        let asked: Vec<(String, String)> = self.signal.iter().map(asked).collect();
+        let layouts = preconditions::layouts(&text, &asked);
+        let wrong = |what: String| Error::Usage(format!("{}: {what}", path.display()));
+        let layouts = layouts.map_err(|error| wrong(error.to_string()))?;
+        let known = |bus: &str| {
+            vehicle
+                .buses()
+                .iter()
+                .any(|known| known.name.as_str() == bus)
+        };
+        if let Some(signal) = self.signal.iter().find(|signal| !known(&signal.bus)) {
+            let (name, bus) = (&signal.name, &signal.bus);
+            return Err(Error::Usage(format!(
+                "precondition {name}: the vehicle has no bus {bus}"
+            )));
+        }
+        let conditions = self.signal.iter().zip(layouts);
+        let conditions = conditions.map(|(signal, (id, layout))| preconditions::Condition {
+            name: signal.name.clone(),
+            bus: signal.bus.clone(),
+            id,
+            layout,
+            min: signal.min,
+            max: signal.max,
+            stage: signal.needed_for == NeededFor::All,
+        });
+        let limits = preconditions::Limits {
+            stale: Duration::from_millis(self.stale_ms.map_or(2000, |millis| millis.get())),
+            settle: Duration::from_millis(self.settle_ms.map_or(3000, |millis| millis.get())),
+        };
+        let machine = preconditions::Preconditions::new(conditions.collect(), limits);
+        Ok(Some(machine))
+    }
+}
+
+/// Minutes ahead of UTC, from -720 to 840.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Offset(i16);
+
+impl<'de> Deserialize<'de> for Offset {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let minutes = i64::deserialize(deserializer)?;
+        let offset = i16::try_from(minutes).ok();
+        let offset = offset.filter(|minutes| (-720..=840).contains(minutes));
+        let wrong = || de::Error::custom(format!("{minutes} is not from -720 to 840"));
+        offset.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl Policy {
+    /// The rules that follow from it.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let limit = self.postpone_limit.map_or(3, |limit| limit.get());
+        let longest = self.postpone_longest_h.map_or(24, |hours| hours.get());
+        Rules {
+            mode: self.mode,
+            windows: self.windows.clone(),
+            offset_min: self.utc_offset_min.0,
+            postpone_limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            postpone_longest_s: longest.saturating_mul(3600),
+        }
+    }
 }
 
 /// What an update may cost the battery.
@@ -220,6 +385,8 @@ impl Settings {
             &mut self.root,
             &mut self.ca,
             &mut self.state,
+            &mut self.api.socket,
+            &mut self.preconditions.dbc,
         ]
         .into_iter()
         .flatten()

@@ -158,6 +158,29 @@ pub enum Error {
         /// Why.
         what: String,
     },
+    /// The evidence was tampered with.
+    #[error("{path}: it was tampered with: {what}", path = path.display())]
+    Evidence {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it, and where.
+        what: String,
+    },
+    /// Somebody does not want the campaign.
+    #[error("campaign {0} is declined")]
+    Declined(String),
+    /// The service of this machine cannot be asked.
+    #[error("{socket}: no service answers: {what}; is `tcu run` running with `api.socket`?",
+            socket = .socket.display())]
+    Service {
+        /// Its socket.
+        socket: PathBuf,
+        /// What happened.
+        what: String,
+    },
+    /// The service does not do what it is asked.
+    #[error("{0}")]
+    Refused(String),
     /// SIGTERM or SIGINT.
     #[error("stopped; run again to go on")]
     Stopped,
@@ -200,13 +223,16 @@ impl Error {
             | Self::Vehicle { .. }
             | Self::Trust { .. } => Exit::Usage,
             Self::Fetch(error) => error.exit(),
-            Self::Metadata(_)
+            Self::Declined(_)
+            | Self::Refused(_)
+            | Self::Evidence { .. }
+            | Self::Metadata(_)
             | Self::Image { .. }
             | Self::Mismatch { .. }
             | Self::Unfit(crate::planner::Unfit::Rules(_)) => Exit::Rejected,
             // Another time, with a fuller battery.
             Self::Unfit(crate::planner::Unfit::Battery { .. }) => Exit::Unreachable,
-            Self::Silent { .. } | Self::NotReady { .. } => Exit::Unreachable,
+            Self::Silent { .. } | Self::NotReady { .. } | Self::Service { .. } => Exit::Unreachable,
             Self::Stopped => Exit::Incomplete,
             Self::File { .. } | Self::Busy(_) | Self::Journal(_) | Self::Link { .. } => Exit::Io,
         }

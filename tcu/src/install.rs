@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use campaign::ids::EcuName;
 use campaign::vehicle::{Ecu, Vehicle};
@@ -12,6 +13,7 @@ use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::desk::Desk;
 use crate::engine::{
     self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Journal as _, Plan,
     PlannedEcu, Record, Report,
@@ -25,7 +27,7 @@ use crate::output::{Line, Output};
 use crate::planner::{self, Battery, Explanation};
 use crate::state::State;
 use crate::validate;
-use crate::vehicle::{Control, EcuSetup, Inventory, Jobs, Transaction};
+use crate::vehicle::{Control, EcuSetup, Event, Inventory, Jobs, Transaction};
 
 /// What all commands share.
 #[derive(Debug)]
@@ -46,6 +48,9 @@ pub struct Context {
     pub images: ImagePolicy,
     /// What the battery may give, where that matters.
     pub battery: Option<Battery>,
+    /// Who admits campaigns and records what becomes of them; commands that change nothing have
+    /// none.
+    pub desk: Option<Arc<Desk>>,
     /// What is wanted from outside.
     pub control: watch::Receiver<Control>,
 }
@@ -187,11 +192,32 @@ impl Context {
             let done = [Record::Done(CampaignState::Completed)];
             return Ok(Engine::new(plan, self.policy.clone(), &done, 0).report());
         }
-        self.precheck(&plan, output).await?;
-        let mut journal = state.journal()?;
-        origin.begins();
-        journal.begin(&plan)?;
-        self.transact(plan, &[], journal, state, output).await
+        if let Some(desk) = &self.desk {
+            desk.admit(&plan).await?;
+        }
+        let begin = async {
+            self.precheck(&plan, output).await?;
+            let mut journal = state.journal()?;
+            origin.begins();
+            journal.begin(&plan)?;
+            Ok(journal)
+        };
+        match begin.await {
+            Ok(journal) => self.transact(plan, &[], journal, state, output).await,
+            Err(error) => {
+                self.desk.iter().for_each(|desk| desk.abandon(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the journal holds no campaign that is to be finished.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub fn is_at_rest(&self, state: &State) -> Result<bool, Error> {
+        Ok(state.journal()?.last()?.is_none_or(|entry| entry.finished))
     }
 
     /// Goes on with a campaign whose ECUs need fresh grants, where `origin` has them by now.
@@ -246,6 +272,9 @@ impl Context {
         output.line(&Line::Campaign {
             detail: format!("campaign {} goes on", entry.plan.campaign),
         });
+        if let Some(desk) = &self.desk {
+            desk.resume(&entry.plan.campaign)?;
+        }
         self.transact(entry.plan, &entry.records, journal, state, output)
             .await
             .map(Some)
@@ -322,8 +351,26 @@ impl Context {
         })
     }
 
-    /// Runs the transaction from where `records` end.
+    /// Runs the transaction from where `records` end, and has its end recorded.
     async fn transact(
+        &self,
+        plan: Plan,
+        records: &[Record],
+        journal: SqliteJournal,
+        state: &State,
+        output: &mut Output,
+    ) -> Result<Report, Error> {
+        let result = self.drive(plan, records, journal, state, output).await;
+        if let Some(desk) = &self.desk {
+            match &result {
+                Ok(report) => desk.end(report),
+                Err(error) => desk.abandon(error),
+            }
+        }
+        result
+    }
+
+    async fn drive(
         &self,
         plan: Plan,
         records: &[Record],
@@ -357,6 +404,9 @@ impl Context {
         let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
         let mut transaction = Transaction::new(engine, self.jobs(setups), journal);
         let mut show = |event| {
+            if let (Event::Phase(phase), Some(desk)) = (&event, &self.desk) {
+                desk.phase(*phase);
+            }
             Line::of(event, &names)
                 .into_iter()
                 .for_each(|line| output.line(&line));

@@ -7,14 +7,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod board;
 #[cfg(feature = "deliberate-bugs")]
 pub mod bugs;
 pub mod cli;
 pub mod config;
 pub mod ddi;
+pub mod desk;
 pub mod engine;
 pub mod error;
+pub mod evidence;
 pub mod fetch;
 pub mod flash;
 pub mod install;
@@ -24,7 +27,9 @@ pub mod logging;
 pub mod notify;
 pub mod output;
 pub mod planner;
+pub mod policy;
 pub mod ports;
+pub mod preconditions;
 pub mod profile;
 pub mod service;
 pub mod state;

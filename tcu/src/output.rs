@@ -85,6 +85,13 @@ pub enum Line {
         /// The job.
         detail: Job,
     },
+    /// A precondition was lost: the campaign rests.
+    Paused {
+        /// Which, in words.
+        detail: String,
+    },
+    /// All preconditions are met again.
+    Continued,
 }
 
 impl Line {
@@ -269,6 +276,8 @@ fn text(line: &Line) -> Option<String> {
         } => format!("   {ecu}: start {attempt} after {detail}"),
         Line::Failed { ecu, detail, .. } => format!("   {ecu}: failed, {detail}"),
         Line::Done { ecu, detail } => format!("   {ecu}: {} done", detail.words()),
+        Line::Paused { detail } => format!("-- paused: {detail}"),
+        Line::Continued => "-- goes on".to_owned(),
         Line::Download { .. } | Line::Step { .. } | Line::Progress { .. } => return None,
     })
 }
@@ -295,7 +304,11 @@ fn show_on_bar(bars: &MultiProgress, by_ecu: &mut HashMap<String, ProgressBar>, 
         Line::Step { ecu, step } => bar(ecu).set_message(step.name()),
         Line::Done { ecu, detail } => bar(ecu).set_message(format!("{} done", detail.words())),
         Line::Failed { ecu, detail, .. } => bar(ecu).set_message(detail.clone()),
-        Line::Retry { .. } | Line::Campaign { .. } | Line::Phase { .. } => {
+        Line::Retry { .. }
+        | Line::Campaign { .. }
+        | Line::Phase { .. }
+        | Line::Paused { .. }
+        | Line::Continued => {
             if let Some(text) = text(line) {
                 let _ = bars.println(text);
             }

@@ -6,15 +6,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rand::RngExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use crate::api::{self, Access};
 use crate::board::{Board, Doing};
 use crate::ddi;
+use crate::desk::Desk;
 use crate::engine::Report;
 use crate::error::{Error, Exit};
 use crate::install::Context;
 use crate::notify::Notifier;
 use crate::output::Output;
+use crate::policy::Rules;
+use crate::preconditions::{self, Preconditions};
 use crate::state::State;
+use crate::vehicle::Control;
+
+/// How often it is asked whether a campaign that waits is to give way.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A service that is about to run.
 #[derive(Debug)]
@@ -29,6 +38,12 @@ pub struct Service<'a> {
     pub repository: String,
     /// When to look.
     pub policy: ddi::Policy,
+    /// When campaigns may begin.
+    pub rules: Rules,
+    /// Where the local API is served, if it is.
+    pub access: Option<Access>,
+    /// In which situation of the vehicle they go on; always where there are none.
+    pub preconditions: Option<Preconditions>,
 }
 
 /// The last refusal that was shown: a repository that stays the same says nothing new.
@@ -42,11 +57,32 @@ impl Service<'_> {
     /// # Errors
     ///
     /// A wrong configuration, and a journal that cannot be used: without one nothing may be started.
-    pub async fn run(self, context: Context, output: Output) -> Result<Exit, Error> {
+    pub async fn run(
+        self,
+        mut context: Context,
+        control: watch::Sender<Control>,
+        output: Output,
+    ) -> Result<Exit, Error> {
         let board = Arc::new(Board::new());
         let mut output = output.on(&board);
         // Without a journal the service would never be of use.
-        drop(self.state.journal()?);
+        let mended = self.state.mend_journal()?;
+        let (rules, by) = (self.rules.clone(), "the service".into());
+        let desk = Desk::new(self.state, rules, by, control, board.clone())?;
+        let desk = Arc::new(desk);
+        if let Some((file, why)) = mended {
+            tracing::error!(file, why, "the journal is damaged, and is set aside");
+            desk.set_aside(&file, &why)?;
+        }
+        context.desk = Some(desk.clone());
+        if self.server.is_some() {
+            desk.refuse_uploads();
+        }
+        let watch = self.preconditions.clone();
+        let watch = watch.map(|machine| preconditions::start(machine, &context.vehicle, &desk));
+        let access = self.access.clone();
+        let api = access.map(|access| api::serve(access, desk.clone(), board.clone()));
+        let api = api.transpose()?;
         let herald = tokio::spawn(herald(Notifier::from_env(), board.changes()));
         let result = match &self.server {
             Some(server) => {
@@ -59,39 +95,63 @@ impl Service<'_> {
                 };
                 ddi::run(context, channel, self.state, &mut output).await
             }
-            None => self.poll_until_stopped(&context, &board, &mut output).await,
+            None => {
+                let looks = self.look_until_stopped(&context, &desk, &board, &mut output);
+                looks.await
+            }
         };
+        api.iter().chain(&watch).for_each(JoinHandle::abort);
         board.set(Doing::Stopping, "stopping");
         end(herald).await;
         result.map(|()| Exit::Success)
     }
 
-    async fn poll_until_stopped(
+    /// Looks for campaigns at the repository and where bundles are brought.
+    async fn look_until_stopped(
         &self,
         context: &Context,
+        desk: &Desk,
         board: &Board,
         output: &mut Output,
     ) -> Result<(), Error> {
         let mut refused = Refused::default();
         let mut control = context.control.clone();
+        // A bundle stays the source until it is decided upon.
+        let mut bundle: Option<String> = None;
         loop {
-            board.set(Doing::Checking, "asking the repository");
-            self.poll(context, board, output, &mut refused).await?;
-            if control.borrow().stop {
-                return Ok(());
-            }
+            bundle = desk
+                .take_upload()
+                .map_or(bundle, |path| path.to_str().map(str::to_owned));
+            let origin = bundle.as_ref().unwrap_or(&self.repository);
             let jitter: f64 = crate::random().random_range(0.0..0.25);
             let pause = self.policy.interval + self.policy.interval.mul_f64(jitter);
-            let detail = format!("next poll in {} s", self.policy.interval.as_secs());
-            board.set(Doing::Idle, &detail);
-            let rest = async {
-                self.deliver().await?;
-                tokio::time::sleep(pause).await;
-                Ok::<_, Error>(())
+            let due = Instant::now() + pause;
+            let decided = if origin.is_empty() && context.is_at_rest(self.state)? {
+                true
+            } else {
+                board.set(Doing::Checking, "looking for a campaign");
+                let look = self.look(context, origin, board, output, &mut refused);
+                tokio::select! {
+                    done = look => done.map(|()| true)?,
+                    () = superseded(desk, &control, due) => false,
+                }
             };
-            tokio::select! {
-                rested = rest => rested?,
-                _ = control.wait_for(|control| control.stop) => return Ok(()),
+            if decided {
+                bundle = None;
+                let detail = format!("next poll in {} s", self.policy.interval.as_secs());
+                board.set(Doing::Idle, &detail);
+                let rest = async {
+                    self.deliver().await?;
+                    tokio::time::sleep(pause).await;
+                    Ok::<_, Error>(())
+                };
+                tokio::select! {
+                    rested = rest => rested?,
+                    _ = control.wait_for(|control| control.stop || desk.has_upload()) => {}
+                }
+            }
+            if control.borrow().stop {
+                return Ok(());
             }
         }
     }
@@ -105,16 +165,17 @@ impl Service<'_> {
     }
 
     /// Goes on with what the journal holds, or asks the repository.
-    async fn poll(
+    async fn look(
         &self,
         context: &Context,
+        origin: &str,
         board: &Board,
         output: &mut Output,
         refused: &mut Refused,
     ) -> Result<(), Error> {
         let result = match context.resume(self.state, output).await {
             Ok(Some(report)) => Ok(Some(report)),
-            Ok(None) => self.ask(context, output, refused).await,
+            Ok(None) => self.ask(context, origin, output, refused).await,
             Err(error) => Err(error),
         };
         board.count(|metrics| metrics.polls += 1);
@@ -140,11 +201,11 @@ impl Service<'_> {
     async fn ask(
         &self,
         context: &Context,
+        origin: &str,
         output: &mut Output,
         refused: &mut Refused,
     ) -> Result<Option<Report>, Error> {
         let mut name = None;
-        let origin = &self.repository;
         let prepared = context.prepare(origin, self.state, output, &mut name);
         let result = match prepared.await {
             Ok((plan, _)) => context.execute(origin, plan, self.state, output).await,
@@ -171,8 +232,23 @@ impl Service<'_> {
     }
 }
 
+/// A campaign that waits gives way to the next poll, and to a bundle that is brought; one that has
+/// begun does not.
+async fn superseded(desk: &Desk, control: &watch::Receiver<Control>, due: Instant) {
+    let mut control = control.clone();
+    loop {
+        if desk.is_waiting() && (desk.has_upload() || Instant::now() >= due) {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = control.changed() => {}
+        }
+    }
+}
+
 /// Seconds since 1970; 0 before.
-fn unix_time() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
     elapsed.map_or(0, |elapsed| elapsed.as_secs())
 }

@@ -44,6 +44,14 @@ impl State {
         &self.dir
     }
 
+    /// The user to whom this process's files belong, as a number.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        use std::os::unix::fs::MetadataExt;
+
+        self._lock.metadata().map_or(u32::MAX, |file| file.uid())
+    }
+
     /// Where images are kept.
     #[must_use]
     pub fn cache(&self) -> PathBuf {
@@ -63,6 +71,38 @@ impl State {
     /// [`Error::Journal`].
     pub fn journal(&self) -> Result<SqliteJournal, Error> {
         Ok(SqliteJournal::open(&self.dir.join("journal.sqlite"))?)
+    }
+
+    /// Sets a journal aside that is no database any more, and returns the name that it got and what
+    /// was wrong: the vehicle stays usable. What a campaign under way has done is then unknown here,
+    /// but not to the ECUs: the same campaign, or the next, goes on from what they say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] for everything else that keeps it from being used; [`Error::File`].
+    pub fn mend_journal(&self) -> Result<Option<(String, String)>, Error> {
+        let read = self.journal().and_then(|mut journal| Ok(journal.last()?));
+        let why = match read {
+            Ok(_) => return Ok(None),
+            Err(Error::Journal(error)) if is_damage(&error.0) => error.0,
+            Err(error) => return Err(error),
+        };
+        let name = |number: u32| format!("journal.broken-{number}.sqlite");
+        let mut free = (1..).map(name).filter(|name| !self.dir.join(name).exists());
+        let name = free.next().unwrap_or_default();
+        // SQLite would play what a transaction left behind into the new file.
+        for end in ["-journal", ""] {
+            let from = self.dir.join(format!("journal.sqlite{end}"));
+            let to = self.dir.join(format!("{name}{end}"));
+            match std::fs::rename(&from, to) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file(&from)(error));
+                }
+                _ => {}
+            }
+        }
+        drop(self.journal()?);
+        Ok(Some((name, why)))
     }
 
     /// The trust that the last verified campaign reached, else the pinned one of `root`.
@@ -95,14 +135,7 @@ impl State {
             path: path.clone(),
             what: error.to_string(),
         })?;
-        let store = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-            file.write_all(&bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            File::open(&self.dir)?.sync_all()
-        };
-        store().map_err(Error::file(&path))
+        replace(&path, &bytes).map_err(Error::file(&path))
     }
 
     /// Deletes what is in the cache but for these images.
@@ -118,4 +151,21 @@ impl State {
     fn trust_path(&self) -> PathBuf {
         self.dir.join("trust.json")
     }
+}
+
+/// What SQLite says of a file that has lost its form.
+fn is_damage(error: &str) -> bool {
+    ["not a database", "malformed"]
+        .iter()
+        .any(|damage| error.contains(damage))
+}
+
+/// Gives a file other content: after a loss of power it has the one or the other.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
 }

@@ -39,6 +39,7 @@ impl Metrics {
         match line {
             Line::Retry { .. } => self.retries += 1,
             Line::Failed { .. } => self.failed_jobs += 1,
+            Line::Paused { .. } => self.pauses += 1,
             _ => {}
         }
     }

@@ -7,11 +7,13 @@ use campaign::vehicle::Vehicle;
 use tokio::sync::watch;
 
 use super::Cli;
-use crate::config::{Bounded, Log, Repository, Settings};
+use crate::api::Access;
+use crate::config::{Api, Bounded, Log, Preconditions, Repository, Settings};
 use crate::error::Error;
 use crate::install::Context;
 use crate::link::Transport;
 use crate::planner::Battery;
+use crate::policy::Rules;
 use crate::vehicle::Control;
 use crate::{engine, flash};
 
@@ -28,6 +30,9 @@ pub(super) struct Options {
     pub(super) battery: Option<Battery>,
     pub(super) accept_rsa_2048: bool,
     pub(super) repository: Repository,
+    pub(super) api: Api,
+    pub(super) rules: Rules,
+    pub(super) preconditions: Preconditions,
     pub(super) log: Log,
 }
 
@@ -61,6 +66,9 @@ impl Options {
             }),
             accept_rsa_2048: cli.accept_rsa_2048,
             repository: file.repository,
+            api: file.api,
+            rules: file.policy.rules(),
+            preconditions: file.preconditions,
             log: Log {
                 format: cli.log_format.or(file.log.format),
                 ..file.log
@@ -73,6 +81,22 @@ impl Options {
         self.repository
             .interval_s
             .map_or(3600, |seconds| seconds.get())
+    }
+
+    /// The socket of the service's API.
+    pub(super) fn socket(&self) -> PathBuf {
+        let default = || PathBuf::from("/run/canopus/tcu.sock");
+        self.api.socket.clone().unwrap_or_else(default)
+    }
+
+    /// Where the API is served, if it is.
+    pub(super) fn access(&self) -> Option<Access> {
+        let mib = self.api.upload_max_mib.map_or(1024, |mib| mib.get());
+        Some(Access {
+            socket: self.api.socket.clone()?,
+            upload: self.state.join("upload.tar"),
+            upload_max: mib.saturating_mul(1 << 20),
+        })
     }
 
     /// What the commands work with.
@@ -106,6 +130,7 @@ impl Options {
             },
             images,
             battery: self.battery,
+            desk: None,
             control,
         })
     }

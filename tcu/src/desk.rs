@@ -1,0 +1,557 @@
+//! Where answers meet campaigns: the policy with its durable memory, the evidence, and the control
+//! of what runs. Shared by the service and its local API.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::board::{Board, Doing};
+use crate::engine::{Permit, Phase, Plan, Report};
+use crate::error::Error;
+use crate::evidence::{Change, Changed, Decision, Evidence};
+use crate::output::Line;
+use crate::policy::{Answer, Memory, Mode, Now, Policy, Refusal, Rules, Verdict, Why};
+use crate::state::State;
+use crate::vehicle::Control;
+
+/// The answers, in the state folder.
+const MEMORY: &str = "policy.json";
+/// A clock that was set is noticed after this at the latest.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// What is on offer, and what it waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The campaign.
+    pub campaign: String,
+    /// What it waits for; nothing while it is being installed.
+    pub waits_for: Option<String>,
+    /// How it comes to be installed.
+    pub mode: Mode,
+    /// How often it was postponed, and may be.
+    pub postponed: u32,
+    /// See `postponed`.
+    pub postpone_limit: u32,
+    /// Who consented.
+    pub consent: Option<Answer>,
+    /// Who does not want it.
+    pub declined: Option<Answer>,
+}
+
+/// What was made of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What happens now.
+    pub done: String,
+}
+
+/// Why an answer is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// It makes no sense now.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The point of no return is behind the campaign.
+    #[error("the campaign is committed: all ECUs were healthy, and it is being completed")]
+    Committed,
+    /// Postponing and uploads are for what has not begun.
+    #[error("a campaign is being installed; it can be cancelled, or awaited")]
+    Installing,
+    /// The vehicle takes its campaigns from elsewhere.
+    #[error("the vehicle follows a hawkBit server, and takes no bundles")]
+    Follows,
+    /// It could not be made durable, so it does not count.
+    #[error("{0}")]
+    NotStored(#[from] Error),
+}
+
+#[derive(Debug)]
+struct Inner {
+    policy: Policy,
+    evidence: Evidence,
+    memory_path: PathBuf,
+    /// What lets campaigns begin: the service, or somebody at the command line.
+    by: String,
+    /// The campaign that is being installed, and its phase.
+    begun: Option<(String, Option<Phase>)>,
+    waiting: Option<Why>,
+    upload: Option<PathBuf>,
+    takes_uploads: bool,
+    preconditions: Value,
+    paused: bool,
+}
+
+/// The desk.
+#[derive(Debug)]
+pub struct Desk {
+    inner: Mutex<Inner>,
+    control: watch::Sender<Control>,
+    board: Arc<Board>,
+    started: Instant,
+}
+
+impl Desk {
+    /// With the answers and the evidence of the state folder. Answers that cannot be read count as
+    /// none: whoever gave them is asked again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`]: the evidence cannot be written.
+    pub fn new(
+        state: &State,
+        rules: Rules,
+        by: String,
+        control: watch::Sender<Control>,
+        board: Arc<Board>,
+    ) -> Result<Self, Error> {
+        let memory_path = state.dir().join(MEMORY);
+        let inner = Inner {
+            policy: Policy::new(rules, recall(&memory_path)),
+            evidence: Evidence::open(state.dir())?,
+            memory_path,
+            by,
+            begun: None,
+            waiting: None,
+            upload: None,
+            takes_uploads: true,
+            preconditions: Value::Null,
+            paused: false,
+        };
+        Ok(Self {
+            inner: Mutex::new(inner),
+            control,
+            board,
+            started: Instant::now(),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // What a panic elsewhere left is consistent: each change is made in one go.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            unix: crate::service::unix_time(),
+            up: self.started.elapsed(),
+        }
+    }
+
+    /// Makes a change to the policy durable, or takes it back.
+    fn change<T>(
+        &self,
+        inner: &mut Inner,
+        change: impl FnOnce(&mut Policy) -> Result<T, Refusal>,
+    ) -> Result<T, NotTaken> {
+        let before = inner.policy.clone();
+        let result = change(&mut inner.policy)?;
+        if inner.policy.memory() != before.memory()
+            && let Err(error) = store(&inner.memory_path, inner.policy.memory())
+        {
+            inner.policy = before;
+            return Err(error.into());
+        }
+        Ok(result)
+    }
+
+    /// Waits until a campaign may be installed, by policy and preconditions, and records that it
+    /// begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Declined`], [`Error::Stopped`], [`Error::File`]: nothing was begun.
+    pub async fn admit(&self, plan: &Plan) -> Result<(), Error> {
+        let mut control = self.control.subscribe();
+        self.offer(plan)?;
+        loop {
+            let wanted = *control.borrow_and_update();
+            if wanted.stop {
+                return Err(Error::Stopped);
+            }
+            let (why, rest) = match self.verdict()? {
+                Verdict::Declined => return Err(Error::Declined(plan.campaign.clone())),
+                Verdict::Go if wanted.permit.stage => return self.start(plan),
+                Verdict::Go => (None, None),
+                Verdict::Wait(why, rest) => (Some(why), rest),
+            };
+            self.inner().waiting = why;
+            let waits = format!("campaign {} waits for {}", plan.campaign, words(why));
+            self.board.set(Doing::Waiting, &waits);
+            tokio::select! {
+                () = tokio::time::sleep(rest.unwrap_or(LOOK).min(LOOK)) => {}
+                _ = control.changed() => {}
+            }
+        }
+    }
+
+    fn offer(&self, plan: &Plan) -> Result<(), Error> {
+        let mut inner = self.inner();
+        if inner.policy.memory().campaign == plan.campaign {
+            return Ok(());
+        }
+        inner.evidence.record(&Decision::Offered {
+            campaign: &plan.campaign,
+            ecus: Change::of(plan),
+        })?;
+        self.policy(&mut inner, |policy| policy.offer(&plan.campaign))
+    }
+
+    fn verdict(&self) -> Result<Verdict, Error> {
+        let now = self.now();
+        let mut inner = self.inner();
+        self.policy(&mut inner, |policy| policy.verdict(now))
+    }
+
+    /// A change that nobody can refuse. The time of day alone is not worth a write.
+    fn policy<T>(
+        &self,
+        inner: &mut Inner,
+        change: impl FnOnce(&mut Policy) -> T,
+    ) -> Result<T, Error> {
+        let before = inner.policy.memory().clone();
+        let result = change(&mut inner.policy);
+        let after = inner.policy.memory();
+        let same = Memory {
+            latest: after.latest,
+            ..before.clone()
+        };
+        if same != *after || after.latest.abs_diff(before.latest) > 600 {
+            store(&inner.memory_path, after)?;
+        }
+        Ok(result)
+    }
+
+    fn start(&self, plan: &Plan) -> Result<(), Error> {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        let memory = inner.policy.memory();
+        inner.evidence.record(&Decision::Started {
+            campaign: &plan.campaign,
+            by: &inner.by,
+            mode: Some(inner.policy.rules().mode),
+            consent: memory.consent.as_ref(),
+            preconditions: &inner.preconditions,
+            ecus: Change::of(plan),
+        })?;
+        inner.begun = Some((plan.campaign.clone(), None));
+        inner.waiting = None;
+        Ok(())
+    }
+
+    /// What the journal holds goes on. What was cancelled just before the program died still is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn resume(&self, campaign: &str) -> Result<(), Error> {
+        let mut inner = self.inner();
+        inner.evidence.record(&Decision::Resumed { campaign })?;
+        inner.begun = Some((campaign.to_owned(), None));
+        let memory = inner.policy.memory();
+        if memory.campaign == campaign && memory.declined.is_some() {
+            self.control.send_modify(|control| control.cancel = true);
+        }
+        Ok(())
+    }
+
+    /// The transaction enters a phase. That it cannot be recorded does not stop what has begun.
+    pub fn phase(&self, phase: Phase) {
+        let mut inner = self.inner();
+        let Some((campaign, known)) = &mut inner.begun else {
+            return;
+        };
+        let campaign = campaign.clone();
+        if known.replace(phase) == Some(phase) || matches!(phase, Phase::Done(_)) {
+            return;
+        }
+        if let Line::Phase { phase, .. } = Line::phase(phase) {
+            let campaign = &campaign;
+            note(&mut inner.evidence, &Decision::Phase { campaign, phase });
+        }
+    }
+
+    /// The installation has ended, or rests until the next run.
+    pub fn end(&self, report: &Report) {
+        let mut inner = self.inner();
+        inner.begun = None;
+        inner.waiting = None;
+        note(
+            &mut inner.evidence,
+            &Decision::Ended {
+                campaign: &report.campaign.id,
+                report,
+                ecus: Changed::of(report),
+            },
+        );
+        self.control.send_modify(|control| control.cancel = false);
+    }
+
+    /// The installation ended before it began, or without a report.
+    pub fn abandon(&self, error: &Error) {
+        let mut inner = self.inner();
+        inner.waiting = None;
+        if let Some((campaign, _)) = inner.begun.take() {
+            let (campaign, why) = (&campaign, &error.to_string());
+            note(&mut inner.evidence, &Decision::Abandoned { campaign, why });
+        }
+        drop(inner);
+        self.control.send_modify(|control| control.cancel = false);
+    }
+
+    /// What the preconditions permit, and how they stand. A campaign that rests because of them says
+    /// so.
+    pub fn permit(&self, permit: Permit, preconditions: Value, unmet: &str) {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        inner.preconditions = preconditions;
+        let paused = permit != Permit::ALL;
+        let was = std::mem::replace(&mut inner.paused, paused);
+        if let Some((campaign, _)) = inner.begun.as_ref().filter(|_| paused != was) {
+            let preconditions = &inner.preconditions;
+            let decision = match paused {
+                true => Decision::Paused {
+                    campaign,
+                    preconditions,
+                },
+                false => Decision::Continued {
+                    campaign,
+                    preconditions,
+                },
+            };
+            note(&mut inner.evidence, &decision);
+            let line = match paused {
+                true => Line::Paused {
+                    detail: unmet.to_owned(),
+                },
+                false => Line::Continued,
+            };
+            self.board.line(&line);
+        }
+        drop(guard);
+        self.control.send_if_modified(|control| {
+            let before = std::mem::replace(&mut control.permit, permit);
+            before != permit
+        });
+    }
+
+    /// How the preconditions stand.
+    #[must_use]
+    pub fn preconditions(&self) -> Value {
+        self.inner().preconditions.clone()
+    }
+
+    /// What is on offer.
+    #[must_use]
+    pub fn on_offer(&self) -> Option<Offer> {
+        let inner = self.inner();
+        let (memory, rules) = (inner.policy.memory(), inner.policy.rules());
+        if memory.campaign.is_empty() || (inner.begun.is_none() && inner.waiting.is_none()) {
+            return None;
+        }
+        Some(Offer {
+            campaign: memory.campaign.clone(),
+            waits_for: inner.waiting.map(|why| words(Some(why)).to_owned()),
+            mode: rules.mode,
+            postponed: memory.postponed,
+            postpone_limit: rules.postpone_limit,
+            consent: memory.consent.clone(),
+            declined: memory.declined.clone(),
+        })
+    }
+
+    /// Whether a campaign waits at the desk.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        let inner = self.inner();
+        inner.begun.is_none() && self.board.status().doing == Doing::Waiting
+    }
+
+    /// Somebody consents.
+    ///
+    /// # Errors
+    ///
+    /// [`NotTaken`].
+    pub fn consent(
+        &self,
+        who: String,
+        campaign: Option<&str>,
+        anytime: bool,
+    ) -> Result<Reply, NotTaken> {
+        let at = self.now().unix;
+        let answer = Answer { who, at, anytime };
+        let mut inner = self.inner();
+        self.change(&mut inner, |policy| {
+            policy.consent(campaign, answer.clone())
+        })?;
+        let campaign = inner.policy.memory().campaign.clone();
+        let answer = &answer;
+        let campaign = &campaign;
+        note(
+            &mut inner.evidence,
+            &Decision::Consented { campaign, answer },
+        );
+        drop(inner);
+        self.wake();
+        reply(format!("consent to campaign {campaign} is recorded"))
+    }
+
+    /// Somebody wants to be asked later.
+    ///
+    /// # Errors
+    ///
+    /// [`NotTaken`].
+    pub fn postpone(
+        &self,
+        who: &str,
+        campaign: Option<&str>,
+        seconds: u64,
+    ) -> Result<Reply, NotTaken> {
+        let now = self.now();
+        let mut inner = self.inner();
+        if inner.begun.is_some() {
+            return Err(NotTaken::Installing);
+        }
+        self.change(&mut inner, |policy| policy.postpone(campaign, seconds, now))?;
+        let campaign = inner.policy.memory().campaign.clone();
+        let campaign = &campaign;
+        let decision = Decision::Postponed {
+            campaign,
+            who,
+            seconds,
+        };
+        note(&mut inner.evidence, &decision);
+        drop(inner);
+        self.wake();
+        reply(format!("campaign {campaign} is postponed by {seconds} s"))
+    }
+
+    /// Somebody does not want the campaign, or any more. One that is being installed goes back,
+    /// unless it is committed; that it was cancelled is durable before it is said.
+    ///
+    /// # Errors
+    ///
+    /// [`NotTaken`].
+    pub fn cancel(&self, who: String, campaign: Option<&str>) -> Result<Reply, NotTaken> {
+        let at = self.now().unix;
+        let anytime = false;
+        let answer = Answer {
+            who: who.clone(),
+            at,
+            anytime,
+        };
+        let mut inner = self.inner();
+        if let Some((_, Some(Phase::Sealing))) = inner.begun {
+            return Err(NotTaken::Committed);
+        }
+        self.change(&mut inner, |policy| policy.decline(campaign, answer))?;
+        let campaign = inner.policy.memory().campaign.clone();
+        let campaign = &campaign;
+        note(
+            &mut inner.evidence,
+            &Decision::Declined {
+                campaign,
+                who: &who,
+            },
+        );
+        let running = inner.begun.is_some();
+        drop(inner);
+        self.control.send_modify(|control| control.cancel = running);
+        reply(match running {
+            true => format!("campaign {campaign} goes back, unless it is committed first"),
+            false => format!("campaign {campaign} is declined"),
+        })
+    }
+
+    /// A bundle has been brought. It is verified as anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`NotTaken`].
+    pub fn upload(&self, bundle: PathBuf) -> Result<Reply, NotTaken> {
+        let mut inner = self.inner();
+        if !inner.takes_uploads {
+            return Err(NotTaken::Follows);
+        }
+        if inner.begun.is_some() {
+            return Err(NotTaken::Installing);
+        }
+        inner.upload = Some(bundle);
+        drop(inner);
+        self.wake();
+        reply("the bundle is here and will be verified".into())
+    }
+
+    /// A bundle that was brought and is not looked at yet.
+    #[must_use]
+    pub fn take_upload(&self) -> Option<PathBuf> {
+        self.inner().upload.take()
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has_upload(&self) -> bool {
+        self.inner().upload.is_some()
+    }
+
+    /// A file of the state folder is damaged and was set aside.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn set_aside(&self, file: &str, why: &str) -> Result<(), Error> {
+        let mut inner = self.inner();
+        inner.evidence.record(&Decision::SetAside { file, why })
+    }
+
+    /// The vehicle takes its campaigns from elsewhere.
+    pub fn refuse_uploads(&self) {
+        self.inner().takes_uploads = false;
+    }
+
+    /// Whoever waits looks again.
+    fn wake(&self) {
+        self.control.send_modify(|_| {});
+    }
+}
+
+fn reply(done: String) -> Result<Reply, NotTaken> {
+    Ok(Reply { done })
+}
+
+/// What a campaign waits for, in words.
+fn words(why: Option<Why>) -> &'static str {
+    match why {
+        Some(Why::Consent) => "consent",
+        Some(Why::Postponed) => "the end of its postponement",
+        Some(Why::Window) => "a maintenance window",
+        Some(Why::Clock) => "a clock that has been steady for a while",
+        None => "its preconditions",
+    }
+}
+
+/// Records what has happened already: that it cannot be recorded changes nothing about it.
+fn note(evidence: &mut Evidence, decision: &Decision<'_>) {
+    if let Err(error) = evidence.record(decision) {
+        tracing::error!(%error, "a decision is missing in the evidence");
+    }
+}
+
+fn recall(path: &Path) -> Memory {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            let path = path.display();
+            tracing::error!(%path, %error, "the answers cannot be read; they are asked for again");
+            Memory::default()
+        }),
+        Err(_) => Memory::default(),
+    }
+}
+
+fn store(path: &Path, memory: &Memory) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(memory).unwrap_or_default();
+    crate::state::replace(path, &bytes).map_err(Error::file(path))
+}
