@@ -254,7 +254,9 @@ mod tests {
 
     fn note(traffic: &mut Traffic, pdu: &[u8]) {
         let id = CanId::standard(0x700).unwrap();
-        let frame = [&[0, u8::try_from(pdu.len()).unwrap()][..], pdu].concat();
+        let mut frame = [&[0, u8::try_from(pdu.len()).unwrap()][..], pdu].concat();
+        // To the next length that a frame may have.
+        frame.resize(if frame.len() > 16 { 48 } else { 16 }, 0);
         let frame = Frame::new(id, Format::Fd { brs: true }, &frame).unwrap();
         traffic.note(&frame);
     }
