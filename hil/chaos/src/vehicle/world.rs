@@ -145,6 +145,8 @@ impl World {
     /// Starts a TCU at the end of `journal`, which is in memory.
     pub fn start_tcu(&mut self, campaign: &Campaign, journal: Vec<Record>) {
         self.start_tcu_with(campaign, Ledger::in_memory(journal));
+        // What it announces again is on its way: who kills it at the next record kills it later.
+        self.settle();
     }
 
     /// Starts a TCU at the end of a journal.
