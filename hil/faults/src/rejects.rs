@@ -28,7 +28,7 @@ pub(crate) fn count(program: &Path, keys: &Keys) -> Result<Vec<Count>> {
     for at in [0, 7, 15] {
         counts.push(("access", at, access_key(&mut start()?, keys, at)?));
     }
-    for at in [0, 2000, 4095] {
+    for at in [0, 1000, image.page_size - 1] {
         counts.push(("page", at, page(&mut start()?, &image, at)?));
     }
     Ok(counts)
