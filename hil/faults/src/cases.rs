@@ -100,8 +100,8 @@ const REJECTS: [(&str, u32); 9] = [
     ("equal-signature-middle", 256 + 1024 + 200),
     ("equal-signature-last", 256 + 1024 + 383),
     ("equal-payload-first", METADATA + 8),
-    ("equal-payload-middle", METADATA + 5000),
-    ("equal-payload-last", METADATA + 12287),
+    ("equal-payload-middle", METADATA + PAGE_SIZE + 900),
+    ("equal-payload-last", METADATA + 3 * PAGE_SIZE - 1),
 ];
 /// Bytes of slot A's metadata: the payload follows it.
 const METADATA: u32 = 8192;
