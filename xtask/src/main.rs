@@ -3,7 +3,6 @@
 
 mod audit;
 mod board;
-mod chaos;
 mod cores;
 mod demo;
 mod faults;
@@ -13,8 +12,8 @@ mod needs;
 mod package;
 mod parts;
 mod paths;
-mod powercut;
 mod process;
+mod proof;
 mod runner;
 mod suites;
 mod tally;
@@ -134,8 +133,8 @@ fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Demo { args } => return demo::run(&args),
         Chore::Bench { args } => return demo::memory(&args),
-        Chore::Powercut { args } => return powercut::run(&args),
-        Chore::Chaos { args } => return chaos::run(&args),
+        Chore::Powercut { args } => return proof::run("powercut", &args),
+        Chore::Chaos { args } => return proof::run("chaos", &args),
         Chore::Test { no_hil, parts } => runner::run(&parts, no_hil),
         Chore::Hil { list: true, .. } => hil::list(),
         Chore::Hil {

@@ -110,8 +110,12 @@ fn prove(args: &Args) -> Result<usize> {
     }
     let shown = std::io::stderr().is_terminal();
     let progress = |done: usize, all: usize| {
-        if shown && done.is_multiple_of(100) {
-            eprint!("\r{done} of {all} runs, {} s ", start.elapsed().as_secs());
+        let seconds = start.elapsed().as_secs();
+        match shown {
+            true if done.is_multiple_of(100) => eprint!("\r{done} of {all} runs, {seconds} s "),
+            // A log has a line now and then.
+            false if done.is_multiple_of(5000) => eprintln!("{done} of {all} runs, {seconds} s"),
+            _ => {}
         }
     };
     let tally = run(&setup, &args.plan(), &progress).map_err(anyhow::Error::msg)?;

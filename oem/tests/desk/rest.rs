@@ -170,10 +170,7 @@ fn token(desk: &Desk) -> Option<(PathBuf, &'static str)> {
 #[test]
 fn a_key_in_a_token_signs_a_release() {
     let desk = Desk::new();
-    let Some((conf, module)) = token(&desk) else {
-        eprintln!("NOT TESTED: SoftHSM is missing; install Debian's softhsm2");
-        return;
-    };
+    let (conf, module) = token(&desk).expect("SoftHSM: install Debian's softhsm2");
     let pin = desk.path("pin");
     fs::write(&pin, "5678\n").unwrap();
     let uri = format!(
@@ -246,10 +243,7 @@ fn a_key_in_a_token_signs_a_release() {
 #[test]
 fn an_image_key_may_lie_in_a_token() {
     let desk = Desk::new();
-    let Some((conf, module)) = token(&desk) else {
-        eprintln!("NOT TESTED: SoftHSM is missing; install Debian's softhsm2");
-        return;
-    };
+    let (conf, module) = token(&desk).expect("SoftHSM: install Debian's softhsm2");
     let uri = format!("pkcs11:token=canopus;object=image?module-path={module}");
     let next = desk.path("repo/keys/image-next.pem");
     let (public, set) = (desk.path("image.pub"), desk.path("next.keyset"));

@@ -1,13 +1,13 @@
-//! `cargo xtask powercut`: builds the proof with optimisation and hands over to it.
+//! `cargo xtask powercut` and `cargo xtask chaos`: builds a proof with optimisation and hands over to it.
 
 use std::process::ExitCode;
 
 use crate::demo::pass_on;
 use crate::process::cargo;
 
-/// Runs the proof with `args`; its exit code is ours. Deliberate bugs are built in only where one is
+/// Runs the proof in `package` with `args`; its exit code is ours. Deliberate bugs are built in only where one is
 /// asked for.
-pub(crate) fn run(args: &[String]) -> ExitCode {
+pub(crate) fn run(package: &str, args: &[String]) -> ExitCode {
     eprintln!("building the proof; the first time this takes some minutes");
     let mut proof = cargo(&[
         "run",
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         "--locked",
         "--release",
         "--package",
-        "powercut",
+        package,
     ]);
     if args.iter().any(|arg| arg.starts_with("--bug")) {
         proof.args(["--features", "deliberate-bugs"]);
