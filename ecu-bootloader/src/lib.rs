@@ -37,6 +37,8 @@ extern crate std;
 
 pub mod access;
 pub mod adapters;
+#[cfg(feature = "attestation")]
+pub mod attestation;
 #[cfg(feature = "authentication")]
 pub mod authentication;
 pub mod boot;

@@ -7,6 +7,8 @@ use uds::service::{SecurityLevel, ServiceId, Session};
 use uds::time::{Duration, Instant};
 
 use crate::access;
+#[cfg(feature = "attestation")]
+use crate::attestation;
 #[cfg(feature = "authentication")]
 use crate::authentication;
 use crate::buffers::Bytes;
@@ -59,7 +61,14 @@ const COMMUNICATION: &[SubFunctionEntry] = &[
     sub(2, NOT_DEFAULT, 3).functional(),
     sub(3, NOT_DEFAULT, 3).functional(),
 ];
+#[cfg(not(feature = "attestation"))]
 const ROUTINE: &[SubFunctionEntry] = &[sub(1, ALL, 4)];
+#[cfg(feature = "attestation")]
+const ROUTINE: &[SubFunctionEntry] = &[SubFunctionEntry::new(
+    1,
+    ALL,
+    Length::between(4, attestation::REQUEST_LEN),
+)];
 const PRESENT: &[SubFunctionEntry] = &[sub(0, ALL, 2).functional()];
 const DTC_SETTING: &[SubFunctionEntry] = &[
     SubFunctionEntry::new(1, NOT_DEFAULT, Length::at_least(2)).functional(),
@@ -222,6 +231,10 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             #[cfg(feature = "authentication")]
             ServiceId::AUTHENTICATION => self.authentication(now, request)?,
             ServiceId::WRITE_DATA_BY_IDENTIFIER => self.write_did_request(request)?,
+            #[cfg(feature = "attestation")]
+            ServiceId::ROUTINE_CONTROL if attestation::is_asked(request) => {
+                return self.attest(request, response).map(Outcome::Positive);
+            }
             ServiceId::ROUTINE_CONTROL => {
                 let id = match *request {
                     [_, _, high, low] => u16::from_be_bytes([high, low]),
@@ -321,7 +334,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
 }
 
 /// Writes the bytes after the service identifier; the whole length.
-fn put(response: &mut [u8], bytes: &[u8]) -> Result<usize, Nrc> {
+pub(crate) fn put(response: &mut [u8], bytes: &[u8]) -> Result<usize, Nrc> {
     let len = bytes.len().saturating_add(1);
     response
         .get_mut(1..len)

@@ -58,7 +58,7 @@ pub struct Installed {
     pub security_counter: SecurityCounter,
     /// The ECU's floor.
     pub floor: SecurityCounter,
-    /// `recovery`, `trial`, `healthy`, `sealed` or `limp-home`.
+    /// `recovery`, `trial`, `healthy`, `sealed`, `limp-home` or `rejected`.
     pub state: String,
 }
 
@@ -146,6 +146,7 @@ impl From<&EcuReport> for Installed {
             RunState::Healthy => "healthy",
             RunState::Sealed => "sealed",
             RunState::LimpHome => "limp-home",
+            RunState::Rejected => "rejected",
         };
         Self {
             image: report.image_digest,

@@ -17,8 +17,9 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const STACK: u64 = 0x10000;
 
 /// Features beyond the default profile.
-const FEATURES: [&str; 5] = [
+const FEATURES: [&str; 6] = [
     "aes-256",
+    "attestation",
     "authentication",
     "key-set-update",
     "parallel-aes",

@@ -76,7 +76,12 @@ impl Part {
                 run(cargo(&args), deadline, tally)?;
                 let args = ["test", "--locked", "--package", "ecu-bootloader"];
                 let mut optional = cargo(&args);
-                optional.args(["--features", "authentication", "--test", "machine"]);
+                optional.args([
+                    "--features",
+                    "attestation,authentication",
+                    "--test",
+                    "machine",
+                ]);
                 run(optional, deadline, tally)
             }
             Self::E2e => e2e(deadline, tally),

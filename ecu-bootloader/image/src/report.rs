@@ -24,19 +24,23 @@ pub enum RunState {
     Trial,
     /// It passed its self-test; the floor has not risen.
     Healthy,
-    /// It is confirmed for good, and the floor has risen to it.
+    /// It is confirmed for good, and the floor has risen to it; or the factory image, not below the
+    /// floor.
     Sealed,
     /// The factory image, below the floor, with reduced function.
     LimpHome,
+    /// It was reverted, and runs until the next reset.
+    Rejected,
 }
 
 impl RunState {
-    const ALL: [(u16, Self); 5] = [
+    const ALL: [(u16, Self); 6] = [
         (0, Self::Recovery),
         (1, Self::Trial),
         (2, Self::Healthy),
         (3, Self::Sealed),
         (4, Self::LimpHome),
+        (5, Self::Rejected),
     ];
 
     const fn field(self) -> u16 {
@@ -46,6 +50,7 @@ impl RunState {
             Self::Healthy => 2,
             Self::Sealed => 3,
             Self::LimpHome => 4,
+            Self::Rejected => 5,
         }
     }
 }

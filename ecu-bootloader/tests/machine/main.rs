@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, clippy::cast_possible_truncation)]
 
 mod access;
+#[cfg(feature = "attestation")]
+mod attestation;
 #[cfg(feature = "authentication")]
 mod authentication;
 mod budget;

@@ -75,11 +75,14 @@ impl Diagnostics {
     }
 
     fn routine(&mut self, request: &[u8], response: &mut [u8]) -> Outcome {
-        let [_, start, high, low] = *request else {
+        let [_, start, high, low, ref option @ ..] = *request else {
             return Outcome::Negative(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
         };
         if RoutineId(u16::from_be_bytes([high, low])) != CHECK_PROGRAMMING_PRECONDITIONS {
             return self.pass_on();
+        }
+        if !option.is_empty() {
+            return Outcome::Negative(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
         }
         let status = if self.standstill {
             0

@@ -57,7 +57,7 @@ const SERVICES: &[ServiceEntry] = &[
     ServiceEntry::with_sub_functions(
         ServiceId::ROUTINE_CONTROL,
         ALL,
-        &[SubFunctionEntry::new(1, ALL, Length::exactly(4))],
+        &[SubFunctionEntry::new(1, ALL, Length::between(4, 20))],
     ),
     ServiceEntry::with_sub_functions(
         ServiceId::TESTER_PRESENT,

@@ -7,6 +7,7 @@ mod images;
 use bench::Bench;
 use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::layout::SlotId;
+use ecu_image::{EcuReport, ImageDigest, RunState};
 use images::image;
 use nor::{Cut, Marginal, Tear, When};
 use uds::client;
@@ -82,6 +83,36 @@ fn an_update_runs_becomes_healthy_and_is_sealed_on_classical_and_fd_buses() {
         assert_eq!(bench.status(), [1, 1, 0, 5, 0]);
         assert_eq!(bench.machine.chip().with(|nor| nor.violations()), 0);
     }
+}
+
+/// Over the bus, through the application and its mailbox, in the default session; in the bootloader
+/// too.
+#[test]
+fn an_ecu_answers_a_nonce_with_its_report() {
+    let mut bench = started(false);
+    let nonce = [7; ecu_image::NONCE_LEN];
+    let ask = |bench: &mut Bench| {
+        let response = bench.request(&[&[0x31, 1, 2, 0x14], &nonce[..]].concat());
+        let response = response.unwrap();
+        let (head, report) = response.split_first_chunk().unwrap();
+        assert_eq!(*head, [0x71, 1, 2, 0x14, 0]);
+        let report = report.try_into().unwrap();
+        assert!(
+            images::hardware(false)
+                .provisioning
+                .grant_key
+                .verify_report(&report)
+        );
+        EcuReport::parse(&report).unwrap()
+    };
+    let report = ask(&mut bench);
+    assert_eq!((report.nonce, report.state), (nonce, RunState::Sealed));
+    assert_ne!(report.image_digest, ImageDigest::ZERO);
+    let short = bench.request(&[0x31, 1, 2, 0x14]).unwrap_err();
+    let nrc = Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT;
+    assert!(matches!(short, client::Error::Negative(found) if found == nrc));
+    bench.enter_programming().unwrap();
+    assert_eq!(ask(&mut bench).image_digest, ImageDigest::ZERO);
 }
 
 #[test]
