@@ -250,6 +250,15 @@ impl fmt::Display for Failure {
 }
 
 impl What {
+    /// Whether a programming session can hear this only because it is over: the ECU was reset
+    /// meanwhile, and its application answers, which knows no programming.
+    pub(super) const fn is_another_server(&self) -> bool {
+        matches!(
+            self,
+            Self::Request(RequestError::Negative(0x11 | 0x12 | 0x31))
+        )
+    }
+
     /// Whether the same job may succeed when it is started again.
     pub(super) fn is_transient(&self) -> bool {
         match self {

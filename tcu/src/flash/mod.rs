@@ -84,6 +84,8 @@ pub struct Flash {
     transfer: Option<Transfer>,
     seed: Vec<u8>,
     unlocked: bool,
+    /// The bootloader has opened a programming session: what the job needs is there.
+    programming: bool,
     status: Option<BootStatus>,
     serial: Option<String>,
     hardware: Option<String>,
@@ -125,6 +127,7 @@ impl Flash {
             transfer: None,
             seed: Vec::new(),
             unlocked: false,
+            programming: false,
             status: None,
             serial: None,
             hardware: None,
@@ -244,7 +247,7 @@ impl Flash {
             (What::ProgrammingFailure { .. }, step) => {
                 matches!(step, Step::Erase | Step::PayloadBlock | Step::PayloadExit)
             }
-            (what, _) => what.is_transient(),
+            (what, _) => what.is_transient() || self.programming && what.is_another_server(),
         };
         let waits = self.waits_for(now, &what);
         if !again || (!waits && self.attempt >= self.policy.attempts) {
@@ -263,6 +266,7 @@ impl Flash {
         });
         self.transfer = None;
         self.unlocked = false;
+        self.programming = false;
         self.refused = None;
         self.deadline = None;
         self.unlock_by = None;

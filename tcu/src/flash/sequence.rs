@@ -71,7 +71,10 @@ impl Flash {
                 0 => send(Step::ProgrammingSession),
                 unmet => Err(What::Preconditions(unmet)),
             },
-            Step::ProgrammingSession => send(Step::RequestSeed),
+            Step::ProgrammingSession => {
+                self.programming = true;
+                send(Step::RequestSeed)
+            }
             Step::RequestSeed => {
                 let response = parse::<SecurityAccessResponse<'_>>(pdu)?;
                 self.seed = response.seed.to_vec();
@@ -264,6 +267,7 @@ impl Flash {
     /// `51 01`, or silence after `11 01`: the ECU starts again.
     fn on_reset(&mut self, now: Instant) -> Next {
         self.unlocked = false;
+        self.programming = false;
         if self.job == Job::Activate {
             return self.finish();
         }

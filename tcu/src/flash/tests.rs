@@ -251,6 +251,27 @@ fn a_page_that_fails_is_sent_again_and_refused_metadata_is_not() {
     assert_eq!(sent.iter().filter(|pdu| *pdu == "37").count(), 1);
 }
 
+/// A reset between two blocks, while the link was down: the application answers the next one.
+#[test]
+fn a_programming_session_that_is_gone_is_entered_again() {
+    for code in [0x11, 0x12, 0x31] {
+        let mut gone = false;
+        let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |pdu| {
+            let first = pdu[0] == 0x36 && !std::mem::replace(&mut gone, true);
+            first.then_some(Err(RequestError::Negative(code)))
+        });
+        result.unwrap();
+        assert_eq!(sent.iter().filter(|pdu| *pdu == "1002").count(), 2);
+    }
+    // What answers so before there was one has no bootloader.
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Stage, |pdu| {
+        (pdu == [0x10, 0x02]).then_some(Err(RequestError::Negative(0x11)))
+    });
+    let failure = result.unwrap_err();
+    assert_eq!(failure.what, What::Request(RequestError::Negative(0x11)));
+    assert_eq!(sent.iter().filter(|pdu| *pdu == "1002").count(), 1);
+}
+
 #[test]
 fn malformed_answers_are_wrong_content() {
     let answers: [(&[u8], &[u8]); 6] = [
