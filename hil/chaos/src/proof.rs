@@ -12,8 +12,8 @@ use uds::time::Duration;
 use virtual_ecu::hardware::ChipModel;
 
 use crate::check::{Images, check_end};
+use crate::disk::Loss;
 use crate::vehicle::{Campaign, Factory, Interruption, Oem, World, good_of};
-use crate::vfs::Loss;
 
 /// Pages of an image.
 pub const PAGES: u32 = 8;

@@ -4,7 +4,7 @@ use ecu_bootloader::boot::ResetCause;
 use uds::time::Duration;
 
 use super::World;
-use crate::vfs::Loss;
+use crate::disk::Loss;
 
 /// Enough for an image that is not sealed, and fewer than a sealed one endures.
 const CRASHES: u8 = 4;

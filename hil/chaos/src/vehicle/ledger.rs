@@ -4,7 +4,7 @@ use tcu::engine::{Journal, JournalError, Plan, Record, Report};
 use tcu::journal::SqliteJournal;
 use tcu::ports::{Clock, Outbox, StoredReport};
 
-use crate::vfs::{Disk, Loss};
+use crate::disk::{Disk, Loss};
 
 /// Nothing depends on the time of day, so it stands still.
 struct Noon;

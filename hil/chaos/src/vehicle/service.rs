@@ -10,7 +10,7 @@ use tcu::vehicle::{Transaction, Vehicle as _};
 use uds::time::{Duration, Instant};
 
 use super::{Campaign, Interruption, Ledger, World};
-use crate::vfs::Loss;
+use crate::disk::Loss;
 
 /// Between two runs of a TCU that left its vehicle incomplete.
 const AGAIN: Duration = Duration::from_secs(2);

@@ -379,7 +379,7 @@ impl World {
     pub fn disk_operations(&self) -> u64 {
         let running = self.tcu.as_ref().map(Transaction::journal);
         let disk = running.or(self.ledger.as_ref()).and_then(Ledger::disk);
-        disk.map_or(0, crate::vfs::Disk::operations)
+        disk.map_or(0, crate::disk::Disk::operations)
     }
 
     /// Virtual time since the beginning.
