@@ -117,6 +117,7 @@ impl App {
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + HEARTBEAT;
             self.heartbeat(host);
+            self.mailbox.heartbeat();
             self.mailbox.work(host);
         }
     }

@@ -18,6 +18,8 @@ enum Asked {
 pub(crate) struct Mailbox {
     asked: Option<Asked>,
     self_test_due: bool,
+    /// The boot services refused it: asked again with the next heartbeat, not at once for ever.
+    self_test_refused: bool,
     lock_due: bool,
     session: u8,
     pdu: [u8; MAX_LEN],
@@ -29,6 +31,7 @@ impl Mailbox {
         Self {
             asked: None,
             self_test_due: false,
+            self_test_refused: false,
             lock_due: false,
             session: 1,
             pdu: [0; MAX_LEN],
@@ -39,6 +42,11 @@ impl Mailbox {
     /// The self-test has passed.
     pub(crate) fn self_test_passed(&mut self) {
         self.self_test_due = true;
+    }
+
+    /// A heartbeat: what was refused before may be accepted now.
+    pub(crate) fn heartbeat(&mut self) {
+        self.self_test_due |= core::mem::take(&mut self.self_test_refused);
     }
 
     /// The session has changed, perhaps to the same one again: security access is locked.
@@ -92,12 +100,11 @@ impl Mailbox {
         let reply = Reply::parse(message)?;
         match self.asked.take()? {
             Asked::Uds => Some(reply),
-            // The boot services were busy: asked again with the next heartbeat.
-            Asked::SelfTest if reply == Reply::Refused => {
-                self.self_test_due = true;
+            Asked::SelfTest => {
+                self.self_test_refused = reply == Reply::Refused;
                 None
             }
-            Asked::SelfTest | Asked::Lock => None,
+            Asked::Lock => None,
         }
     }
 }

@@ -137,3 +137,55 @@ impl Application for Scripted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{AppConfig, Behaviour, scripted};
+    use ecu_bootloader::mailbox::{Reply, Request};
+    use uds::can::CanId;
+
+    /// How often the application says that its self-test has passed until nothing is left to say,
+    /// if each time it is refused.
+    fn insists(app: &mut Scripted, now: Instant) -> usize {
+        let mut refused = [0; 16];
+        let len = Reply::Refused.encode(&mut refused).unwrap();
+        let mut times = 0;
+        while let Some(packet) = app.poll_packet(now).map(<[u8]>::to_vec) {
+            let Some(Message::MailboxRequest(request)) = Message::parse(&packet) else {
+                continue;
+            };
+            if Request::parse(request) == Some(Request::SelfTestPassed) {
+                times += 1;
+                assert!(times < 10, "it asks again at once, for ever");
+                app.handle_message(now, &Message::MailboxReply(&refused[..len]));
+            }
+        }
+        times
+    }
+
+    /// As after a revert, of which only the reset is missing.
+    #[test]
+    fn an_application_that_is_not_believed_waits_before_it_says_so_again() {
+        let config = AppConfig::new("1.0.0", Behaviour::Good).unwrap();
+        let mut app = Scripts.launch(Instant::ZERO, &scripted(&config, 1000).unwrap());
+        let id = |raw| CanId::standard(raw).unwrap();
+        let info = link::BootInfo {
+            request_id: id(0x7E0),
+            response_id: id(0x7E8),
+            functional_id: id(0x7DF),
+            heartbeat_id: id(0x700),
+            fd: false,
+            reason: 1,
+        };
+        app.handle_message(Instant::ZERO, &Message::BootInfo(info));
+        let mut times = Vec::new();
+        for _ in 0..100 {
+            let now = app.poll_timeout().unwrap();
+            app.handle_timeout(now);
+            times.push(insists(&mut app, now));
+        }
+        assert!(times.iter().sum::<usize>() > 2, "{times:?}");
+        assert!(times.iter().all(|times| *times <= 1), "{times:?}");
+    }
+}
