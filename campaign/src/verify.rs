@@ -46,6 +46,8 @@ pub struct Verification<'a> {
     judged: Judged,
     /// The director is to be asked for the time with it.
     nonce: Option<Nonce>,
+    /// The trust has changed since it was taken last.
+    learned: bool,
 }
 
 impl<'a> Verification<'a> {
@@ -69,6 +71,7 @@ impl<'a> Verification<'a> {
             pair: Pair::new(client(Repository::Director)?, client(Repository::Image)?),
             judged,
             nonce: None,
+            learned: false,
         })
     }
 
@@ -86,11 +89,17 @@ impl<'a> Verification<'a> {
         self.judged
     }
 
-    /// What was believed at first, with the time that is known now: worth storing even where the
-    /// campaign is refused, so that a clock set back later finds it.
+    /// What was believed at first, with the time and the roots that are known now.
     #[must_use]
     pub const fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// The same, where time or roots are news since it was asked last. It is to be stored even where the
+    /// campaign is refused: a clock set back later finds the time, a key that was replaced stays so,
+    /// and a chain of more roots than one refresh takes is gone on with by the next.
+    pub fn take_learned(&mut self) -> Option<&Trust> {
+        core::mem::take(&mut self.learned).then_some(&self.trust)
     }
 
     /// The nonce, when it is the time to ask: under the director's newest root, before anything that
@@ -108,7 +117,9 @@ impl<'a> Verification<'a> {
         };
         let root = self.pair.client(Repository::Director).believed().root();
         let policy = self.trust.policy;
+        let before = self.trust.known;
         let judged = self.trust.known.attested(root, policy, nonce, bytes);
+        self.learned |= self.trust.known != before;
         self.judged = judged.map_err(VerifyError::Time)?;
         self.pair.judge_at(self.judged.now)
     }
@@ -137,7 +148,24 @@ impl<'a> Verification<'a> {
     pub fn on_document(&mut self, bytes: Option<&[u8]>) -> Result<(), VerifyError> {
         match self.time_wanted() {
             Some(nonce) => self.on_time(&nonce, bytes),
-            None => self.pair.on_document(bytes),
+            None => {
+                let result = self.pair.on_document(bytes);
+                self.learn_roots();
+                result
+            }
+        }
+    }
+
+    /// A root is believed once its checks have passed, whatever comes after it (TUF 1.0.33, 5.3.8).
+    fn learn_roots(&mut self) {
+        for repository in [Repository::Director, Repository::Image] {
+            let believed = self.pair.client(repository).believed();
+            let root = believed.bytes("root").unwrap_or_default();
+            let stored = self.trust.repository_mut(repository);
+            if stored.get("root") != Some(root) {
+                stored.insert("root", root);
+                self.learned = true;
+            }
         }
     }
 

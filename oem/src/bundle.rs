@@ -2,13 +2,18 @@
 
 use std::{io::Write as _, path::Path};
 
-use campaign::{UnixTime, Verification, VerifiedCampaign, ids::Vin, layout};
+use campaign::{
+    UnixTime, Verification, VerifiedCampaign,
+    ids::Vin,
+    layout::{self, Repository},
+};
 
 use crate::{
     error::Error,
     files::{self, Access},
     release::OWN_KEYS,
     repo::Repo,
+    root,
     vehicle::pinned,
 };
 
@@ -30,14 +35,14 @@ pub fn bundle(
     now: UnixTime,
 ) -> Result<VerifiedCampaign, Error> {
     let vehicle = repo.vehicle(vin)?.vehicle;
-    let trust = pinned(repo, vin)?.with_policy(OWN_KEYS);
+    let trust = pinned(repo)?.with_policy(OWN_KEYS);
     let refused = |error| Error::SelfCheck {
         vin: vin.clone(),
         error: Box::new(error),
     };
-    let mut entries = Vec::new();
+    let mut entries = later_roots(repo, vin)?;
     let mut verification = Verification::new(&trust, &vehicle, now).map_err(refused)?;
-    // Every document that the vehicle will ask for, as it will ask.
+    // Every other document that the vehicle will ask for, as it will ask.
     while let Some(wanted) = verification.wanted() {
         let path = repo.path(&wanted.path);
         if !path.exists() && wanted.path.ends_with("/timestamp.json") {
@@ -64,6 +69,18 @@ pub fn bundle(
     let bytes = archive(&entries).map_err(Error::file(out))?;
     files::write_atomic(out, &bytes, Access::Public)?;
     Ok(campaign)
+}
+
+/// The roots from which a vehicle that knows the first gets to the newest.
+fn later_roots(repo: &Repo, vin: &Vin) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for repository in [Repository::Director, Repository::Image] {
+        for (version, bytes) in root::later(repo, repository)? {
+            let path = layout::metadata_path(repository, vin, &format!("{version}.root.json"));
+            entries.push(Entry { path, bytes });
+        }
+    }
+    Ok(entries)
 }
 
 /// The same entries make the same bytes.

@@ -39,7 +39,8 @@ pub struct Edition {
 }
 
 /// What is published of a repository now; `None` before its first release. Signatures are checked:
-/// what is released next builds on it, and others may have written to the published folder.
+/// what is released next builds on it, and others may have written to the published folder. The root
+/// is the newest that the desk keeps; none after it is looked for.
 ///
 /// # Errors
 ///
@@ -49,52 +50,38 @@ pub fn published(
     repository: Repository,
     vin: &Vin,
 ) -> Result<Option<Believed>, Error> {
-    published_under(repo, repository, vin, u64::MAX)
+    let (root, _) = root::newest(repo, repository)?;
+    published_under(repo, repository, vin, root.header.version)
 }
 
-/// What is published, as one sees it who knows no root after the version `newest`.
+/// What is published, as one sees it who believes the root of that version and knows none after it.
 pub(crate) fn published_under(
     repo: &Repo,
     repository: Repository,
     vin: &Vin,
-    newest: u64,
+    version: u64,
 ) -> Result<Option<Believed>, Error> {
-    let beyond = format!("{}.root.json", newest.saturating_add(1));
     let path = |name: &str| repo.path(&layout::metadata_path(repository, vin, name));
     if !path("timestamp.json").exists() {
         return Ok(None);
     }
-    let root = files::read(&path("1.root.json"), Limits::default().root)?;
+    let kept = repo.path(&root::kept(repository, version));
+    let root = files::read(&kept, Limits::default().root)?;
     let corrupt = |path: PathBuf| move |refusal| Error::corrupt(&path, refusal);
     // What has expired is a base for what comes next all the same.
     let now = UnixTime::from_secs(0);
     let client = Client::new(Stored::root(&root), OWN_KEYS, Limits::default(), now);
-    let mut client = client.map_err(corrupt(path("1.root.json")))?;
+    let mut client = client.map_err(corrupt(kept.clone()))?;
+    client.on_missing().map_err(corrupt(kept))?;
     while let Some(wanted) = client.wanted() {
         let file = path(&wanted.name);
-        let result = match file.exists() && wanted.name != beyond {
+        let result = match file.exists() {
             true => client.on_file(&files::read(&file, wanted.limit)?),
             false => client.on_missing(),
         };
         result.map_err(corrupt(file))?;
     }
     Ok(Some(client.believed().clone()))
-}
-
-/// The roots after the first of both repositories, by their paths: a release leaves them as they are.
-pub(crate) fn later_roots(repo: &Repo, vin: &Vin) -> Result<BTreeMap<String, Vec<u8>>, Error> {
-    let mut roots = BTreeMap::new();
-    for repository in [Repository::Image, Repository::Director] {
-        for version in 2..=u64::MAX {
-            let path = layout::metadata_path(repository, vin, &format!("{version}.root.json"));
-            let file = repo.path(&path);
-            if !file.exists() {
-                break;
-            }
-            roots.insert(path, files::read(&file, Limits::default().root)?);
-        }
-    }
-    Ok(roots)
 }
 
 /// The next targets statement after `before`.

@@ -32,6 +32,7 @@ use crate::{
     keyset, manifest,
     publish::{self, Edition, published},
     repo::{Repo, State, VehicleRecord},
+    root,
     vehicle::pinned,
 };
 
@@ -436,22 +437,20 @@ impl Plan {
 }
 
 impl Signed {
-    /// Verifies the release as each of its vehicles will.
+    /// Verifies the release as each of its vehicles will that knows the newest roots.
     ///
     /// # Errors
     ///
     /// [`Error::SelfCheck`].
     pub fn check(&self, repo: &Repo, plan: &Plan, now: UnixTime) -> Result<(), Error> {
+        let trust = pinned(repo)?.with_policy(OWN_KEYS);
         for vehicle in &plan.vehicles {
             let vehicle = &vehicle.record.vehicle;
             let vin = vehicle.vin();
-            let trust = pinned(repo, vin)?.with_policy(OWN_KEYS);
-            let roots = publish::later_roots(repo, vin)?;
             let documents = [Some(&self.image), self.directors.get(vin)];
             campaign::verify(&trust, vehicle, now, |wanted| {
                 let mut documents = documents.into_iter().flatten();
-                let root = roots.get(&wanted.path).map(Vec::as_slice);
-                root.or_else(|| documents.find_map(|edition| edition.get(&wanted.path)))
+                documents.find_map(|edition| edition.get(&wanted.path))
             })
             .map_err(|error| Error::SelfCheck {
                 vin: vin.clone(),
@@ -513,7 +512,8 @@ impl Signed {
             files::write_atomic(&path, &image.bytes, Access::Public)?;
         }
         self.image.publish(repo)?;
-        for documents in self.directors.values() {
+        for (vin, documents) in &self.directors {
+            root::publish_missing(repo, vin)?;
             documents.publish(repo)?;
         }
         Ok(())

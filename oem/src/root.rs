@@ -21,7 +21,7 @@ use crate::{
     draft::{Draft, Purpose},
     error::Error,
     files::{self, Access},
-    init::{ROOT_VALID_DAYS, director_root_path},
+    init::{ROOT_VALID_DAYS, director_root_path, publish_director_root},
     keys::SigningKey,
     publish::{self, published, published_under},
     release::OWN_KEYS,
@@ -120,20 +120,51 @@ pub(crate) fn enough_keys_here(
     })
 }
 
-/// The newest root document, as the repository keeps it for itself.
+/// The newest root document, as the repository keeps it for itself: however many there are, each is
+/// signed by the one before it.
 ///
 /// # Errors
 ///
 /// [`Error::File`], [`Error::Corrupt`].
 pub fn newest(repo: &Repo, repository: Repository) -> Result<(Root, Envelope), Error> {
-    let newest = (1..).take_while(|version| repo.path(&kept(repository, *version)).exists());
-    let path = repo.path(&kept(repository, newest.last().unwrap_or(1)));
+    let mut newest = read(repo, repository, 1)?;
+    for version in 2.. {
+        let path = repo.path(&kept(repository, version));
+        if !path.exists() {
+            break;
+        }
+        let next = read(repo, repository, version)?;
+        follows(&newest.0, &next.1).map_err(|error| Error::corrupt(&path, error))?;
+        newest = next;
+    }
+    Ok(newest)
+}
+
+/// The root of that version, as it is kept.
+fn read(repo: &Repo, repository: Repository, version: u64) -> Result<(Root, Envelope), Error> {
+    let path = repo.path(&kept(repository, version));
     let bytes = files::read(&path, Limits::default().root)?;
     let corrupt = |error: &dyn ToString| Error::corrupt(&path, error.to_string());
     let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| corrupt(&error))?;
     let document = Document::<Root>::from_envelope(envelope.clone());
     let document = document.map_err(|error| corrupt(&error))?;
+    if document.unverified().header.version != version {
+        return Err(Error::corrupt(&path, "it is a root of another version"));
+    }
     Ok((document.unverified().clone(), envelope))
+}
+
+/// The documents of all roots after the first, as they are kept, by their versions.
+///
+/// # Errors
+///
+/// [`Error::File`].
+pub(crate) fn later(repo: &Repo, repository: Repository) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+    let files = (2..).map(|version| (version, repo.path(&kept(repository, version))));
+    files
+        .take_while(|(_, path)| path.exists())
+        .map(|(version, path)| Ok((version, files::read(&path, Limits::default().root)?)))
+        .collect()
 }
 
 /// Where a root is kept for vehicles to come.
@@ -174,6 +205,18 @@ pub(crate) fn publish_root(
         write(&repo.path("metadata/root.json"))?;
     }
     Ok(())
+}
+
+/// Copies the director's roots to where the vehicle looks for them, if a change of the root was
+/// interrupted before that.
+pub(crate) fn publish_missing(repo: &Repo, vin: &Vin) -> Result<(), Error> {
+    let (root, _) = newest(repo, Repository::Director)?;
+    let name = format!("{}.root.json", root.header.version);
+    let path = layout::metadata_path(Repository::Director, vin, &name);
+    match repo.path(&path).exists() {
+        true => Ok(()),
+        false => publish_director_root(repo, vin),
+    }
 }
 
 /// Whether vehicles that believe `before` will believe `next`.
@@ -221,7 +264,7 @@ pub(crate) fn renew(
         if published(repo, repository, vin).is_ok() {
             continue;
         }
-        let before = root.header.version.saturating_sub(1);
+        let before = root.header.version.saturating_sub(1).max(1);
         let Some(before) = published_under(repo, repository, vin, before)? else {
             continue;
         };

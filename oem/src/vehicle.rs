@@ -9,7 +9,7 @@ use std::{
 use campaign::{
     Trust,
     ids::{BusName, CanId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Serial, Vin},
-    layout::{self, Repository},
+    layout::Repository,
     repository::Limits,
     vehicle::{AccessKey, Addressing, Bus, Ecu, VEHICLE_MAX_LEN, Vehicle},
 };
@@ -28,6 +28,7 @@ use crate::{
     keys::random,
     keyset,
     repo::{EcuRecord, Repo, TcuKey, VehicleRecord},
+    root,
 };
 
 /// The description of a vehicle: what `--spec` names.
@@ -203,7 +204,7 @@ fn check_heartbeats(spec: &VehicleSpec, path: &Path) -> Result<(), Error> {
 /// [`Error::UnknownVehicle`], [`Error::File`].
 pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
     let record = repo.vehicle(vin)?;
-    let trust = pinned(repo, vin)?.to_json()?;
+    let trust = pinned(repo)?.to_json()?;
     let ca = repo.path("keys/tls/ca.pem");
     let ca = files::read(&ca, 1 << 20)?;
     for (name, ecu) in &record.ecus {
@@ -218,15 +219,17 @@ pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
     files::write_json(&out.join("vehicle.json"), &record.vehicle, Access::Secret)
 }
 
-/// The trust that a new vehicle starts with: the first root of both repositories.
+/// The trust that a new vehicle starts with: the newest root of both repositories. Keys that were
+/// revoked before it was made have no say in it.
 ///
 /// # Errors
 ///
 /// [`Error::File`], [`Error::Corrupt`].
-pub fn pinned(repo: &Repo, vin: &Vin) -> Result<Trust, Error> {
+pub fn pinned(repo: &Repo) -> Result<Trust, Error> {
     let read = |repository| {
-        let path = layout::metadata_path(repository, vin, "1.root.json");
-        files::read(&repo.path(&path), Limits::default().root)
+        let (root, _) = root::newest(repo, repository)?;
+        let path = repo.path(&root::kept(repository, root.header.version));
+        files::read(&path, Limits::default().root)
     };
     let (image, director) = (read(Repository::Image)?, read(Repository::Director)?);
     Trust::pin(&image, &director).map_err(|error| Error::corrupt(repo.dir(), error))

@@ -25,8 +25,8 @@ use crate::flash::{Outcome, Target};
 use crate::profile::SlotState;
 
 /// Fetches the documents of both repositories and verifies them. Returns the campaign, and the
-/// trust to store once its images are verified too. `learned` stores the time that the director
-/// attested at once, whatever comes of the campaign: a clock set back later finds it.
+/// trust to store once its images are verified too. `learned` stores at once the time that the director
+/// attested and the roots that are believed, whatever comes of the campaign.
 ///
 /// # Errors
 ///
@@ -46,10 +46,9 @@ pub async fn metadata(
     let mut verification = verification.asking_for_time(nonce);
     while let Some(wanted) = verification.wanted() {
         let document = source.document(&wanted.path, wanted.limit).await?;
-        let before = verification.trust().known_time();
         let result = verification.on_document(document.as_deref());
-        if verification.trust().known_time() != before {
-            learned(verification.trust())?;
+        if let Some(trust) = verification.take_learned() {
+            learned(trust)?;
         }
         result?;
     }

@@ -9,6 +9,7 @@ mod manifest;
 mod people;
 mod release;
 mod rest;
+mod roots;
 mod serve;
 mod swupdate;
 mod time;
