@@ -8,7 +8,9 @@
 use ecu_image::SecurityCounter;
 
 use crate::layout::SlotId;
-use crate::state::{HEALTHY_CRASHES, Origin, SEALED_CRASHES, SlotState, State, TRIAL_ATTEMPTS};
+use crate::state::{
+    HEALTHY_CRASHES, LIMP_HOME_CRASHES, Origin, SEALED_CRASHES, SlotState, State, TRIAL_ATTEMPTS,
+};
 
 /// Why the ECU started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,7 +195,7 @@ fn blame(state: &mut State, cause: ResetCause) {
     if !cause.is_abnormal() {
         return;
     }
-    state.crashes = state.crashes.saturating_add(1);
+    state.crashes = state.crashes.saturating_add(1).min(LIMP_HOME_CRASHES);
     let confirmed = state.confirmed;
     let healthy = state.slot(confirmed).state == SlotState::Healthy;
     if healthy && state.crashes >= HEALTHY_CRASHES {
@@ -253,27 +255,29 @@ fn may_boot(verdict: Verdict, floor: SecurityCounter) -> bool {
 /// Whether the factory image could take over, in full function or limp-home.
 #[must_use]
 pub fn factory_takes_over(evidence: &Evidence, floor: SecurityCounter) -> bool {
-    match evidence.get(SlotId::Factory) {
-        Some(Verdict::Good {
-            limp_home: true, ..
-        }) => true,
-        Some(verdict) => may_boot(verdict, floor),
-        None => false,
-    }
+    let full = |verdict| may_boot(verdict, floor);
+    limps_home(evidence) || evidence.get(SlotId::Factory).is_some_and(full)
 }
 
-/// No trial: the confirmed slot, the one before, the factory image, recovery.
+/// No trial: the confirmed slot, the one before, the factory image, any other that was sealed;
+/// then limp-home, then recovery.
 fn settled(inputs: &Inputs<'_>, state: &mut State) -> Choice {
     let (confirmed, previous) = (state.confirmed, state.previous);
     let regular = state.origin == Origin::Regular;
-    let keeps_crashing = state.crashes >= SEALED_CRASHES;
+    let abnormal = inputs.cause.is_abnormal();
+    let crashes = abnormal && state.crashes >= SEALED_CRASHES;
+    if !abnormal {
+        // Whoever starts it anew gets the confirmed image once more.
+        state.crashes = state.crashes.min(SEALED_CRASHES);
+    }
     let sealed = state.slot(confirmed).state == SlotState::Sealed;
+    let first = [Some(confirmed), previous, Some(SlotId::Factory)];
     // A sealed image that keeps crashing is tried last rather than first.
-    let order = if sealed && keeps_crashing {
-        [previous, Some(SlotId::Factory), Some(confirmed)]
-    } else {
-        [Some(confirmed), previous, Some(SlotId::Factory)]
+    let [first, second, third] = match (sealed && crashes, first) {
+        (true, [confirmed, previous, factory]) => [previous, factory, confirmed],
+        (false, first) => first,
     };
+    let order = [first, second, third, Some(SlotId::A), Some(SlotId::B)];
     for slot in order.into_iter().flatten() {
         if slot != SlotId::Factory && !state.slot(slot).state.boots() {
             continue;
@@ -285,40 +289,64 @@ fn settled(inputs: &Inputs<'_>, state: &mut State) -> Choice {
             state.set_slot_state(slot, SlotState::Rejected);
             continue;
         }
-        if let Some(reason) = reason(slot, verdict, inputs.floor, regular && slot == confirmed) {
-            // Nothing better may boot: a tester gets the time that the crashes would take from it.
-            if inputs.cause.is_abnormal() && keeps_crashing && slot == confirmed {
-                return Choice::Stay(BootReason::Programming);
-            }
-            now_confirmed(state, slot);
-            return Choice::Boot(slot, reason);
+        if !may_boot(verdict, inputs.floor) {
+            continue;
         }
+        if crashes && slot == confirmed {
+            return keeps_crashing(inputs, state);
+        }
+        now_confirmed(state, slot);
+        if crashes {
+            // What crashed is nothing to fall back to, or the two would take turns for ever.
+            state.previous = None;
+        }
+        return Choice::Boot(slot, reason(slot, regular && slot == confirmed));
     }
-    nothing_boots(state);
+    if limps_home(inputs.evidence) {
+        if crashes && confirmed == SlotId::Factory {
+            return keeps_crashing(inputs, state);
+        }
+        now_confirmed(state, SlotId::Factory);
+        return Choice::Boot(SlotId::Factory, BootReason::LimpHome);
+    }
+    // A counter that cannot be read is above everything, and says nothing of the images.
+    if inputs.floor != SecurityCounter(u32::MAX) {
+        nothing_boots(state);
+    }
     Choice::Stay(BootReason::Recovery)
 }
 
-/// The reason for which `slot` boots, or `None` where it may not. `regular`: it was confirmed, and
-/// did not come to that by falling back.
-fn reason(
-    slot: SlotId,
-    verdict: Verdict,
-    floor: SecurityCounter,
-    regular: bool,
-) -> Option<BootReason> {
-    if !may_boot(verdict, floor) {
-        return match verdict {
-            Verdict::Good {
-                limp_home: true, ..
-            } if slot == SlotId::Factory => Some(BootReason::LimpHome),
-            _ => None,
-        };
+/// Nothing better than the confirmed image may boot in full function, and it crashes. Limp-home does
+/// not take its place: the next start that is asked for tries it again. Where that crashes as well, a
+/// tester gets the time that the crashes would take from it.
+fn keeps_crashing(inputs: &Inputs<'_>, state: &State) -> Choice {
+    let limps = state.confirmed != SlotId::Factory && limps_home(inputs.evidence);
+    if limps && state.crashes < LIMP_HOME_CRASHES {
+        return Choice::Boot(SlotId::Factory, BootReason::LimpHome);
     }
-    Some(match slot {
+    Choice::Stay(BootReason::Programming)
+}
+
+/// Whether the factory image is whole and its header allows limp-home.
+fn limps_home(evidence: &Evidence) -> bool {
+    let factory = evidence.get(SlotId::Factory);
+    matches!(
+        factory,
+        Some(Verdict::Good {
+            limp_home: true,
+            ..
+        })
+    )
+}
+
+/// The reason for which `slot` boots in full function. `regular`: it was confirmed, and did not come
+/// to that by falling back.
+const fn reason(slot: SlotId, regular: bool) -> BootReason {
+    match slot {
         _ if regular => BootReason::Normal,
         SlotId::Factory => BootReason::FellBackToFactory,
         SlotId::A | SlotId::B => BootReason::FellBackToPrevious,
-    })
+    }
 }
 
 /// What boots is what the journal calls confirmed, so that no download can touch it.

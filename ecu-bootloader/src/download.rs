@@ -10,11 +10,13 @@
 //! A block that completes a page is answered as soon as the other buffer is free, so the next page
 //! is received while this one is programmed.
 
+use ecu_image::hardened::difference;
 use ecu_image::{GRANT_LEN, SIGNED_LEN, TABLE_PAGE_LEN};
 
 use crate::boot::factory_takes_over;
 use crate::buffers::{Bytes, Which};
 use crate::erase::count_erase;
+use crate::gate::below;
 use crate::head::{self, HEAD_LEN, Head, page_address, table_address};
 use crate::job::{Answer, Core, Then, Work};
 use crate::keys::KeyStore;
@@ -483,12 +485,43 @@ impl<P: Platform, B: Bytes> Core<P, B> {
                 };
                 let (slot, digest, sequence) = (head.slot, head.digest, head.sequence);
                 let counter = head.header.security_counter;
+                if self.unacceptable() != 0 {
+                    return self.fail(then, Failure::new(Reason::SecondLook));
+                }
                 let Some(next) = self.edit() else { return };
                 transition::accept(next, slot, digest, counter, sequence);
+                // The metadata area is erased too.
+                if let Err(failure) = count_erase(next) {
+                    return self.fail(then, failure);
+                }
                 self.evidence.clear(slot);
                 self.commit(then);
             }
         }
+    }
+
+    /// What no later start examines again, looked at once more before it is journaled, without a
+    /// branch: not zero where the grant's sequence or the image's counter should have been refused.
+    #[inline(never)]
+    fn unacceptable(&mut self) -> u32 {
+        let floor = self.floor().get();
+        let highest = floor.saturating_add(self.platform.board().max_counter_jump);
+        let (Some(head), Some(state)) = (&self.head, &self.state) else {
+            return u32::MAX;
+        };
+        let counter = head.header.security_counter.get();
+        let excused = u32::from(head.downgrade).wrapping_sub(1);
+        let old = head
+            .sequence
+            .get()
+            .overflowing_sub(state.grant_sequence.get())
+            .1;
+        let same = head.sequence == state.grant_sequence;
+        let other = difference(head.digest.as_bytes(), state.grant_digest.as_bytes());
+        below(counter, floor) & excused
+            | below(highest, counter)
+            | u32::from(old)
+            | other & u32::from(same).wrapping_neg()
     }
 
     /// The metadata area is erased: programs grant and header, which wait in the buffers.
@@ -609,7 +642,7 @@ fn check_sequence(state: &State, head: &Head) -> Result<Option<SlotId>, Failure>
     if head.sequence != state.grant_sequence || head.digest != state.grant_digest {
         return Err(replayed);
     }
-    let mut resumed = None;
+    let (mut resumed, mut tried) = (None, false);
     for slot in [SlotId::A, SlotId::B] {
         let record = state.slot(slot);
         if record.digest != head.digest {
@@ -618,8 +651,11 @@ fn check_sequence(state: &State, head: &Head) -> Result<Option<SlotId>, Failure>
         match record.state {
             SlotState::Receiving | SlotState::Staged => resumed = Some(slot),
             SlotState::Empty => {}
-            _ => return Err(replayed),
+            _ => tried = true,
         }
+    }
+    if tried && resumed.is_none() {
+        return Err(replayed);
     }
     Ok(resumed)
 }

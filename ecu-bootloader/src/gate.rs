@@ -21,7 +21,7 @@ use crate::keyset;
 use crate::layout::{METADATA_HEAD, SlotId};
 use crate::ledger::{Ledger, Step};
 use crate::platform::Platform;
-use crate::state::{SlotState, State};
+use crate::state::{SEALED_CRASHES, SlotState, State};
 
 /// Fields of grant and header by their offsets in `docs/spec/image.md`: parsing would be the code
 /// that was used the first time.
@@ -107,7 +107,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let measured = self.measured.as_ref().map_or(&[][..], |it| it.as_bytes());
         let found = difference(measured, field(header, at::PLAINTEXT));
         ledger.take(Step::Payload, found);
-        let counter = field(header, at::COUNTER);
+        let counter = number(field(header, at::COUNTER));
         let mut excused = unless_flag(grant, at::GRANT_FLAGS);
         if slot == SlotId::Factory && reason == BootReason::LimpHome {
             excused &= unless_flag(header, at::FLAGS);
@@ -118,10 +118,14 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     }
 }
 
-/// All ones where the counter in these bytes is below `floor`: the borrow of a subtraction.
+/// A counter in four bytes; anything else is below any.
+fn number(bytes: &[u8]) -> u32 {
+    bytes.try_into().map_or(0, u32::from_le_bytes)
+}
+
+/// All ones where `counter` is below `floor`: the borrow of a subtraction.
 #[inline(never)]
-fn below(counter: &[u8], floor: u32) -> u32 {
-    let counter = counter.try_into().map_or(0, u32::from_le_bytes);
+pub(crate) fn below(counter: u32, floor: u32) -> u32 {
     let (_, borrow) = counter.overflowing_sub(floor);
     u32::from(borrow).wrapping_neg()
 }
@@ -132,8 +136,12 @@ fn slot_difference(state: &State, slot: SlotId, reason: BootReason) -> u32 {
     if reason == BootReason::Trial {
         return found ^ SlotState::Trial as u32;
     }
-    // What boots outside a trial is what the journal calls confirmed.
-    let confirmed = u32::from(state.confirmed.number() ^ slot.number());
+    // What boots outside a trial is what the journal calls confirmed; limp-home also beside one that
+    // keeps crashing.
+    let mut confirmed = u32::from(state.confirmed.number() ^ slot.number());
+    if slot == SlotId::Factory && reason == BootReason::LimpHome {
+        confirmed &= below(state.crashes.into(), SEALED_CRASHES.into());
+    }
     let boots = match slot {
         SlotId::Factory => 0,
         SlotId::A | SlotId::B => {
@@ -152,14 +160,14 @@ mod tests {
 
     #[test]
     fn a_counter_is_below_the_floor_or_not() {
-        let found = |counter: u32, floor| below(&counter.to_le_bytes(), floor);
+        let found = |counter: u32, floor| below(number(&counter.to_le_bytes()), floor);
         for (counter, floor) in [(0, 0), (5, 5), (6, 5), (u32::MAX, 0), (1 << 31, 1)] {
             assert_eq!(found(counter, floor), 0, "{counter} over {floor}");
         }
         for (counter, floor) in [(0, 1), (4, 5), (0, u32::MAX), (1, 1 << 31)] {
             assert_eq!(found(counter, floor), u32::MAX, "{counter} below {floor}");
         }
-        assert_eq!(below(&[], 1), u32::MAX);
+        assert_eq!(below(number(&[]), 1), u32::MAX);
     }
 
     #[test]

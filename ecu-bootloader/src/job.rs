@@ -13,9 +13,9 @@ use crate::erase::Eraser;
 use crate::flash::{FlashError, FlashOp};
 use crate::head::{self, Head};
 use crate::journal::{Journal, Written};
-#[cfg(feature = "key-set-update")]
-use crate::keyset::Signatures;
 use crate::keyset::Use;
+#[cfg(feature = "key-set-update")]
+use crate::keyset::{Signatures, Vouched};
 use crate::layout::SlotId;
 use crate::ledger::Ledger;
 use crate::platform::Platform;
@@ -208,6 +208,8 @@ pub(crate) struct Core<P, B> {
     pub(crate) running: Option<BootTarget>,
     pub(crate) boot_event: Option<BootTarget>,
     pub(crate) self_tested: bool,
+    #[cfg(feature = "key-set-update")]
+    pub(crate) vouched: Vouched,
     pub(crate) access: Access,
     pub(crate) failure: Failure,
     pub(crate) work: Work,
@@ -257,6 +259,8 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             running: None,
             boot_event: None,
             self_tested: false,
+            #[cfg(feature = "key-set-update")]
+            vouched: Default::default(),
             access: Access::default(),
             failure: Failure::NONE,
             work: Work::Idle,
@@ -519,8 +523,10 @@ impl<P: Platform, B: Bytes> Core<P, B> {
 
     #[inline(never)]
     fn raise_counter(&mut self) {
-        let floor = self.floor();
-        if self.platform.counter().raise_to(floor).is_err() {
+        // The order alone: a counter that cannot be read stands at its end, and must not be sent there.
+        let ordered = self.state.as_ref().map(|state| state.floor);
+        let ordered = ordered.unwrap_or(SecurityCounter(0));
+        if self.platform.counter().raise_to(ordered).is_err() {
             self.failure = Failure::new(Reason::Counter);
             self.answer = Some(Err(Nrc::GENERAL_PROGRAMMING_FAILURE));
             return;

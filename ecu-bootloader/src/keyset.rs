@@ -28,7 +28,7 @@ use crate::transition::{Standing, Standings};
 #[cfg(feature = "key-set-update")]
 mod update;
 #[cfg(feature = "key-set-update")]
-pub(crate) use update::Signatures;
+pub(crate) use update::{Signatures, Vouched};
 
 /// What a signature is verified for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

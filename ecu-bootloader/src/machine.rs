@@ -355,7 +355,9 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
                 return self.reply(Reply::Refused);
             }
         }
-        if pdu.first() == Some(&0x10) {
+        // An application has no programming session.
+        let programs = self.server.session() == Session::PROGRAMMING;
+        if programs || pdu.first() == Some(&0x10) {
             return self.reply(Reply::Refused);
         }
         self.mail_expected = true;

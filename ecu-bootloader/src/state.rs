@@ -27,8 +27,10 @@ pub const TRIAL_ATTEMPTS: u8 = 3;
 pub const HEALTHY_CRASHES: u8 = 3;
 /// Abnormal resets in a row after which a sealed image gives way to another that may boot.
 pub const SEALED_CRASHES: u8 = 8;
+/// Abnormal resets after which not even limp-home is tried; they are counted no further.
+pub const LIMP_HOME_CRASHES: u8 = 2 * SEALED_CRASHES;
 /// How often one grant may erase.
-pub const ERASES_PER_GRANT: u8 = 8;
+pub const ERASES_PER_GRANT: u8 = 9;
 
 /// State of an update slot; the numbers are those of FD01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

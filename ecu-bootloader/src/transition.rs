@@ -56,7 +56,14 @@ pub fn orphan(state: &State, standings: &Standings) -> Option<SlotId> {
     [Some(state.confirmed), state.previous.filter(|_| unsealed)]
         .into_iter()
         .flatten()
-        .find(|slot| standings.get(*slot) == Some(Standing::Absent))
+        // One whose key cannot be told may need it.
+        .find(|slot| {
+            let knows = matches!(
+                standings.get(*slot),
+                Some(Standing::Active | Standing::Revoked)
+            );
+            *slot != SlotId::Factory && !knows
+        })
 }
 
 /// A new key set is in use. What is being installed under a key that no longer signs is dropped, a
@@ -169,7 +176,8 @@ pub fn accept(
     if sequence != state.grant_sequence {
         state.erases_left = ERASES_PER_GRANT;
     }
-    state.grant_sequence = sequence;
+    // Never back, whoever has let it pass.
+    state.grant_sequence = state.grant_sequence.max(sequence);
     state.grant_digest = digest;
     state.progress = Progress::MetadataBegun;
     state.frontier = None;
@@ -230,11 +238,27 @@ pub fn seal(state: &mut State, running: SlotId) -> Result<(), NotNow> {
     match record.state {
         SlotState::Sealed => Ok(()),
         SlotState::Healthy => {
-            state.floor = state.floor.max(record.counter);
+            let counter = record.counter;
+            state.floor = state.floor.max(counter);
             state.set_slot_state(running, SlotState::Sealed);
+            outlive(state, running);
             Ok(())
         }
         _ => Err(NotNow),
+    }
+}
+
+/// What is below the floor now does not boot any more, though its grant once excepted it.
+fn outlive(state: &mut State, sealed: SlotId) {
+    for slot in [SlotId::A, SlotId::B] {
+        let record = state.slot(slot);
+        if slot == sealed || !record.state.boots() || record.counter >= state.floor {
+            continue;
+        }
+        state.set_slot_state(slot, SlotState::Rejected);
+        if state.previous == Some(slot) {
+            state.previous = None;
+        }
     }
 }
 

@@ -205,9 +205,14 @@ impl Model {
                 if reason == BootReason::Trial {
                     assert!(state.attempts_left < ecu.state.attempts_left, "{what}");
                     assert_eq!(state.confirmed, ecu.state.confirmed, "{what}");
-                } else {
+                } else if !limps || state.crashes < SEALED_CRASHES {
                     assert_eq!(state.confirmed, slot, "what boots may be erased: {what}");
                 }
+                let crashes = state.crashes >= SEALED_CRASHES;
+                assert!(
+                    !limps || crashes || !self.could_boot(ecu, &state, found),
+                    "limp-home before an image that may boot: {what}"
+                );
             }
             Decision::Stay { reason, .. } => {
                 let verdict = self.verdict(ecu, SlotId::Factory, found);
@@ -219,12 +224,37 @@ impl Model {
                     "the factory image could boot: {what}"
                 );
                 assert!(
+                    reason != BootReason::Recovery || !self.could_boot(ecu, &after.state, found),
+                    "{what}"
+                );
+                assert!(
                     reason == BootReason::Recovery || reason == BootReason::Programming,
                     "{what}"
                 );
             }
             Decision::Verify(_) => unreachable!(),
         }
+    }
+
+    /// Whether an update slot holds an image that is whole, and at the floor or excepted.
+    fn could_boot(&self, ecu: &Ecu, state: &State, found: Found) -> bool {
+        [SlotId::A, SlotId::B].into_iter().any(|slot| {
+            let good = may_boot(self.verdict(ecu, slot, found), SecurityCounter(ecu.floor()));
+            good && state.slot(slot).state.boots()
+        })
+    }
+
+    /// Nothing but crashes from here: sooner or later the bootloader stays for a tester.
+    fn check_crashes(&self, ecu: &Ecu, found: Found) {
+        let mut now = *ecu;
+        for _ in 0..64 {
+            let (decision, after) = self.start(&now, ResetCause::Crash, false, found);
+            if matches!(decision, Decision::Stay { .. }) {
+                return;
+            }
+            now = after;
+        }
+        panic!("crashes for ever: {ecu:?} with {found:?}, at last {now:?}");
     }
 
     /// What must hold of every state in the journal.
@@ -252,6 +282,9 @@ impl Model {
     /// Everything that can happen to an ECU; a power cut before it changes nothing.
     fn next(&mut self, ecu: &Ecu) -> Vec<Ecu> {
         let mut next = Vec::new();
+        for found in FOUND {
+            self.check_crashes(ecu, found);
+        }
         for (cause, programming) in CAUSES {
             for found in FOUND {
                 next.push(self.start(ecu, cause, programming, found).1);
@@ -368,12 +401,14 @@ impl Model {
     }
 }
 
-/// Abnormal resets as far as they matter: those short of the last threshold are one before it.
+/// Abnormal resets as far as they matter: those short of a threshold are one before it.
 fn bucket(crashes: u8) -> u8 {
-    if crashes > HEALTHY_CRASHES {
-        crashes.clamp(SEALED_CRASHES - 1, SEALED_CRASHES)
-    } else {
+    if crashes <= HEALTHY_CRASHES {
         crashes
+    } else if crashes <= SEALED_CRASHES {
+        crashes.max(SEALED_CRASHES - 1)
+    } else {
+        crashes.max(LIMP_HOME_CRASHES - 1)
     }
 }
 

@@ -1,15 +1,18 @@
 //! The update of the key set: received, examined, signed by two roots, written, in use.
 
-use ecu_image::Digest;
-use ecu_image::Offset;
+use core::hint::black_box;
+
+use ecu_image::hardened::difference;
 use ecu_image::keyset::{KEY_SET_MAX, KeySet, THRESHOLD};
 use ecu_image::pss::Progress as SignatureProgress;
 use ecu_image::signature::SignatureVerifier;
+use ecu_image::{Digest, ImageDigest, Offset};
 use uds::nrc::Nrc;
 
 use super::{read, standings};
 use crate::buffers::Bytes;
 use crate::download::Reply;
+use crate::gate::below;
 use crate::job::{Answer, Core, Then, Work};
 use crate::layout::{KeySetArea, SlotId};
 use crate::platform::Platform;
@@ -29,6 +32,28 @@ pub(crate) struct Signatures {
     right: usize,
 }
 
+/// What the roots vouch for, kept apart from the count that decides first: no later start sees the
+/// signatures again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Vouched {
+    digest: [u8; 32],
+    right: u32,
+}
+
+impl Vouched {
+    /// One more signature; `wrong` is zero where it is over the digest.
+    fn count(&mut self, wrong: u32) {
+        let right = black_box(self.right).wrapping_add(1);
+        self.right = right & !below(0, wrong);
+    }
+
+    /// Zero where enough roots vouch for this very set.
+    fn difference(&self, record: &KeySetRecord) -> u32 {
+        let threshold = u32::try_from(THRESHOLD).unwrap_or(u32::MAX);
+        below(black_box(self.right), threshold) | difference(&self.digest, record.digest.as_bytes())
+    }
+}
+
 impl<P: Platform, B: Bytes> Core<P, B> {
     /// The longest key set that is received, in bytes: it waits in a page buffer.
     pub(crate) fn max_key_set(&self) -> usize {
@@ -41,6 +66,10 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             Ok(digest) => {
                 self.buffers.turn();
                 self.end_transfer();
+                self.vouched = Vouched {
+                    digest: *digest.as_bytes(),
+                    right: 0,
+                };
                 self.work = Work::KeySet(Signatures {
                     digest,
                     index: 0,
@@ -93,6 +122,9 @@ impl<P: Platform, B: Bytes> Core<P, B> {
                     check.begun = false;
                     check.index = check.index.saturating_add(1);
                     check.right = check.right.saturating_add(1);
+                    let digest = ImageDigest(*check.digest.as_bytes());
+                    let wrong = self.platform.signatures().difference(&digest);
+                    self.vouched.count(wrong);
                 }
             }
             self.work = Work::KeySet(check);
@@ -168,6 +200,9 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             Ok(found) => found,
             Err(failure) => return self.fail(then, failure),
         };
+        if self.vouched.difference(&record) != 0 {
+            return self.fail(then, Failure::new(Reason::SecondLook));
+        }
         let Some(next) = self.edit() else { return };
         transition::use_key_set(next, record, &standings);
         let next = *next;
@@ -184,5 +219,33 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             self.evidence.clear(slot);
         }
         self.commit(Then::Answer(Answer::Exit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ecu_image::KeySetVersion;
+
+    #[test]
+    fn only_two_roots_over_this_very_set_vouch_for_it() {
+        let record = |digest: [u8; 32]| KeySetRecord {
+            area: KeySetArea::First,
+            version: KeySetVersion(2),
+            digest: Digest(digest),
+        };
+        let mut vouched = Vouched {
+            digest: [7; 32],
+            right: 0,
+        };
+        assert_ne!(vouched.difference(&record([7; 32])), 0);
+        vouched.count(0);
+        assert_ne!(vouched.difference(&record([7; 32])), 0);
+        vouched.count(5);
+        vouched.count(0);
+        assert_ne!(vouched.difference(&record([7; 32])), 0);
+        vouched.count(0);
+        assert_eq!(vouched.difference(&record([7; 32])), 0);
+        assert_ne!(vouched.difference(&record([8; 32])), 0);
     }
 }

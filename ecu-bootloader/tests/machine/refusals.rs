@@ -247,15 +247,45 @@ fn erases_are_bounded_over_resets() {
     let before = bench.nor.borrow().erases().to_vec();
     assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
     assert_eq!(bench.last_failure(), Reason::ErasesUsedUp as u16);
-    // A dropped image does not either.
+    // A dropped image does not either: not even its metadata area is erased again.
     bench.routine(0x0213).unwrap();
-    bench.send_metadata(&image).unwrap();
-    assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
-    let (slot, sector) = (Setup::new(true).layout.slot(SlotId::A).unwrap(), 4096);
-    let payload = (slot.payload.address / sector) as usize;
-    let sectors = payload..payload + (slot.payload.len / sector) as usize;
+    check_metadata(&mut bench, &image, Reason::ErasesUsedUp);
     let after = bench.nor.borrow().erases().to_vec();
-    assert_eq!(before[sectors.clone()], after[sectors]);
+    let slot = slot_sectors();
+    assert_eq!(before[slot.clone()], after[slot]);
+}
+
+/// The sectors of slot A.
+fn slot_sectors() -> std::ops::Range<usize> {
+    let (slot, sector) = (Setup::new(true).layout.slot(SlotId::A).unwrap(), 4096);
+    let end = slot.payload.address + slot.payload.len;
+    (slot.metadata.address / sector) as usize..(end / sector) as usize
+}
+
+/// A grant that is sent again and again, each time up to a table page that is wrong.
+#[test]
+fn the_metadata_area_is_not_worn_out() {
+    let mut bench = ready();
+    let mut image = recipe(2).make();
+    image.packed[1536] ^= 1;
+    let before: u32 = bench.nor.borrow().erases()[slot_sectors()].iter().sum();
+    let mut reasons = Vec::new();
+    for _ in 0..40 {
+        assert_eq!(refused(bench.send_metadata(&image)), REFUSED);
+        reasons.push(bench.last_failure());
+    }
+    let used_up = Reason::ErasesUsedUp as u16;
+    assert_eq!(reasons[0], Reason::TablePage as u16);
+    assert_eq!(reasons.last(), Some(&used_up));
+    let after: u32 = bench.nor.borrow().erases()[slot_sectors()].iter().sum();
+    let sectors = Setup::new(true)
+        .layout
+        .slot(SlotId::A)
+        .unwrap()
+        .metadata
+        .len
+        / 4096;
+    assert!(after - before <= 9 * sectors, "{} erases", after - before);
 }
 
 #[test]

@@ -209,6 +209,49 @@ fn with_one_update_slot_and_no_bootable_factory_image_nothing_is_given_up() {
     assert_eq!(booted(&bench), (SlotId::A, BootReason::Normal));
 }
 
+/// Two sealed images of one floor that both crash do not take turns for ever.
+#[test]
+fn an_ecu_all_of_whose_images_crash_stays_for_a_tester() {
+    let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);
+    for number in [2, 3] {
+        let image = Recipe {
+            counter: 1,
+            ..recipe(number)
+        };
+        bench.update(&image.make()).unwrap();
+        bench.power_cycle().unwrap();
+    }
+    let mut booted_slots = Vec::new();
+    for _ in 0..40 {
+        bench.start(ResetCause::Crash, None).unwrap();
+        let Some(target) = bench.booted else { break };
+        booted_slots.push(target.slot);
+    }
+    assert_eq!(bench.booted, None, "{booted_slots:?}");
+    booted_slots.dedup();
+    assert_eq!(booted_slots, [SlotId::B, SlotId::A, SlotId::Factory]);
+    bench.enter_programming().unwrap();
+}
+
+/// A counter that cannot be read for a while costs a start, and neither the floor nor the images.
+#[test]
+fn a_counter_that_cannot_be_read_changes_nothing_that_lasts() {
+    let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);
+    bench.stage(&recipe(2).make()).unwrap();
+    bench.activate().unwrap();
+    assert!(bench.self_test_passed().unwrap());
+    bench.app_unlock().unwrap();
+    bench.counter.fail(true);
+    let answer = bench.app(&[0x31, 1, 0x02, 0x12]).unwrap();
+    assert_eq!(answer[..4], [0x71, 1, 0x02, 0x12]);
+    bench.power_cycle().unwrap();
+    assert_eq!(bench.booted, None);
+    bench.counter.fail(false);
+    assert_eq!(bench.counter.get(), 2);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::A, BootReason::Normal));
+}
+
 #[test]
 fn an_ecu_whose_only_image_crashes_at_start_can_still_be_programmed() {
     let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);

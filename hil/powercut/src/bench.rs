@@ -43,22 +43,40 @@ impl FlashRead for SharedNor {
 
 /// The counter behind the floor: what a real one keeps over a reset.
 #[derive(Debug, Clone, Default)]
-pub struct SharedCounter(Rc<Cell<u32>>);
+pub struct SharedCounter {
+    count: Rc<Cell<u32>>,
+    fails: Rc<Cell<bool>>,
+}
 
 impl SharedCounter {
+    fn at(count: u32) -> Self {
+        Self {
+            count: Rc::new(Cell::new(count)),
+            ..Self::default()
+        }
+    }
+
     /// What it counts now.
     pub fn get(&self) -> u32 {
-        self.0.get()
+        self.count.get()
+    }
+
+    /// From now on it cannot be read, or can again.
+    pub fn fail(&self, fails: bool) {
+        self.fails.set(fails);
     }
 }
 
 impl MonotonicCounter for SharedCounter {
     fn read(&mut self) -> SecurityCounter {
-        SecurityCounter(self.0.get())
+        match self.fails.get() {
+            true => SecurityCounter(u32::MAX),
+            false => SecurityCounter(self.get()),
+        }
     }
 
     fn raise_to(&mut self, to: SecurityCounter) -> Result<(), CounterError> {
-        self.0.set(self.0.get().max(to.0));
+        self.count.set(self.get().max(to.0));
         Ok(())
     }
 }
@@ -320,7 +338,7 @@ impl Bench {
 
     fn with(board: Board, nor: Nor, counter: u32, remembers: bool) -> Self {
         let nor = Rc::new(RefCell::new(nor));
-        let counter = SharedCounter(Rc::new(Cell::new(counter)));
+        let counter = SharedCounter::at(counter);
         Self {
             ecu: machine(board, &nor, &counter, remembers),
             nor,
