@@ -167,6 +167,7 @@ fn counts(tally: &Tally, killed: &Killed, seed: u64, seconds: u64) -> serde_json
         "image_pages": PAGES,
         "single": tally.single,
         "pairs": tally.pairs,
+        "pairs_too_late": tally.too_late,
         "process_kills": killed.kills,
         "violations": tally.violations + killed.violations.len(),
         "resent_pages_worst": pages(tally.resent_worst),
@@ -182,10 +183,11 @@ fn counts(tally: &Tally, killed: &Killed, seed: u64, seconds: u64) -> serde_json
 
 fn report(tally: &Tally) {
     println!(
-        "\r{} single interruptions, {} pairs: {} campaigns completed, {} reverted, in {} h of \
-         virtual time",
+        "\r{} single interruptions, {} pairs, {} more whose second came too late: {} campaigns \
+         completed, {} reverted, in {} h of virtual time",
         tally.single,
         tally.pairs,
+        tally.too_late,
         tally.completed,
         tally.reverted,
         tally.time.as_secs() / 3600,

@@ -229,6 +229,8 @@ pub struct Tally {
     pub single: usize,
     /// Pairs in which both happened.
     pub pairs: usize,
+    /// Pairs whose second one came too late: the campaign was over.
+    pub too_late: usize,
     /// Runs that ended on the new images.
     pub completed: usize,
     /// Runs that ended on the old images.
@@ -247,9 +249,13 @@ pub struct Tally {
 
 impl Tally {
     fn note(&mut self, interruptions: &[Interruption], result: Result<Played, String>) {
-        match interruptions.len() {
-            1 => self.single += 1,
-            _ => self.pairs += 1,
+        let happened = result
+            .as_ref()
+            .map_or(interruptions.len(), |it| it.happened);
+        match (interruptions.len(), happened) {
+            (1, _) => self.single += 1,
+            (2, 2) => self.pairs += 1,
+            _ => self.too_late += 1,
         }
         match result {
             Ok(played) => self.count(interruptions.len(), &played),
@@ -286,6 +292,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.single += other.single;
         self.pairs += other.pairs;
+        self.too_late += other.too_late;
         self.completed += other.completed;
         self.reverted += other.reverted;
         self.violations += other.violations;

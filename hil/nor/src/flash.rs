@@ -217,6 +217,11 @@ impl Nor {
         self.cut = Some(cut);
     }
 
+    /// Takes back a cut that was armed and has not happened.
+    pub fn disarm(&mut self) {
+        self.cut = None;
+    }
+
     /// Whether the chip has power; it loses it at a cut.
     #[must_use]
     pub fn is_powered(&self) -> bool {

@@ -118,6 +118,14 @@ impl World {
         self.arm();
     }
 
+    /// Nothing is interrupted any more: what was to happen later does not.
+    pub(super) fn spare(&mut self) {
+        self.interruptions.clear();
+        for ecu in &self.ecus {
+            ecu.machine.chip().with(nor::Nor::disarm);
+        }
+    }
+
     /// How many interruptions have not happened.
     #[must_use]
     pub fn pending_interruptions(&self) -> usize {

@@ -299,13 +299,18 @@ impl World {
             .collect()
     }
 
-    /// Waits until every bus works and every ECU has power.
+    /// Waits until every bus works and every ECU has power and does not crash. An interruption that
+    /// has not happened by now does not happen any more.
     pub fn let_return(&mut self) {
+        self.spare();
         self.run_until("everything is back", |world| {
             let now = world.now;
             let works = |until: Option<Instant>| until.is_none_or(|at| now >= at);
             world.buses.iter().all(|side| works(side.off_until))
-                && world.ecus.iter().all(|ecu| ecu.power_returns.is_none())
+                && world
+                    .ecus
+                    .iter()
+                    .all(|ecu| ecu.power_returns.is_none() && ecu.crashes == 0)
         });
     }
 
