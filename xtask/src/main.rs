@@ -36,6 +36,7 @@ use crate::parts::Part;
         cargo xtask test --no-hil               the same without the Linux guest\n  \
         cargo xtask test --part fmt --part unit two parts only\n  \
         cargo xtask hil isotp-matrix            one case in the Linux guest\n  \
+        cargo xtask hil kills guest-kill --seed 7 --json counts.json\n  \
         cargo xtask powercut --json counts.json every power cut; takes minutes\n  \
         cargo xtask chaos --json counts.json    every interruption of an update of a whole vehicle\n  \
         cargo xtask package --install           the Debian package, tried in a fresh root\n\n\
@@ -78,6 +79,12 @@ enum Chore {
         /// Lists the cases and ends.
         #[arg(long)]
         list: bool,
+        /// Chooses the moments at which processes and the guest are killed.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        seed: u64,
+        /// Writes the results and what the cases counted to FILE as JSON.
+        #[arg(long, value_name = "FILE", conflicts_with = "script")]
+        json: Option<std::path::PathBuf>,
         /// Runs this script in the guest instead of the cases.
         #[arg(long, value_name = "FILE", conflicts_with = "cases")]
         script: Option<std::path::PathBuf>,
@@ -141,7 +148,9 @@ fn main() -> ExitCode {
             script: Some(script),
             ..
         } => hil::run_script(&script),
-        Chore::Hil { cases, .. } => hil::run(&cases),
+        Chore::Hil {
+            cases, seed, json, ..
+        } => hil::run(&cases, seed, json.as_deref()),
         Chore::Board { args } => board::run_host(&args),
         Chore::Faults(options) => faults::faults(&options),
         Chore::Footprint { json } => footprint::against_goal(json.as_deref()),

@@ -33,13 +33,17 @@ pub(crate) const BASE: [Need; 9] = [
 ];
 
 /// Needed by the Linux guest.
-pub(crate) const GUEST: [Need; 7] = [
+pub(crate) const GUEST: [Need; 11] = [
+    need("adduser", "adduser"),
     need("busybox-static", "busybox"),
     need("can-utils", "cansend"),
+    need("e2fsprogs", "mkfs.ext4"),
     need("iproute2", "ip"),
     need("kmod", "modprobe"),
     need("python3-venv", "python3"),
     need("qemu-system-x86", "qemu-system-x86_64"),
+    need("systemd", "/lib/systemd/systemd"),
+    need("util-linux", "unshare"),
     need("xz-utils", "xz"),
 ];
 

@@ -85,7 +85,7 @@ impl Part {
                 run(optional, deadline, tally)
             }
             Self::E2e => e2e(deadline, tally),
-            Self::Guest => hil::run_within(&[], deadline, tally),
+            Self::Guest => hil::run_within(&[], 1, deadline, tally),
         }
     }
 }

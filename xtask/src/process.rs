@@ -66,6 +66,22 @@ pub(crate) fn stream(
     deadline: Instant,
     mut on_line: impl FnMut(&str),
 ) -> Result<(ExitStatus, Tally)> {
+    let ended = stream_until(command, deadline, |line| {
+        on_line(line);
+        false
+    })?;
+    ended.context("killed, and nobody asked for it")
+}
+
+/// The same, but kills the program as soon as `on_line` says so; `None` then.
+///
+/// # Errors
+/// As for [`stream`].
+pub(crate) fn stream_until(
+    command: &mut Command,
+    deadline: Instant,
+    mut on_line: impl FnMut(&str) -> bool,
+) -> Result<Option<(ExitStatus, Tally)>> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -78,12 +94,20 @@ pub(crate) fn stream(
         match lines.recv_timeout(POLL) {
             Ok(line) => {
                 tally += Tally::from_line(&line).unwrap_or_default();
-                on_line(&line);
+                if on_line(&line) {
+                    kill_tree(child.id());
+                    child.wait()?;
+                    return Ok(None);
+                }
             }
-            Err(RecvTimeoutError::Disconnected) => return Ok((wait(&mut child, deadline)?, tally)),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(Some((wait(&mut child, deadline)?, tally)));
+            }
             // A daemon that it left behind may hold its output open for ever.
             Err(RecvTimeoutError::Timeout) => match ended {
-                Some((status, since)) if since.elapsed() > LINGER => return Ok((status, tally)),
+                Some((status, since)) if since.elapsed() > LINGER => {
+                    return Ok(Some((status, tally)));
+                }
                 Some(_) => {}
                 None => ended = child.try_wait()?.map(|status| (status, Instant::now())),
             },

@@ -14,9 +14,9 @@ use crate::tally::Tally;
 /// The package that depends on the current kernel's.
 const META_PACKAGE: &str = "linux-image-amd64";
 
-/// What the guest needs of the kernel beyond what is built in: its root file system, CAN, and an
-/// interface of another kind.
-const MODULES: [&str; 10] = [
+/// What the guest needs of the kernel beyond what is built in: its root file system, CAN, an interface
+/// of another kind, and a disk.
+const MODULES: [&str; 13] = [
     "virtio_pci",
     "9p",
     "9pnet_virtio",
@@ -27,6 +27,10 @@ const MODULES: [&str; 10] = [
     "can-gw",
     "vcan",
     "dummy",
+    "virtio_blk",
+    // ext4 asks for it by the algorithm's name, not as a dependency.
+    "crc32c_generic",
+    "ext4",
 ];
 
 /// An unpacked kernel.

@@ -4,6 +4,8 @@
 //! file system read-only (9p, with a writable layer in memory), so it runs the programs that were
 //! built here, and one shared folder through which results come back.
 
+mod counts;
+mod guest_kill;
 mod initrd;
 mod kernel;
 mod programs;
@@ -39,7 +41,7 @@ const fn case(name: &'static str, limit_s: u32, about: &'static str) -> Case {
 }
 
 /// All cases, in the order in which they run.
-const CASES: [Case; 6] = [
+const CASES: [Case; 9] = [
     case(
         "vcan-setup",
         120,
@@ -70,6 +72,21 @@ const CASES: [Case; 6] = [
         400,
         "the same over our ISO-TP on raw sockets",
     ),
+    case(
+        "service",
+        400,
+        "the TCU under systemd: updates, is killed, goes on, is stopped",
+    ),
+    case(
+        "kills",
+        600,
+        "kill -9 of the TCU and of ECUs at random moments of updates",
+    ),
+    case(
+        guest_kill::NAME,
+        1800,
+        "kill -9 of the guest itself; the TCU's journal is on a virtio disk",
+    ),
 ];
 
 /// What a run in the guest needs: built, fetched and unpacked.
@@ -78,6 +95,8 @@ struct Guest {
     kernel: kernel::Kernel,
     initrd: PathBuf,
     share: PathBuf,
+    /// Chooses the moments at which something is killed.
+    seed: u64,
 }
 
 /// Prints the names of the cases.
@@ -89,24 +108,40 @@ pub(crate) fn list() -> Result<()> {
     Ok(())
 }
 
-/// Runs the cases `names`, all if empty.
-pub(crate) fn run(names: &[String]) -> Result<()> {
+/// Runs the cases `names`, all if empty; writes what they counted to `json`.
+pub(crate) fn run(names: &[String], seed: u64, json: Option<&Path>) -> Result<()> {
     let mut tally = Tally::default();
-    run_within(names, Instant::now() + LIMIT, &mut tally)
+    let result = run_within(names, seed, Instant::now() + LIMIT, &mut tally);
+    if let Some(path) = json {
+        counts::write(path, &paths::hil().join("share"), seed)?;
+    }
+    result
 }
 
 /// Runs the cases `names`, all if empty, until `deadline`, and counts them.
 ///
 /// # Errors
 /// When a name is unknown, the guest cannot be prepared or booted, or a case failed.
-pub(crate) fn run_within(names: &[String], deadline: Instant, tally: &mut Tally) -> Result<()> {
+pub(crate) fn run_within(
+    names: &[String],
+    seed: u64,
+    deadline: Instant,
+    tally: &mut Tally,
+) -> Result<()> {
     let cases = choose(names)?;
     needs::install(&GUEST)?;
-    let guest = prepare(deadline, tally)?;
+    let guest = prepare(seed, deadline, tally)?;
     let setup = programs::build(&cases, deadline, tally)?;
-    guest.write_settings(&setup, &cases, None)?;
     println!("booting the guest: {}", guest.kernel.name);
-    qemu::boot(&guest, &cases, deadline)?;
+    let (killed, usual): (Vec<_>, Vec<_>) =
+        cases.iter().partition(|case| case.name == guest_kill::NAME);
+    if !usual.is_empty() {
+        guest.write_settings(&setup, &usual, None, &[])?;
+        qemu::boot(&guest, &usual, deadline)?;
+    }
+    for case in killed {
+        guest_kill::run(&guest, &setup, &case, deadline)?;
+    }
     judge(&guest.share, &cases, tally)
 }
 
@@ -118,8 +153,8 @@ pub(crate) fn run_script(script: &Path) -> Result<()> {
         .with_context(|| format!("{}", script.display()))?;
     needs::install(&GUEST)?;
     let mut tally = Tally::default();
-    let guest = prepare(deadline, &mut tally)?;
-    guest.write_settings(&programs::Setup::unbuilt(), &[], Some(&script))?;
+    let guest = prepare(1, deadline, &mut tally)?;
+    guest.write_settings(&programs::Setup::unbuilt(), &[], Some(&script), &[])?;
     qemu::boot(&guest, &[], deadline)
 }
 
@@ -138,7 +173,7 @@ fn choose(names: &[String]) -> Result<Vec<Case>> {
         .collect()
 }
 
-fn prepare(deadline: Instant, tally: &mut Tally) -> Result<Guest> {
+fn prepare(seed: u64, deadline: Instant, tally: &mut Tally) -> Result<Guest> {
     let dir = paths::hil();
     let share = dir.join("share");
     if share.exists() {
@@ -152,6 +187,7 @@ fn prepare(deadline: Instant, tally: &mut Tally) -> Result<Guest> {
         kernel,
         initrd,
         share,
+        seed,
     })
 }
 
@@ -162,6 +198,7 @@ impl Guest {
         setup: &programs::Setup,
         cases: &[Case],
         script: Option<&Path>,
+        more: &[(&str, String)],
     ) -> Result<()> {
         let mut text = String::new();
         let mut set = |name: &str, value: &str| {
@@ -171,6 +208,10 @@ impl Guest {
         set("MODULES", &self.kernel.modules.to_string_lossy());
         for (name, path) in &setup.paths {
             set(name, &path.to_string_lossy());
+        }
+        set("SEED", &self.seed.to_string());
+        for (name, value) in more {
+            set(name, value);
         }
         let list: Vec<_> = cases
             .iter()

@@ -30,6 +30,7 @@ impl Setup {
             ("EXAMPLES", paths::programs().join("examples")),
             ("APP", paths::ecu_app()),
             ("PREPARED", prepared()),
+            ("VEHICLE", paths::hil().join("vehicle")),
             ("VENV", paths::hil().join("venv")),
             ("UDS_RS_EXAMPLE", paths::programs().join("moved")),
         ];
@@ -59,12 +60,18 @@ pub(super) fn build(cases: &[Case], deadline: Instant, tally: &mut Tally) -> Res
             tally,
         )?;
     }
-    if vehicle || tester {
+    let service = ["service", "kills", super::guest_kill::NAME];
+    let service = service.into_iter().any(needs);
+    if vehicle || tester || service {
         parts::programs(deadline, tally)?;
         parts::app(deadline, tally)?;
     }
     if tester {
-        prepare_ecu(deadline, tally)?;
+        prepare("prepare.sh", &prepared(), deadline, tally)?;
+    }
+    if service {
+        let out = paths::hil().join("vehicle");
+        prepare("prepare-vehicle.sh", &out, deadline, tally)?;
     }
     Ok(Setup::unbuilt())
 }
@@ -74,11 +81,12 @@ fn prepared() -> PathBuf {
     paths::hil().join("prepared")
 }
 
-/// Makes it on the host, where keys are generated faster.
-fn prepare_ecu(deadline: Instant, tally: &mut Tally) -> Result<()> {
-    let mut prepare = program("bash", &["hil/guest/prepare.sh"]);
+/// Makes keys, images and flash on the host, where that is faster.
+fn prepare(script: &str, out: &Path, deadline: Instant, tally: &mut Tally) -> Result<()> {
+    let script = format!("hil/guest/{script}");
+    let mut prepare = program("bash", &[&script]);
     prepare
-        .arg(prepared())
+        .arg(out)
         .env("BIN", paths::programs())
         .env("APP", paths::ecu_app());
     run(prepare, deadline, tally)

@@ -1,12 +1,13 @@
 //! Booting the guest under software emulation.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::{Case, Guest};
-use crate::process::{program, stream};
+use crate::process::{program, stream, stream_until};
 
 /// How long the guest may take to reach its first program.
 const BOOT_S: u32 = 120;
@@ -50,7 +51,43 @@ pub(super) fn boot(guest: &Guest, cases: &[Case], deadline: Instant) -> Result<(
     Ok(())
 }
 
-fn after(seconds: u32) -> Instant {
+/// How a boot ended that may be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The guest powered itself off.
+    Itself,
+    /// It asked to be killed, and was.
+    Killed,
+}
+
+/// Boots the guest with a disk; kills QEMU at once (SIGKILL) where the guest says `kill`.
+///
+/// # Errors
+/// When QEMU fails or takes longer than `limit`.
+pub(super) fn boot_on(guest: &Guest, disk: &Path, limit: Instant) -> Result<Ended> {
+    let mut qemu = command(guest)?;
+    let disk = disk.to_str().context("the disk's path is not UTF-8")?;
+    qemu.arg("-drive").arg(format!(
+        "file={disk},if=virtio,format=raw,cache=writeback,file.locking=off"
+    ));
+    let mut ended = false;
+    let on_line = |line: &str| {
+        match line.trim_end_matches('\r').strip_prefix(MARK) {
+            Some("end") => ended = true,
+            Some("kill") => return true,
+            Some(message) => println!("{message}"),
+            None => {}
+        }
+        false
+    };
+    match stream_until(&mut qemu, limit, on_line).context("the guest")? {
+        None => Ok(Ended::Killed),
+        Some((status, _)) if status.success() && ended => Ok(Ended::Itself),
+        Some((status, _)) => bail!("the guest did not end in order ({status})"),
+    }
+}
+
+pub(super) fn after(seconds: u32) -> Instant {
     Instant::now() + Duration::from_secs(seconds.into())
 }
 
@@ -74,7 +111,10 @@ fn command(guest: &Guest) -> Result<Command> {
         .arg(&guest.kernel.image)
         .arg("-initrd")
         .arg(&guest.initrd);
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
+    qemu.args([
+        "-append",
+        "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check",
+    ]);
     let host = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap";
     let results = format!("local,path={share},mount_tag=share,security_model=none");
     qemu.args(["-virtfs", host, "-virtfs", &results]);
