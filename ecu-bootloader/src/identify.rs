@@ -249,7 +249,8 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         });
         out.put_u8(state.slot(other).state as u8);
         out.put_u8(state.attempts_left);
-        out.put_u8(0);
+        let two = self.platform.board().layout.has_b();
+        out.put_u8(if two { 2 } else { 1 });
         out.put_u32(floor.get());
         out.put(&state.grant_sequence.0.to_be_bytes());
         out.put(running.map_or(&[0; 32], |slot| &state.digest(slot).0));

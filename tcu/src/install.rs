@@ -9,14 +9,15 @@ use campaign::vehicle::{Ecu, Vehicle};
 use campaign::{EcuTarget, VerifiedCampaign};
 use ecu_image::crypto::MacKey;
 use ecu_image::verify::Policy as ImagePolicy;
+use ecu_image::{Digest, ImageDigest};
 use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::engine::{
-    self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Journal as _, Plan,
-    PlannedEcu, Record, Report,
+    self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Journal as _, Member, Plan,
+    PlannedEcu, Record, Report, Together,
 };
 use crate::error::{Error, Exit};
 use crate::fetch::{Artifact, Origin, Source};
@@ -141,8 +142,8 @@ impl Context {
         state: &State,
         output: &mut Output,
     ) -> Result<Report, Error> {
-        if let Some(report) = self.resume(state, output).await? {
-            return self.grant_again(origin, report, state, output).await;
+        if let Some(report) = self.resume(origin, state, output).await? {
+            return Ok(report);
         }
         let mut name = None;
         match self.prepare(origin, state, output, &mut name).await {
@@ -185,8 +186,10 @@ impl Context {
         state: &State,
         output: &mut Output,
     ) -> Result<Report, Error> {
-        let cached = plan.ecus.iter().map(|ecu| state.image(&ecu.artifact));
-        state.clean_cache(&cached.collect::<Vec<_>>());
+        let cached = plan.ecus.iter().map(|ecu| ecu.artifact);
+        let cached = cached.chain(kept(&plan, state)?);
+        let cached: Vec<_> = cached.map(|artifact| state.image(&artifact)).collect();
+        state.clean_cache(&cached);
         if plan.has_nothing_to_do() {
             // Nothing to do is nothing to remember.
             let done = [Record::Done(CampaignState::Completed)];
@@ -233,8 +236,7 @@ impl Context {
             return Ok(report);
         };
         let engine = Engine::new(entry.plan, self.policy.clone(), &entry.records, 0);
-        let needing: Vec<usize> = engine.needing_grants().collect();
-        if needing.is_empty() {
+        if engine.needing_grants().next().is_none() {
             return Ok(report);
         }
         let campaign = match self.verify(origin, state, output, &mut None).await {
@@ -244,7 +246,7 @@ impl Context {
                 return Ok(report);
             }
         };
-        let grants = validate::fresh_grants(engine.plan(), &needing, &campaign.ecus);
+        let grants = validate::fresh_grants(&engine, &campaign.ecus);
         if grants.is_empty() {
             return Ok(report);
         }
@@ -252,19 +254,31 @@ impl Context {
             journal.append(grant, None)?;
         }
         drop(journal);
-        Ok(self.resume(state, output).await?.unwrap_or(report))
+        Ok(self.go_on(state, output).await?.unwrap_or(report))
     }
 
-    /// Finishes the campaign that the journal holds, if there is one.
+    /// Finishes the campaign that the journal holds, if there is one; ECUs that need a fresh grant get
+    /// it from `origin`, where that has it by now.
     ///
     /// # Errors
     ///
     /// As for [`Context::install`].
     pub async fn resume(
         &self,
+        origin: &(impl Origin + ?Sized),
         state: &State,
         output: &mut Output,
     ) -> Result<Option<Report>, Error> {
+        match self.go_on(state, output).await? {
+            Some(report) => self
+                .grant_again(origin, report, state, output)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn go_on(&self, state: &State, output: &mut Output) -> Result<Option<Report>, Error> {
         let mut journal = state.journal()?;
         let Some(entry) = journal.last()?.filter(|entry| !entry.finished) else {
             return Ok(None);
@@ -312,8 +326,29 @@ impl Context {
         let plan = Plan {
             campaign: campaign.id.to_string(),
             ecus: planned,
+            together: self.together(campaign, &said),
         };
         Ok((plan, explanation))
+    }
+
+    /// What images ask of one another, with what all ECUs run now.
+    fn together(&self, campaign: &VerifiedCampaign, said: &BTreeMap<EcuName, Outcome>) -> Together {
+        if campaign.rules.is_empty() {
+            return Together::default();
+        }
+        let ecus = self.vehicle.ecus().iter().map(|ecu| {
+            let says = said.get(&ecu.name);
+            Member {
+                name: ecu.name.to_string(),
+                hardware_id: ecu.hardware_id,
+                image: says.map_or(ImageDigest::ZERO, |says| says.status.running.0),
+                version: says.and_then(|says| says.version.clone()),
+            }
+        });
+        Together {
+            ecus: ecus.collect(),
+            rules: campaign.rules.clone(),
+        }
     }
 
     /// What the ECUs that the campaign leaves alone say, as far as they answer.
@@ -428,7 +463,16 @@ impl Context {
 
     /// An image that was verified when it was planned; a file changed since is refused.
     fn target(&self, planned: &PlannedEcu, state: &State) -> Result<flash::Target, Error> {
-        validate::target(&state.image(&planned.artifact), planned)
+        let Some(restore) = &planned.restore else {
+            return validate::target(&state.image(&planned.artifact), planned);
+        };
+        let before = PlannedEcu {
+            image: planned.from.image,
+            grant: restore.grant.clone(),
+            key_set: None,
+            ..planned.clone()
+        };
+        validate::target(&state.image(&restore.artifact), &before)
     }
 
     fn ecu(&self, name: &str) -> Result<&Ecu, Error> {
@@ -476,10 +520,25 @@ impl Context {
                 id: campaign.unwrap_or_default(),
                 state: CampaignState::Rejected,
                 reason: Some(error.to_string()),
+                broken_rules: Vec::new(),
             },
             ecus: ecus.collect(),
         }
     }
+}
+
+/// Images of the campaign before that an ECU with one update slot may have to get again.
+fn kept(plan: &Plan, state: &State) -> Result<Vec<Digest>, Error> {
+    let Some(last) = state.journal()?.last()? else {
+        return Ok(Vec::new());
+    };
+    let runs = |image: &PlannedEcu| {
+        plan.ecus
+            .iter()
+            .any(|ecu| ecu.last && ecu.name == image.name && ecu.from.image == image.image)
+    };
+    let before = last.plan.ecus.iter().filter(|image| runs(image));
+    Ok(before.map(|image| image.artifact).collect())
 }
 
 async fn fetch(

@@ -176,6 +176,8 @@ pub struct BootStatus {
     pub running: (ImageDigest, SlotState),
     /// The other update slot's image and state.
     pub other: (ImageDigest, SlotState),
+    /// How many update slots the ECU has; where it does not say, it has two.
+    pub update_slots: u8,
     /// The lowest security counter that may be installed.
     pub floor: u32,
     /// The sequence of the last grant that the ECU accepted.
@@ -210,6 +212,7 @@ impl BootStatus {
             reason,
             running: (digest_at(bytes, 20), SlotState::parse(bytes[4])?),
             other: (digest_at(bytes, 52), SlotState::parse(bytes[5])?),
+            update_slots: if bytes[7] == 0 { 2 } else { bytes[7] },
             floor: u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]),
             grant_sequence: u64::from_be_bytes(sequence),
         })
@@ -252,6 +255,9 @@ mod tests {
         assert_eq!(status.phase, BootPhase::Application);
         assert_eq!(status.reason, BootReason::Trial);
         assert_eq!((status.floor, status.grant_sequence), (7, 9));
+        assert_eq!(status.update_slots, 2, "it does not say");
+        bytes[7] = 1;
+        assert_eq!(BootStatus::parse(&bytes).unwrap().update_slots, 1);
         assert_eq!(
             status.find(&ImageDigest([0xAA; 32])),
             Some((SlotState::Trial, true))

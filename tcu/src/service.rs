@@ -173,7 +173,7 @@ impl Service<'_> {
         output: &mut Output,
         refused: &mut Refused,
     ) -> Result<(), Error> {
-        let result = match context.resume(self.state, output).await {
+        let result = match context.resume(origin, self.state, output).await {
             Ok(Some(report)) => Ok(Some(report)),
             Ok(None) => self.ask(context, origin, output, refused).await,
             Err(error) => Err(error),

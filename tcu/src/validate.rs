@@ -2,6 +2,7 @@
 //! says about itself.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use campaign::time::{Nonce, TimeSource};
 use campaign::vehicle::Vehicle;
 use campaign::{EcuTarget, Trust, UnixTime, Verification, VerifiedCampaign};
 use ecu_image::provision::{ImageKey, KeySetBytes};
-use ecu_image::verify::{Policy, VerifyError, verify_image};
+use ecu_image::verify::{METADATA_MAX_LEN, PageVerifier, Policy, VerifyError, verify_metadata};
 use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature, pss};
 use rand::RngExt;
 use rsa::pss::VerifyingKey;
@@ -18,7 +19,7 @@ use rsa::signature::Verifier;
 use rsa::{BoxedUint, RsaPublicKey};
 use sha2::Sha256;
 
-use crate::engine::{Plan, PlannedEcu, Record, Running};
+use crate::engine::{Engine, Phase, PlannedEcu, Record, Restore, Running};
 use crate::error::{Error, ImageFault};
 use crate::fetch::Source;
 use crate::flash::{Outcome, Target};
@@ -75,15 +76,13 @@ pub fn image(
         ecu: target.ecu.to_string(),
         what,
     };
-    let bytes = std::fs::read(path).map_err(Error::file(path))?;
     let check = |id: KeyId, signed: &[u8], signature: &Signature| {
         let signer = keys.iter().find(|key| pss::key_id(key.modulus()) == id);
         signer.is_some_and(|key| is_signed(key, signed, signature))
     };
-    let verified = verify_image(&bytes, policy, check);
-    let verified = verified.map_err(|error| refuse(ImageFault::Envelope(error)))?;
-    let header = &verified.header;
-    let disagreement = if verified.digest != target.image_digest {
+    let verified = stream(path, policy, check).map_err(Error::file(path))?;
+    let (header, digest) = verified.map_err(|error| refuse(ImageFault::Envelope(error)))?;
+    let disagreement = if digest != target.image_digest {
         Some("image digest")
     } else if header.hardware_id != target.hardware_id {
         Some("hardware id")
@@ -98,6 +97,34 @@ pub fn image(
         Some(field) => Err(refuse(ImageFault::Disagreement(field))),
         None => Ok(()),
     }
+}
+
+/// Verifies an image file with no more than its table and one page in memory.
+fn stream(
+    path: &Path,
+    policy: &Policy,
+    check: impl FnOnce(KeyId, &[u8], &Signature) -> bool,
+) -> io::Result<Result<(Header, ImageDigest), VerifyError>> {
+    let mut file = File::open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut start = vec![0; len.min(METADATA_MAX_LEN)];
+    file.read_exact(&mut start)?;
+    let verified = match verify_metadata(&start, len, policy, check) {
+        Ok(verified) => verified,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (header, digest) = (verified.header.clone(), verified.digest);
+    let table_len = u64::from(header.layout().table_len());
+    file.seek(SeekFrom::Start(HEADER_LEN as u64 + table_len))?;
+    let mut page = vec![0; header.layout().page_size().bytes()];
+    let mut pages = PageVerifier::new(verified);
+    for _ in 0..header.layout().page_count() {
+        file.read_exact(&mut page)?;
+        if let Err(error) = pages.update(&page) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(pages.finish().map(|()| (header, digest)))
 }
 
 /// RSA-PSS-SHA-256, MGF1-SHA-256, a salt of 32 bytes.
@@ -173,6 +200,7 @@ pub fn plan_ecu(
     differ("hardware", &target.hardware_id.to_string(), &found.hardware)?;
     let slot = found.status.find(&target.image_digest);
     let version = found.version.clone().unwrap_or_else(|| "none".into());
+    let unchanged = matches!(slot, Some((SlotState::Sealed, true)));
     let planned = PlannedEcu {
         name: target.ecu.to_string(),
         bus: bus.to_owned(),
@@ -189,8 +217,9 @@ pub fn plan_ecu(
             },
         },
         to_version: target.version.to_string(),
-        unchanged: matches!(slot, Some((SlotState::Sealed, true))),
-        last: false,
+        unchanged,
+        last: !unchanged && found.status.update_slots == 1,
+        restore: None,
         after: Vec::new(),
     };
     if !planned.unchanged {
@@ -199,18 +228,37 @@ pub fn plan_ecu(
     Ok(planned)
 }
 
-/// Fresh grants of the same images for the ECUs of `plan` that need them, as records.
+/// Fresh grants for the ECUs that need them, as records: of the same images, or while reverting of
+/// the images before.
 #[must_use]
-pub fn fresh_grants(plan: &Plan, needing: &[usize], targets: &[EcuTarget]) -> Vec<Record> {
-    let grant = |index: &usize| {
-        let planned = plan.ecus.get(*index)?;
-        let target = targets.iter().find(|target| {
-            target.ecu.as_str() == planned.name && target.image_digest == planned.image
-        })?;
-        let grant = hex::encode(&target.grant);
-        (grant != planned.grant).then_some(Record::Regrant { ecu: *index, grant })
+pub fn fresh_grants(engine: &Engine, targets: &[EcuTarget]) -> Vec<Record> {
+    let reverting = engine.phase() == Phase::Reverting;
+    let grant = |ecu: usize| {
+        let planned = engine.plan().ecus.get(ecu)?;
+        let wanted = if reverting {
+            planned.from.image
+        } else {
+            planned.image
+        };
+        let target = targets
+            .iter()
+            .find(|target| target.ecu.as_str() == planned.name && target.image_digest == wanted)?;
+        let (grant, artifact) = (hex::encode(&target.grant), target.sha256);
+        let known = match &planned.restore {
+            Some(restore) => &restore.grant,
+            None => &planned.grant,
+        };
+        if grant == *known {
+            return None;
+        }
+        Some(if reverting {
+            let image = Restore { artifact, grant };
+            Record::Restore { ecu, image }
+        } else {
+            Record::Regrant { ecu, grant }
+        })
     };
-    needing.iter().filter_map(grant).collect()
+    engine.needing_grants().filter_map(grant).collect()
 }
 
 /// Whether a key set is for the ECU's hardware.
@@ -294,6 +342,7 @@ mod tests {
                 reason: BootReason::Normal,
                 running: (ImageDigest([1; 32]), SlotState::Sealed),
                 other,
+                update_slots: 2,
                 floor,
                 grant_sequence: last,
             },

@@ -154,7 +154,7 @@ fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 /// The rules of an image that the image repository offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRules {
     /// The image's identity.
     pub image_digest: ImageDigest,

@@ -4,11 +4,13 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::crypto::{ContentKey, SaltedHash, sha256};
 use crate::error::ParseError;
 use crate::header::{HEADER_LEN, Header, Signature, SignatureLen};
 use crate::id::{Digest, ImageDigest, KeyId, Salt};
-use crate::table::TABLE_PAGE_LEN;
+use crate::table::{MAX_TABLE_PAGES, TABLE_PAGE_LEN};
 
 /// Which signatures are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,9 +105,52 @@ pub fn verify_image<'a>(
     policy: &Policy,
     check: impl FnOnce(KeyId, &[u8], &Signature) -> bool,
 ) -> Result<VerifiedImage<'a>, VerifyError> {
-    let (header_bytes, body) = bytes
-        .split_first_chunk::<HEADER_LEN>()
+    let verified = verify_metadata(bytes, bytes.len(), policy, check)?;
+    let VerifiedMetadata { header, digest, .. } = verified.clone();
+    let metadata_len = HEADER_LEN.saturating_add(verified.table.len());
+    let (metadata, ciphertext) = bytes
+        .split_at_checked(metadata_len)
         .ok_or(VerifyError::Truncated(bytes.len()))?;
+    let mut pages = PageVerifier::new(verified);
+    for page in ciphertext.chunks(header.layout.page_size().bytes()) {
+        pages.update(page)?;
+    }
+    pages.finish()?;
+    Ok(VerifiedImage {
+        header,
+        digest,
+        metadata,
+        ciphertext,
+    })
+}
+
+/// The longest header with its table pages, in bytes.
+pub const METADATA_MAX_LEN: usize = HEADER_LEN + MAX_TABLE_PAGES as usize * TABLE_PAGE_LEN;
+
+/// Header and table of an image, authentic: each page can be verified by itself.
+#[derive(Debug, Clone)]
+pub struct VerifiedMetadata<'a> {
+    /// The header.
+    pub header: Header,
+    /// The image's identity.
+    pub digest: ImageDigest,
+    table: &'a [u8],
+}
+
+/// Verifies header and table of a packed image of `len` bytes, of which `start` are the first: at
+/// least [`METADATA_MAX_LEN`], or all. `check` as for [`verify_image`].
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn verify_metadata<'a>(
+    start: &'a [u8],
+    len: usize,
+    policy: &Policy,
+    check: impl FnOnce(KeyId, &[u8], &Signature) -> bool,
+) -> Result<VerifiedMetadata<'a>, VerifyError> {
+    let (header_bytes, body) = start
+        .split_first_chunk::<HEADER_LEN>()
+        .ok_or(VerifyError::Truncated(start.len()))?;
     let header = Header::parse(header_bytes).map_err(VerifyError::Header)?;
     if header.signature.len() < policy.shortest_signature {
         return Err(VerifyError::WeakSignature(header.signature.len()));
@@ -114,32 +159,80 @@ pub fn verify_image<'a>(
     if !check(header.key_id, signed, &header.signature) {
         return Err(VerifyError::Signature(header.key_id));
     }
-    let (table, ciphertext) = split_body(&header, body)?;
+    let table_len = size(header.layout.table_len());
+    let metadata_len = HEADER_LEN.saturating_add(table_len);
+    let expected = metadata_len.saturating_add(size(header.layout.ciphertext_len()));
+    let table = match body.get(..table_len) {
+        Some(table) if len == expected => table,
+        _ => {
+            return Err(VerifyError::Length {
+                expected,
+                found: len,
+            });
+        }
+    };
     verify_table(&header, table)?;
-    verify_pages(&header, table, ciphertext)?;
-    let metadata_len = HEADER_LEN.saturating_add(table.len());
-    Ok(VerifiedImage {
+    Ok(VerifiedMetadata {
         digest: Header::digest_of(header_bytes),
         header,
-        metadata: bytes.get(..metadata_len).unwrap_or(&[]),
-        ciphertext,
+        table,
     })
+}
+
+/// Verifies the pages of an image in their order, so that no more than one is in memory.
+#[derive(Debug, Clone)]
+pub struct PageVerifier<'a> {
+    metadata: VerifiedMetadata<'a>,
+    index: u32,
+    ciphertext: Sha256,
+}
+
+impl<'a> PageVerifier<'a> {
+    /// Before the first page.
+    #[must_use]
+    pub fn new(metadata: VerifiedMetadata<'a>) -> Self {
+        Self {
+            metadata,
+            index: 0,
+            ciphertext: Sha256::new(),
+        }
+    }
+
+    /// The next page, whole.
+    ///
+    /// # Errors
+    /// [`VerifyError::Page`], also behind the last one.
+    pub fn update(&mut self, page: &[u8]) -> Result<(), VerifyError> {
+        let digests = self.metadata.table.chunks_exact(32);
+        let used = size(self.metadata.header.layout.page_count());
+        let expected = digests.take(used).nth(size(self.index));
+        let found = sha256(&[page]);
+        if expected.is_none_or(|expected| expected != found.as_bytes()) {
+            return Err(VerifyError::Page(self.index));
+        }
+        self.ciphertext.update(page);
+        self.index = self.index.saturating_add(1);
+        Ok(())
+    }
+
+    /// All pages were given.
+    ///
+    /// # Errors
+    /// [`VerifyError::Page`] names the first that was not; [`VerifyError::Ciphertext`].
+    pub fn finish(self) -> Result<(), VerifyError> {
+        if self.index < self.metadata.header.layout.page_count() {
+            return Err(VerifyError::Page(self.index));
+        }
+        let found: [u8; 32] = self.ciphertext.finalize().into();
+        match Digest(found) == self.metadata.header.ciphertext_digest {
+            true => Ok(()),
+            false => Err(VerifyError::Ciphertext),
+        }
+    }
 }
 
 fn size(bytes: u32) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-fn split_body<'a>(header: &Header, body: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), VerifyError> {
-    let table_len = size(header.layout.table_len());
-    let expected = table_len.saturating_add(size(header.layout.ciphertext_len()));
-    match body.split_at_checked(table_len) {
-        Some(parts) if body.len() == expected => Ok(parts),
-        _ => Err(VerifyError::Length {
-            expected: expected.saturating_add(HEADER_LEN),
-            found: body.len().saturating_add(HEADER_LEN),
-        }),
-    }
 }
 
 fn verify_table(header: &Header, table: &[u8]) -> Result<(), VerifyError> {
@@ -154,19 +247,6 @@ fn verify_table(header: &Header, table: &[u8]) -> Result<(), VerifyError> {
     if unused.iter().any(|byte| *byte != 0) {
         let last = header.layout.table_page_count().saturating_sub(1);
         return Err(VerifyError::TablePage(last));
-    }
-    Ok(())
-}
-
-fn verify_pages(header: &Header, table: &[u8], ciphertext: &[u8]) -> Result<(), VerifyError> {
-    let pages = (0..).zip(ciphertext.chunks(header.layout.page_size().bytes()));
-    for ((index, page), digest) in pages.zip(table.chunks(32)) {
-        if sha256(&[page]).as_bytes() != digest {
-            return Err(VerifyError::Page(index));
-        }
-    }
-    if sha256(&[ciphertext]) != header.ciphertext_digest {
-        return Err(VerifyError::Ciphertext);
     }
     Ok(())
 }

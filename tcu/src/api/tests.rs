@@ -66,6 +66,7 @@ fn service() -> Service {
 fn plan() -> Plan {
     Plan {
         campaign: "spring".into(),
+        together: Default::default(),
         ecus: Vec::new(),
     }
 }

@@ -155,6 +155,7 @@ mod tests {
                 id: "c".into(),
                 state: CampaignState::Reverted,
                 reason: None,
+                broken_rules: Vec::new(),
             },
             ecus: Vec::new(),
         });

@@ -238,7 +238,10 @@ impl JobContext<'_, '_> {
     async fn resume(&self) -> Result<Fate, Error> {
         self.begun.store(true, Ordering::Relaxed);
         let mut output = self.output.lock().await;
-        match self.context.resume(self.state, &mut output).await {
+        let resumed = self
+            .context
+            .resume(self.repository, self.state, &mut output);
+        match resumed.await {
             Ok(Some(report)) => {
                 output.report(&report);
                 self.fate(Ok(report))

@@ -52,7 +52,10 @@ fn label(record: &Record) -> &'static str {
             "incomplete: those not reached are named, the next run goes on"
         }
         Record::Done(_) => "all are done",
-        Record::Start { .. } | Record::End { .. } | Record::Regrant { .. } => "",
+        Record::Start { .. }
+        | Record::End { .. }
+        | Record::Regrant { .. }
+        | Record::Restore { .. } => "",
     }
 }
 

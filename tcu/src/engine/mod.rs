@@ -15,6 +15,7 @@ mod record;
 mod report;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::collections::VecDeque;
 
@@ -24,9 +25,10 @@ use rand::{RngExt, SeedableRng};
 use uds::time::{Instant, earliest};
 
 pub use permit::Permit;
-pub use plan::{Plan, PlannedEcu, Policy, Running};
+pub use plan::{Plan, PlannedEcu, Policy, Restore, Running};
 pub use record::{CampaignState, Cost, JobDone, Phase, Record};
 pub use report::{CampaignReport, EcuReport, EcuResult, Report};
+pub use together::{Member, Together};
 
 use crate::flash::{Failure, Job, Step, What};
 
@@ -90,8 +92,11 @@ struct Ecu {
     cancelled: bool,
     /// One slot only: see [`PlannedEcu::last`].
     last: bool,
-    /// After COMMIT the image is lost and its grant spent.
+    /// The image that it should run is lost: the new one after COMMIT, and its grant is spent, or the
+    /// one before while everything goes back.
     needs_grant: bool,
+    /// It gets the image before again.
+    restores: bool,
     /// Tries of a job that must converge, in this run.
     tries: u32,
     not_before: Option<Instant>,
@@ -256,7 +261,8 @@ impl Engine {
         self.failed = true;
     }
 
-    /// The ECUs that lost the new image after COMMIT and refuse it under the grant they had.
+    /// The ECUs that lost the new image after COMMIT and refuse it under the grant they had; while
+    /// everything goes back those that lost the image before, having one update slot.
     pub fn needing_grants(&self) -> impl Iterator<Item = usize> + '_ {
         let ecus = self.ecus.iter().enumerate();
         ecus.filter(|(_, ecu)| ecu.needs_grant)
@@ -269,6 +275,17 @@ impl Engine {
         }
         if let Some(ecu) = self.ecus.get_mut(index) {
             ecu.needs_grant = false;
+        }
+    }
+
+    fn take_image(&mut self, index: usize, image: &Restore) {
+        if let Some(planned) = self.plan.ecus.get_mut(index) {
+            planned.restore = Some(image.clone());
+        }
+        if let Some(ecu) = self.ecus.get_mut(index) {
+            ecu.needs_grant = false;
+            ecu.restores = true;
+            ecu.progress = Progress::Pending;
         }
     }
 
@@ -392,6 +409,7 @@ impl Engine {
             (Phase::Sealing, Progress::Staged) if converging => Some(Job::Activate),
             (Phase::Sealing, Progress::Activated) if converging => Some(Job::AwaitHealthy),
             (Phase::Sealing, Progress::Healthy) if converging => Some(Job::Seal),
+            (Phase::Reverting, _) if ecu.restores && converging => restoring(ecu.progress),
             (Phase::Reverting, _) if ecu.touched && converging => Some(Job::Revert),
             _ => None,
         }
@@ -463,6 +481,7 @@ impl Engine {
             }
             Record::Incomplete { .. } => self.named = true,
             Record::Regrant { ecu, grant } => self.take_grant(*ecu, grant),
+            Record::Restore { ecu, image } => self.take_image(*ecu, image),
             _ => self.phase = record.phase().unwrap_or(self.phase),
         }
     }
@@ -540,11 +559,26 @@ impl Engine {
         {
             return Ok(done);
         }
+        let one_slot = self.ecus.get(ecu).is_some_and(|ecu| ecu.last);
         Err(Failure {
             step: Step::AwaitBoot,
-            what: What::WrongContent("neither the new nor the previous image runs".into()),
+            what: match one_slot {
+                true => What::ImageBeforeLost,
+                false => What::WrongContent("neither the new nor the previous image runs".into()),
+            },
             touched: true,
         })
+    }
+}
+
+/// What brings the image before back into an ECU that lost it.
+const fn restoring(progress: Progress) -> Option<Job> {
+    match progress {
+        Progress::Pending => Some(Job::Stage),
+        Progress::Staged => Some(Job::Activate),
+        Progress::Activated => Some(Job::AwaitHealthy),
+        Progress::Healthy => Some(Job::Seal),
+        Progress::Unchanged | Progress::Sealed | Progress::Reverted => None,
     }
 }
 
@@ -563,6 +597,7 @@ impl Ecu {
             cancelled: false,
             last,
             needs_grant: false,
+            restores: false,
             tries: 0,
             not_before: None,
             failure: None,
@@ -597,11 +632,12 @@ impl Ecu {
                     Job::Stage => Progress::Staged,
                     Job::Activate => Progress::Activated,
                     Job::AwaitHealthy => Progress::Healthy,
+                    Job::Seal if self.restores => Progress::Reverted,
                     Job::Seal => Progress::Sealed,
                     Job::Revert => Progress::Reverted,
                     Job::Inventory | Job::Precheck => self.progress,
                 };
-                self.touched = job != Job::Revert;
+                self.touched = self.progress != Progress::Reverted;
             }
             Err(failure) => {
                 self.touched = self.touched_before || failure.touched;
@@ -610,9 +646,11 @@ impl Ecu {
                 }
                 self.tries += 1;
                 let spent = matches!(failure.what, What::ProgrammingFailure { reason, .. } if reason == GRANT_REPLAYED);
-                self.needs_grant |= committed && job == Job::Stage && spent;
+                let forward = committed || self.restores;
+                self.needs_grant |= forward && job == Job::Stage && spent;
+                self.needs_grant |= failure.what == What::ImageBeforeLost;
                 let gone = matches!(failure.what, What::NotRunning | What::FellBack(_));
-                if committed && gone {
+                if forward && gone {
                     self.progress = Progress::Pending;
                 }
                 // The first reason counts: what follows from a revert does not explain it.

@@ -3,6 +3,8 @@
 
 use ecu_image::{Digest, ImageDigest, provision::KeySetBytes};
 use serde::{Deserialize, Serialize};
+
+use super::Together;
 use uds::time::Duration;
 
 /// A verified campaign, resolved for this vehicle.
@@ -12,6 +14,9 @@ pub struct Plan {
     pub campaign: String,
     /// The ECUs of the campaign, in the order of the vehicle's configuration.
     pub ecus: Vec<PlannedEcu>,
+    /// What images ask of one another, for a vehicle that stays incomplete.
+    #[serde(default, skip_serializing_if = "Together::is_empty")]
+    pub together: Together,
 }
 
 impl Plan {
@@ -48,9 +53,21 @@ pub struct PlannedEcu {
     /// it is staged when all others are healthy, and not before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub last: bool,
+    /// The image before, which it is to get again: staging took it away, and everything goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
     /// Indices of the ECUs that are activated before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<usize>,
+}
+
+/// An image that an ECU ran before and gets again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    /// SHA-256 of the packed image, which names its file in the cache.
+    pub artifact: Digest,
+    /// A fresh install grant for it, hexadecimal.
+    pub grant: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]

@@ -3,6 +3,7 @@
 use ecu_image::ImageDigest;
 use serde::{Deserialize, Serialize};
 
+use super::Restore;
 use crate::flash::{Failure, Job};
 
 /// How a campaign ended, or stands.
@@ -104,6 +105,13 @@ pub enum Record {
         /// The grant.
         grant: String,
     },
+    /// Everything goes back, and an ECU whose only update slot held the image before gets it again.
+    Restore {
+        /// The ECU's index in the plan.
+        ecu: usize,
+        /// The image and its grant.
+        image: Restore,
+    },
     /// The end.
     Done(CampaignState),
 }
@@ -131,7 +139,8 @@ impl Record {
             Self::Start { .. }
             | Self::End { .. }
             | Self::Incomplete { .. }
-            | Self::Regrant { .. } => return None,
+            | Self::Regrant { .. }
+            | Self::Restore { .. } => return None,
             Self::AllStaged => Phase::Activating,
             Self::AllActivated => Phase::AwaitingHealthy,
             Self::Commit => Phase::Sealing,

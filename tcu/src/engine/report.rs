@@ -18,8 +18,8 @@ pub enum EcuResult {
     Unchanged,
     /// It refused or failed, and holds nothing of the campaign.
     Failed,
-    /// It lost the new image after COMMIT, and its grant is spent: it needs a fresh one for the same
-    /// image.
+    /// It lost the image that it should run, and needs a fresh grant for it: the new one after COMMIT,
+    /// or the one before where everything goes back and it has one update slot.
     NeedsGrant,
     /// It is under way, or it does not answer.
     Incomplete,
@@ -44,6 +44,9 @@ pub struct CampaignReport {
     /// Why it was rejected or is incomplete, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Rules of images that do not hold, or may not, while ECUs are not reached; a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken_rules: Vec<String>,
 }
 
 /// An ECU in a report.
@@ -77,6 +80,13 @@ impl Engine {
                 id: self.plan.campaign.clone(),
                 state,
                 reason: None,
+                broken_rules: match state {
+                    CampaignState::Incomplete if self.named => {
+                        let broken = self.broken_rules();
+                        broken.iter().map(ToString::to_string).collect()
+                    }
+                    _ => Vec::new(),
+                },
             },
             ecus: (0..self.ecus.len())
                 .filter_map(|ecu| self.ecu_report(ecu))
@@ -116,6 +126,11 @@ impl Engine {
             seconds,
             state,
             reason: match state {
+                EcuResult::NeedsGrant if self.phase == Phase::Reverting => Some(format!(
+                    "it has one update slot, which lost {} when it was given the new image: \
+                     release that one again, so that it gets a fresh grant",
+                    planned.from.version
+                )),
                 EcuResult::NeedsGrant => Some(
                     "it lost the new image after COMMIT, and its grant is spent: release the same \
                      image again, so that it gets a fresh grant"

@@ -170,6 +170,8 @@ pub enum What {
     AlreadySealed,
     /// The new image is not the one that runs.
     NotRunning,
+    /// The ECU has one update slot, and neither the new nor the image before runs.
+    ImageBeforeLost,
     /// The image file could not be read.
     Source(String),
     /// The job came forward, but too slowly to end in time.
@@ -205,6 +207,7 @@ impl fmt::Display for What {
             Self::NotHealthy => f.write_str("not healthy in time"),
             Self::AlreadySealed => f.write_str("the new image is sealed already"),
             Self::NotRunning => f.write_str("the new image is not running"),
+            Self::ImageBeforeLost => f.write_str("its one update slot has lost the image before"),
             Self::Source(what) => write!(f, "the image file cannot be read: {what}"),
             Self::Overdue => f.write_str("not done within the time that a job may take"),
             Self::Cancelled => f.write_str("cancelled"),
@@ -274,6 +277,7 @@ impl What {
             | Self::NotHealthy
             | Self::AlreadySealed
             | Self::NotRunning
+            | Self::ImageBeforeLost
             | Self::Source(_)
             | Self::Overdue
             | Self::Cancelled => false,

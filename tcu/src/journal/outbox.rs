@@ -7,6 +7,9 @@ use super::{SqliteJournal, failed, nonce};
 use crate::engine::{JournalError, Phase, Report};
 use crate::ports::{Outbox, StoredReport};
 
+/// The most reports that wait: without a backend that confirms them the oldest give way.
+pub(super) const LONGEST: i64 = 256;
+
 /// Stores a report; within a transaction, together with whatever else that holds.
 pub(super) fn insert(
     connection: &Connection,
@@ -21,6 +24,14 @@ pub(super) fn insert(
         .prepare_cached("INSERT INTO report (id, at, phase, report) VALUES (?1, ?2, ?3, ?4)")
         .and_then(|mut insert| insert.execute(params![id, at, phase, report]))
         .map_err(failed)?;
+    let oldest = connection.last_insert_rowid() - LONGEST;
+    let dropped = connection
+        .prepare_cached("DELETE FROM report WHERE number <= ?1")
+        .and_then(|mut delete| delete.execute([oldest]))
+        .map_err(failed)?;
+    if dropped > 0 {
+        tracing::warn!("nobody takes the reports: the oldest of more than {LONGEST} is dropped");
+    }
     Ok(())
 }
 
@@ -75,6 +86,7 @@ mod tests {
                 id: "c".into(),
                 state,
                 reason: None,
+                broken_rules: Vec::new(),
             },
             ecus: Vec::new(),
         }
@@ -91,6 +103,7 @@ mod tests {
         let path = dir.path().join("j");
         let plan = Plan {
             campaign: "c".into(),
+            together: Default::default(),
             ecus: Vec::new(),
         };
         let mut journal = SqliteJournal::open(&path).unwrap();
@@ -118,6 +131,7 @@ mod tests {
         let mut journal = SqliteJournal::in_memory().unwrap();
         let plan = Plan {
             campaign: "c".into(),
+            together: Default::default(),
             ecus: Vec::new(),
         };
         let reverted = report(CampaignState::Reverted);
@@ -141,6 +155,7 @@ mod tests {
         let mut journal = SqliteJournal::in_memory().unwrap();
         let plan = Plan {
             campaign: "c".into(),
+            together: Default::default(),
             ecus: Vec::new(),
         };
         journal.begin(&plan).unwrap();
@@ -152,5 +167,20 @@ mod tests {
                 .is_err()
         );
         assert_eq!(journal.last().unwrap().unwrap().records, []);
+    }
+
+    #[test]
+    fn without_a_backend_the_oldest_reports_give_way() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let ids: Vec<String> = (0..LONGEST + 3)
+            .map(|_| {
+                journal
+                    .store(Phase::Staging, &report(CampaignState::Completed))
+                    .unwrap()
+            })
+            .collect();
+        let kept = journal.undelivered(usize::MAX).unwrap();
+        let kept: Vec<&String> = kept.iter().map(|stored| &stored.id).collect();
+        assert_eq!(kept, ids[3..].iter().collect::<Vec<_>>());
     }
 }

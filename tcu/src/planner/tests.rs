@@ -79,6 +79,7 @@ fn planned(campaign: &VerifiedCampaign) -> Vec<PlannedEcu> {
         to_version: target.version.to_string(),
         unchanged: false,
         last: false,
+        restore: None,
         after: Vec::new(),
     });
     ecus.collect()
@@ -87,6 +88,7 @@ fn planned(campaign: &VerifiedCampaign) -> Vec<PlannedEcu> {
 fn says(version: &str) -> Outcome {
     Outcome {
         status: BootStatus {
+            update_slots: 2,
             phase: BootPhase::Application,
             reason: BootReason::Normal,
             running: (OLD, SlotState::Sealed),

@@ -99,6 +99,7 @@ impl World {
                 image: target.image,
                 artifact: Digest::ZERO,
                 last: false,
+                restore: None,
                 after: Vec::new(),
                 key_set: None,
                 grant: hex::encode(&target.grant),
@@ -111,6 +112,7 @@ impl World {
             });
         Plan {
             campaign: "test".into(),
+            together: Default::default(),
             ecus: ecus.collect(),
         }
     }

@@ -105,6 +105,7 @@ impl World {
         let mut campaign = Campaign {
             plan: Plan {
                 campaign: "virtual".into(),
+                together: Default::default(),
                 ecus: Vec::new(),
             },
             targets: Vec::new(),
@@ -129,6 +130,7 @@ impl World {
                 to_version: release.version.clone(),
                 unchanged: false,
                 last: false,
+                restore: None,
                 after: Vec::new(),
                 key_set: None,
             });
