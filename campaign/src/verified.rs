@@ -8,7 +8,7 @@ use crate::ids::{
     TargetPath, Version, Vin,
 };
 use crate::rules::ImageRules;
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use ecu_image::provision::{ImageKey, KeySetBytes};
 
 /// A campaign of which every statement has been verified for one vehicle.
@@ -18,6 +18,9 @@ pub struct VerifiedCampaign {
     pub id: CampaignId,
     /// The vehicle that it is for.
     pub vin: Vin,
+    /// The software identification numbers of the vehicle type (UN R156, RXSWIN) that apply once the
+    /// campaign is completed, by regulation; none where the campaign changes none.
+    pub rxswins: BTreeMap<String, String>,
     /// What to install, one entry per ECU, in the order of the vehicle's configuration.
     pub ecus: Vec<EcuTarget>,
     /// Public keys that image headers may be signed with, named by the image repository.

@@ -240,6 +240,7 @@ fn assign(
     Ok(VerifiedCampaign {
         id: statement.campaign_id,
         vin: statement.vin,
+        rxswins: statement.rxswins,
         ecus,
         image_keys: offered_keys.image_keys,
         key_set: offered_keys.key_set,

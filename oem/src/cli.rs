@@ -279,12 +279,29 @@ pub struct Release {
     /// How long the metadata are believed.
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub valid_days: u32,
+    /// A software identification number of the vehicle type (UN R156) that applies once the campaign is
+    /// completed, such as `R79=R79 2026-11 A`; the vehicle records it with the one before.
+    #[arg(long = "rxswin", value_name = "REGULATION=RXSWIN", value_parser = rxswin)]
+    pub rxswins: Vec<(String, String)>,
     /// Change nothing: write what is to be signed to this file, for `oem sign` and `oem publish`.
     #[arg(long, value_name = "FILE")]
     pub draft: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `REGULATION=RXSWIN`, both of printable ASCII.
+fn rxswin(text: &str) -> Result<(String, String), String> {
+    let fits = |part: &&str| {
+        let printable = |byte: u8| (b' '..=b'~').contains(&byte);
+        (1..=64).contains(&part.len()) && part.trim() == *part && part.bytes().all(printable)
+    };
+    let parts = text.split_once('=');
+    parts
+        .filter(|(regulation, number)| fits(regulation) && fits(number))
+        .map(|(regulation, number)| (regulation.into(), number.into()))
+        .ok_or_else(|| "a regulation, `=` and at most 64 characters of ASCII".into())
 }
 
 /// Arguments of `bundle`.

@@ -5,6 +5,7 @@
 //! The desk adds snapshot, timestamp and what the director says when it publishes; none of them makes
 //! a vehicle believe in an image that the targets do not name.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use campaign::{
@@ -66,6 +67,8 @@ pub struct Request {
     rules: Option<PathBuf>,
     allow_downgrade: bool,
     valid_days: u32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rxswins: BTreeMap<String, String>,
 }
 
 /// What a draft did.
@@ -110,6 +113,7 @@ pub fn of_release(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Resul
             rules: options.rules.clone(),
             allow_downgrade: options.allow_downgrade,
             valid_days: options.valid_days,
+            rxswins: options.rxswins.clone(),
         }),
         made: now,
         current_root,
@@ -270,6 +274,7 @@ impl Draft {
                     rules: request.rules.clone(),
                     allow_downgrade: request.allow_downgrade,
                     valid_days: request.valid_days,
+                    rxswins: request.rxswins.clone(),
                 };
                 self.publish_release(repo, &options, now)
             }

@@ -55,6 +55,8 @@ pub struct ReleaseOptions {
     pub allow_downgrade: bool,
     /// How long the metadata are believed, in days.
     pub valid_days: u32,
+    /// The RXSWINs (UN R156) that apply once the campaign is completed, by regulation.
+    pub rxswins: BTreeMap<String, String>,
 }
 
 /// Upper bound of a file of rules in bytes.
@@ -164,10 +166,9 @@ pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan
                 .any(|ecu| ecu.hardware_id == hardware)
         };
         if by_hardware.keys().any(|hardware| takes(*hardware)) {
-            let campaign = &options.campaign;
             vehicles.push(plan_vehicle(
                 repo,
-                campaign,
+                options,
                 record,
                 &by_hardware,
                 &downgrades,
@@ -262,7 +263,7 @@ fn counters(state: &mut State, images: &[Image], allow: bool) -> Result<Vec<Hard
 
 fn plan_vehicle(
     repo: &Repo,
-    campaign: &CampaignId,
+    options: &ReleaseOptions,
     mut record: VehicleRecord,
     images: &BTreeMap<HardwareId, &Image>,
     downgrades: &[HardwareId],
@@ -273,8 +274,9 @@ fn plan_vehicle(
     let known = manifest::known(repo, &vin)?;
     let mut targets = Targets::new(publish::next_header(before.as_ref(), expires));
     targets.custom = Some(value(&DirectorStatement {
-        campaign_id: campaign.clone(),
+        campaign_id: options.campaign.clone(),
         vin: vin.clone(),
+        rxswins: options.rxswins.clone(),
         extra: BTreeMap::new(),
     })?);
     for (hardware, image) in images {

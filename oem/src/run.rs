@@ -208,6 +208,7 @@ fn run_release(repo: &Repo, arguments: &cli::Release) -> Result<(), Error> {
         rules: arguments.rules.clone(),
         allow_downgrade: arguments.allow_downgrade,
         valid_days: arguments.valid_days,
+        rxswins: arguments.rxswins.iter().cloned().collect(),
     };
     if let Some(path) = &arguments.draft {
         draft::of_release(repo, &options, now())?.store(path)?;

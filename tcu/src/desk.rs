@@ -1,18 +1,20 @@
 //! Where answers meet campaigns: the policy with its durable memory, the evidence, and the control
 //! of what runs. Shared by the service and its local API.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::board::{Board, Doing};
-use crate::engine::{Permit, Phase, Plan, Report};
+use crate::engine::{CampaignState, Permit, Phase, Plan, Report};
 use crate::error::Error;
-use crate::evidence::{Change, Changed, Decision, Evidence};
+use crate::evidence::{Change, Changed, Decision, Evidence, Rxswins};
 use crate::output::Line;
 use crate::policy::{Answer, Memory, Mode, Now, Policy, Refusal, Rules, Verdict, Why};
 use crate::state::State;
@@ -20,6 +22,8 @@ use crate::vehicle::Control;
 
 /// The answers, in the state folder.
 const MEMORY: &str = "policy.json";
+/// The RXSWINs that apply, in the state folder.
+const RXSWINS: &str = "rxswin.json";
 /// A clock that was set is noticed after this at the latest.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -74,6 +78,9 @@ struct Inner {
     policy: Policy,
     evidence: Evidence,
     memory_path: PathBuf,
+    rxswins_path: PathBuf,
+    /// The RXSWINs that apply, and those that will once the campaign that runs is completed.
+    rxswins: (BTreeMap<String, String>, BTreeMap<String, String>),
     /// What lets campaigns begin: the service, or somebody at the command line.
     by: String,
     /// The campaign that is being installed, and its phase.
@@ -83,6 +90,27 @@ struct Inner {
     takes_uploads: bool,
     preconditions: Value,
     paused: bool,
+}
+
+impl Inner {
+    /// What applies once this plan is completed: what it does not name stays.
+    fn expect_rxswins(&mut self, plan: &Plan) {
+        let mut after = self.rxswins.0.clone();
+        after.extend(plan.rxswins.clone());
+        self.rxswins.1 = after;
+    }
+
+    /// What was expected applies. That it cannot be stored does not undo what has happened.
+    fn take_rxswins(&mut self) {
+        let (before, after) = (&self.rxswins.0, &self.rxswins.1);
+        if before == after || after.is_empty() {
+            return;
+        }
+        if let Err(error) = store(&self.rxswins_path, after) {
+            tracing::error!(%error, "the RXSWINs cannot be stored; the evidence has them");
+        }
+        self.rxswins.0 = after.clone();
+    }
 }
 
 /// The desk.
@@ -109,10 +137,16 @@ impl Desk {
         board: Arc<Board>,
     ) -> Result<Self, Error> {
         let memory_path = state.dir().join(MEMORY);
+        let rxswins_path = state.dir().join(RXSWINS);
         let inner = Inner {
-            policy: Policy::new(rules, recall(&memory_path)),
+            policy: Policy::new(
+                rules,
+                recall(&memory_path, "the answers; they are asked for again"),
+            ),
             evidence: Evidence::open(state.dir())?,
             memory_path,
+            rxswins: (recall(&rxswins_path, "the RXSWINs"), BTreeMap::new()),
+            rxswins_path,
             by,
             begun: None,
             waiting: None,
@@ -228,6 +262,7 @@ impl Desk {
     fn start(&self, plan: &Plan) -> Result<(), Error> {
         let mut guard = self.inner();
         let inner = &mut *guard;
+        inner.expect_rxswins(plan);
         let memory = inner.policy.memory();
         inner.evidence.record(&Decision::Started {
             campaign: &plan.campaign,
@@ -235,6 +270,10 @@ impl Desk {
             mode: Some(inner.policy.rules().mode),
             consent: memory.consent.as_ref(),
             preconditions: &inner.preconditions,
+            rxswins: Rxswins {
+                before: &inner.rxswins.0,
+                after: &inner.rxswins.1,
+            },
             ecus: Change::of(plan),
         })?;
         inner.begun = Some((plan.campaign.clone(), None));
@@ -247,8 +286,10 @@ impl Desk {
     /// # Errors
     ///
     /// [`Error::File`].
-    pub fn resume(&self, campaign: &str) -> Result<(), Error> {
+    pub fn resume(&self, plan: &Plan) -> Result<(), Error> {
+        let campaign = plan.campaign.as_str();
         let mut inner = self.inner();
+        inner.expect_rxswins(plan);
         inner.evidence.record(&Decision::Resumed { campaign })?;
         inner.begun = Some((campaign.to_owned(), None));
         let memory = inner.policy.memory();
@@ -276,18 +317,53 @@ impl Desk {
 
     /// The installation has ended, or rests until the next run.
     pub fn end(&self, report: &Report) {
-        let mut inner = self.inner();
+        let mut guard = self.inner();
+        let inner = &mut *guard;
         inner.begun = None;
         inner.waiting = None;
+        let before = inner.rxswins.0.clone();
+        if report.campaign.state == CampaignState::Completed {
+            inner.take_rxswins();
+        }
         note(
             &mut inner.evidence,
             &Decision::Ended {
                 campaign: &report.campaign.id,
                 report,
+                rxswins: Rxswins {
+                    before: &before,
+                    after: &inner.rxswins.0,
+                },
                 ecus: Changed::of(report),
             },
         );
+        drop(guard);
         self.control.send_modify(|control| control.cancel = false);
+    }
+
+    /// All ECUs run what a campaign names: its RXSWINs apply, also where the program died just before
+    /// it could take them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn applies(&self, plan: &Plan) -> Result<(), Error> {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        inner.expect_rxswins(plan);
+        if inner.rxswins.0 == inner.rxswins.1 {
+            return Ok(());
+        }
+        let before = inner.rxswins.0.clone();
+        inner.evidence.record(&Decision::Applies {
+            campaign: &plan.campaign,
+            rxswins: Rxswins {
+                before: &before,
+                after: &inner.rxswins.1,
+            },
+        })?;
+        inner.take_rxswins();
+        Ok(())
     }
 
     /// The installation ended before it began, or without a report.
@@ -540,18 +616,19 @@ fn note(evidence: &mut Evidence, decision: &Decision<'_>) {
     }
 }
 
-fn recall(path: &Path) -> Memory {
+/// What a file of the state folder holds; nothing where it cannot be read.
+fn recall<T: Default + DeserializeOwned>(path: &Path, what: &str) -> T {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             let path = path.display();
-            tracing::error!(%path, %error, "the answers cannot be read; they are asked for again");
-            Memory::default()
+            tracing::error!(%path, %error, "cannot be read: {what}");
+            T::default()
         }),
-        Err(_) => Memory::default(),
+        Err(_) => T::default(),
     }
 }
 
-fn store(path: &Path, memory: &Memory) -> Result<(), Error> {
-    let bytes = serde_json::to_vec(memory).unwrap_or_default();
+fn store(path: &Path, content: &impl Serialize) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(content).unwrap_or_default();
     crate::state::replace(path, &bytes).map_err(Error::file(path))
 }

@@ -1,6 +1,7 @@
 //! What this vehicle has decided, and who and what made it: a chain of records that shows tampering
 //! (UNECE R156, ISO 24089), in `evidence.jsonl` of the state folder.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -63,6 +64,8 @@ pub enum Decision<'a> {
         consent: Option<&'a Answer>,
         /// The preconditions with what was measured.
         preconditions: &'a Value,
+        /// The RXSWINs of the vehicle type before and after, by regulation.
+        rxswins: Rxswins<'a>,
         /// What is to change.
         ecus: Vec<Change<'a>>,
     },
@@ -98,8 +101,18 @@ pub enum Decision<'a> {
         campaign: &'a str,
         /// How.
         report: &'a Report,
+        /// The RXSWINs before and now: they change only with a campaign that is completed.
+        rxswins: Rxswins<'a>,
         /// What has changed.
         ecus: Vec<Changed<'a>>,
+    },
+    /// Every ECU runs what the campaign names already, so its RXSWINs apply: the program died before
+    /// it could record the end.
+    Applies {
+        /// The campaign.
+        campaign: &'a str,
+        /// The RXSWINs before and now.
+        rxswins: Rxswins<'a>,
     },
     /// It ended without a report.
     Abandoned {
@@ -120,6 +133,15 @@ pub enum Decision<'a> {
         /// Its bytes.
         bytes: u64,
     },
+}
+
+/// Software identification numbers of the vehicle type (UN R156, RXSWIN), by regulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Rxswins<'a> {
+    /// Those that applied.
+    pub before: &'a BTreeMap<String, String>,
+    /// Those that apply afterwards.
+    pub after: &'a BTreeMap<String, String>,
 }
 
 /// What a campaign would change on an ECU.

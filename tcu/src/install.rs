@@ -192,6 +192,9 @@ impl Context {
         state.clean_cache(&cached);
         if plan.has_nothing_to_do() {
             // Nothing to do is nothing to remember.
+            if let Some(desk) = &self.desk {
+                desk.applies(&plan)?;
+            }
             let done = [Record::Done(CampaignState::Completed)];
             return Ok(Engine::new(plan, self.policy.clone(), &done, 0).report());
         }
@@ -287,7 +290,7 @@ impl Context {
             detail: format!("campaign {} goes on", entry.plan.campaign),
         });
         if let Some(desk) = &self.desk {
-            desk.resume(&entry.plan.campaign)?;
+            desk.resume(&entry.plan)?;
         }
         self.transact(entry.plan, &entry.records, journal, state, output)
             .await
@@ -326,6 +329,7 @@ impl Context {
         let plan = Plan {
             campaign: campaign.id.to_string(),
             ecus: planned,
+            rxswins: campaign.rxswins.clone(),
             together: self.together(campaign, &said),
         };
         Ok((plan, explanation))

@@ -265,6 +265,7 @@ mod tests {
     fn plan(campaign: &str) -> Plan {
         Plan {
             campaign: campaign.into(),
+            rxswins: Default::default(),
             together: Default::default(),
             ecus: Vec::new(),
         }

@@ -172,6 +172,10 @@ pub struct DirectorStatement {
     pub campaign_id: CampaignId,
     /// The vehicle.
     pub vin: Vin,
+    /// The software identification numbers of the vehicle type (UN R156, RXSWIN) that apply once the
+    /// campaign is completed, by regulation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rxswins: BTreeMap<String, String>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,

@@ -110,6 +110,7 @@ fn planned(repo: &Repo, campaign: &str, images: &[PathBuf]) -> Result<Plan> {
         rules: None,
         allow_downgrade: false,
         valid_days: 30,
+        rxswins: std::collections::BTreeMap::new(),
     };
     Ok(plan(repo, &options, now()?)?)
 }

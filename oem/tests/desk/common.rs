@@ -130,6 +130,7 @@ impl Desk {
             rules: None,
             allow_downgrade: false,
             valid_days: 30,
+            rxswins: Default::default(),
         }
     }
 

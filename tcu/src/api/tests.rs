@@ -66,6 +66,7 @@ fn service() -> Service {
 fn plan() -> Plan {
     Plan {
         campaign: "spring".into(),
+        rxswins: Default::default(),
         together: Default::default(),
         ecus: Vec::new(),
     }
@@ -149,7 +150,7 @@ async fn cancelling_reverts_before_commit_and_is_refused_after() {
         .control
         .send_modify(|control| control.cancel = false);
     let next = desk_in(service.dir.path(), &service.control, &service.board);
-    next.resume("spring").unwrap();
+    next.resume(&plan()).unwrap();
     assert!(service.control.borrow().cancel);
 }
 

@@ -1,6 +1,8 @@
 //! What a transaction is about: written to the journal before its first effect, so that a restart
 //! needs nothing else.
 
+use std::collections::BTreeMap;
+
 use ecu_image::{Digest, ImageDigest, provision::KeySetBytes};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ pub struct Plan {
     pub campaign: String,
     /// The ECUs of the campaign, in the order of the vehicle's configuration.
     pub ecus: Vec<PlannedEcu>,
+    /// The RXSWINs (UN R156) that apply once all of it is done, by regulation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rxswins: BTreeMap<String, String>,
     /// What images ask of one another, for a vehicle that stays incomplete.
     #[serde(default, skip_serializing_if = "Together::is_empty")]
     pub together: Together,

@@ -34,6 +34,7 @@ pub(super) fn plan(unchanged: bool) -> Plan {
     };
     Plan {
         campaign: "c".into(),
+        rxswins: Default::default(),
         together: Default::default(),
         ecus: vec![ecu("a", unchanged), ecu("b", unchanged)],
     }
@@ -460,7 +461,7 @@ fn rules_that_may_not_hold_while_an_ecu_is_silent_are_named() {
         image: OLD,
         version: Some("1.0.0".into()),
     };
-    let rules = r#"{"requires": [{"hardware_id": "hw-b", "versions": ">=2.0.0"}]}"#;
+    let rules = r#"{"requires": [{"hardwareId": "hw-b", "versions": ">=2.0.0"}]}"#;
     let mut ruled = plan(false);
     ruled.ecus[1].image = ImageDigest([3; 32]);
     ruled.together = super::Together {

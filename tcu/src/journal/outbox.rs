@@ -103,6 +103,7 @@ mod tests {
         let path = dir.path().join("j");
         let plan = Plan {
             campaign: "c".into(),
+            rxswins: Default::default(),
             together: Default::default(),
             ecus: Vec::new(),
         };
@@ -131,6 +132,7 @@ mod tests {
         let mut journal = SqliteJournal::in_memory().unwrap();
         let plan = Plan {
             campaign: "c".into(),
+            rxswins: Default::default(),
             together: Default::default(),
             ecus: Vec::new(),
         };
@@ -155,6 +157,7 @@ mod tests {
         let mut journal = SqliteJournal::in_memory().unwrap();
         let plan = Plan {
             campaign: "c".into(),
+            rxswins: Default::default(),
             together: Default::default(),
             ecus: Vec::new(),
         };

@@ -57,6 +57,7 @@ fn campaign(vehicle: &Vehicle, ecus: &[&str], rules: &[(ImageDigest, &str)]) -> 
     VerifiedCampaign {
         id: "spring".parse().unwrap(),
         vin: vehicle.vin().clone(),
+        rxswins: BTreeMap::new(),
         ecus: ecus.iter().map(|name| target(vehicle, name)).collect(),
         image_keys: Vec::new(),
         key_set: None,

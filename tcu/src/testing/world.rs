@@ -112,6 +112,7 @@ impl World {
             });
         Plan {
             campaign: "test".into(),
+            rxswins: Default::default(),
             together: Default::default(),
             ecus: ecus.collect(),
         }

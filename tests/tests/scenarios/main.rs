@@ -3,6 +3,7 @@
 
 mod bundle;
 mod confidential;
+mod consented_campaign;
 mod control_channel;
 mod daemon;
 mod downgrade;

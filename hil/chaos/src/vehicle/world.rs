@@ -105,6 +105,7 @@ impl World {
         let mut campaign = Campaign {
             plan: Plan {
                 campaign: "virtual".into(),
+                rxswins: Default::default(),
                 together: Default::default(),
                 ecus: Vec::new(),
             },
