@@ -114,6 +114,8 @@ pub struct Preconditions {
     pub stale_ms: Option<Bounded<10, 60_000>>,
     /// Milliseconds for which all must have been well before a campaign goes on.
     pub settle_ms: Option<Bounded<0, 600_000>>,
+    /// Percent of a bus's time that staging may take while activation is not permitted.
+    pub staging_share: Option<Bounded<1, 100>>,
     /// The signals.
     pub signal: Vec<Signal>,
 }

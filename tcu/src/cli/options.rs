@@ -126,6 +126,10 @@ impl Options {
             },
             flash: flash::Policy {
                 health_timeout: self.health_timeout,
+                driving_share: self
+                    .preconditions
+                    .staging_share
+                    .and_then(|share| u8::try_from(share.get()).ok()),
                 ..flash::Policy::default()
             },
             images,

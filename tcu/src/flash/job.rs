@@ -154,6 +154,10 @@ pub struct Policy {
     pub poll_interval: Duration,
     /// The largest request that the transport carries.
     pub max_request_len: usize,
+    /// The share of a bus's time in percent that TransferData may take while activation is not
+    /// permitted, as while driving: after each block the bus is left alone for the rest. It bounds
+    /// the mean; a block itself goes as fast as the ECU takes it.
+    pub driving_share: Option<u8>,
     /// F15A: date YY MM DD in BCD and the tester, 7 bytes.
     pub fingerprint: [u8; 10],
 }
@@ -171,6 +175,7 @@ impl Default for Policy {
             job_time: Duration::from_secs(2 * 3600),
             poll_interval: Duration::from_millis(100),
             max_request_len: 16_384,
+            driving_share: None,
             fingerprint: *b"\x00\x00\x00CANOPUS",
         }
     }

@@ -154,6 +154,12 @@ impl Flash {
         self.events.pop_front()
     }
 
+    /// Whether it is to end at its next occasion.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled
+    }
+
     /// Ends the job after the request that is under way, if any.
     pub fn cancel(&mut self) {
         self.cancelled = true;

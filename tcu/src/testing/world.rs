@@ -49,6 +49,7 @@ pub(crate) struct World {
     pub(crate) functional: Vec<(usize, String)>,
     pub(crate) seed: u64,
     pub(crate) parallel: usize,
+    pub(crate) driving_share: Option<u8>,
     /// When the TCU is told to end, as by SIGTERM.
     pub(crate) stop_at: Option<Instant>,
     /// From when on what is permitted, in order.
@@ -82,6 +83,7 @@ impl World {
             functional: Vec::new(),
             seed: 1,
             parallel: 1,
+            driving_share: None,
             stop_at: None,
             permits: VecDeque::new(),
             requests: Vec::new(),
@@ -135,7 +137,10 @@ impl World {
                 target: Some(target.clone()),
             });
         let config = client::Config::default();
-        let flash = flash::Policy::default();
+        let flash = flash::Policy {
+            driving_share: self.driving_share,
+            ..flash::Policy::default()
+        };
         let jobs = Jobs::new(setups.collect(), flash, &config, self.seed);
         let journal = KillJournal {
             records: std::mem::take(&mut self.records),

@@ -65,6 +65,16 @@ struct Ecu {
     jobs: u64,
 }
 
+/// TransferData.
+const TRANSFER_DATA: u8 = 0x36;
+
+/// How long images were on a bus, and for how long the bus is left to others for it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    since: Option<Instant>,
+    until: Option<Instant>,
+}
+
 /// Jobs on the ECUs of a vehicle.
 #[derive(Debug)]
 pub struct Jobs {
@@ -76,6 +86,10 @@ pub struct Jobs {
     ended: VecDeque<JobEnd>,
     /// Where the next search for a PDU starts, so that no ECU starves another.
     turn: usize,
+    /// What staging has taken of each bus.
+    paces: Vec<Pace>,
+    /// Only a share of each bus may be taken: see [`flash::Policy::driving_share`].
+    driving: bool,
 }
 
 impl Jobs {
@@ -113,7 +127,19 @@ impl Jobs {
             events: VecDeque::new(),
             ended: VecDeque::new(),
             turn: 0,
+            paces: vec![Pace::default(); buses],
+            driving: false,
         }
+    }
+
+    /// Whether the vehicle may be driving, so that staging takes no more than its share of a bus.
+    pub fn set_driving(&mut self, driving: bool) {
+        self.driving = driving;
+    }
+
+    /// The share of a bus in percent that staging may take now, where it is bounded.
+    fn share(&self) -> Option<u8> {
+        self.policy.driving_share.filter(|_| self.driving)
     }
 
     /// Starts a job on an ECU that runs none.
@@ -200,8 +226,12 @@ impl Jobs {
     pub fn handle_sent(&mut self, now: Instant, to: Address) {
         match to {
             Address::Ecu(index) => {
+                let share = self.share();
                 if let Some(ecu) = self.ecus.get_mut(index) {
                     ecu.client.on_sent(now);
+                    if let Some(pace) = self.paces.get_mut(ecu.setup.bus) {
+                        pace.on_sent(now, share);
+                    }
                 }
                 self.advance(now, index);
             }
@@ -258,6 +288,10 @@ impl Jobs {
                 .and_then(|ecu| ecu.client.poll_transmit(now));
             if let Some(transmit) = transmit {
                 let pdu = transmit.pdu.to_vec();
+                let bus = self.ecus.get(index).map(|ecu| ecu.setup.bus);
+                if let Some(pace) = bus.and_then(|bus| self.paces.get_mut(bus)) {
+                    pace.on_transmit(now, &pdu);
+                }
                 self.turn = index + 1;
                 let to = Address::Ecu(index);
                 return Some(Transmit { to, pdu });
@@ -293,6 +327,13 @@ impl Jobs {
             }
         }
         let settled = self.buses.get(ecu.setup.bus).is_none_or(Bus::is_settled);
+        let pace = self.paces.get(ecu.setup.bus);
+        if let Some(until) = pace.and_then(|pace| pace.rests(now))
+            && self.driving
+            && ecu.is_staging()
+        {
+            ecu.wait = Some(ecu.wait.map_or(until, |wait| wait.max(until)));
+        }
         let due = settled && ecu.wait.is_none_or(|wait| now >= wait);
         let result = due.then(|| ecu.ask(now)).flatten();
         while let Some(event) = ecu.flash.as_mut().and_then(|(flash, _)| flash.poll_event()) {
@@ -319,7 +360,36 @@ impl Jobs {
     }
 }
 
+impl Pace {
+    /// A PDU begins; those that carry no image count for nothing.
+    fn on_transmit(&mut self, now: Instant, pdu: &[u8]) {
+        if pdu.first() == Some(&TRANSFER_DATA) {
+            self.since.get_or_insert(now);
+        }
+    }
+
+    /// It is on the bus. What it took is what others have to be left for.
+    fn on_sent(&mut self, now: Instant, share: Option<u8>) {
+        let Some(since) = self.since.take() else {
+            return;
+        };
+        let share = u32::from(share.unwrap_or(100).clamp(1, 100));
+        let busy = now.saturating_since(since);
+        self.until = Some(now + busy * (100 - share) / share);
+    }
+
+    /// Until when no image is sent.
+    fn rests(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| now < *until)
+    }
+}
+
 impl Ecu {
+    fn is_staging(&self) -> bool {
+        let flash = self.flash.as_ref();
+        flash.is_some_and(|(flash, _)| flash.job() == Job::Stage && !flash.is_cancelled())
+    }
+
     /// The client's request is over.
     fn on_done(&mut self, now: Instant, result: Result<Answer, client::Error>) {
         let Some((flash, _)) = &mut self.flash else {

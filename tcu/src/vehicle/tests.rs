@@ -161,6 +161,37 @@ fn while_staging_rests_the_buses_carry_their_normal_traffic() {
     assert_eq!(sent, [quiet_and_wake, quiet_and_wake].concat());
 }
 
+/// While driving staging takes its share of each bus and no more, and it still comes to its end.
+#[test]
+fn staging_while_driving_takes_its_share_of_a_bus() {
+    let mut world = World::new(3);
+    world.driving_share = Some(20);
+    let driving = Permit {
+        stage: true,
+        activate: false,
+    };
+    let parked = Instant::from_millis(60_000);
+    world.permits = [(Instant::ZERO, driving), (parked, Permit::ALL)].into();
+    assert_eq!(
+        world.run(None, &mut |_, _, _| None),
+        Ended::Finished(CampaignState::Completed)
+    );
+    for bus in 0..2 {
+        let blocks = world.requests.iter();
+        let blocks = blocks.filter(|(_, ecu, pdu)| ecu % 2 == bus && pdu[0] == 0x36);
+        let times: Vec<Instant> = blocks.map(|(at, ..)| *at).collect();
+        assert!(times.len() > 5 && times[times.len() - 1] < parked);
+        // A block takes 1 ms here, so the next one comes 5 ms later at the soonest.
+        for pair in times.windows(2) {
+            let gap = pair[1].saturating_since(pair[0]);
+            assert!(gap >= Duration::from_millis(5), "{pair:?}");
+        }
+    }
+    let mut fast = World::new(3);
+    fast.run(None, &mut |_, _, _| None);
+    assert!(fast.now < parked, "parked it takes what it needs");
+}
+
 /// The first bytes of a request at which ECU 1 fails for good, and the step that is reported.
 const REFUSALS: [(&[u8], u8, Step); 12] = [
     (&[0x10, 0x03], 0x22, Step::ExtendedSession),

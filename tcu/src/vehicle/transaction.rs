@@ -153,6 +153,7 @@ impl<J: Journal> Vehicle for Transaction<J> {
             self.engine.cancel();
         }
         self.engine.permit(control.permit);
+        self.jobs.set_driving(!control.permit.activate);
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
