@@ -5,6 +5,7 @@
 
 mod failing_image;
 mod misbehaving_ecu;
+mod one_slot;
 mod power_cuts;
 mod tcu_kills;
 mod update;

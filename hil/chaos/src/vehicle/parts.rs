@@ -53,11 +53,29 @@ impl Factory {
         model: ChipModel,
         proof_seed: Option<u64>,
     ) -> Self {
+        Self::with_slots(oem, release, index, bus, model, proof_seed, true)
+    }
+
+    /// The same with two update slots, or with one.
+    ///
+    /// # Panics
+    /// As [`Factory::new`].
+    #[must_use]
+    pub fn with_slots(
+        oem: &mut Oem,
+        release: &Release,
+        index: u16,
+        bus: usize,
+        model: ChipModel,
+        proof_seed: Option<u64>,
+        two_update_slots: bool,
+    ) -> Self {
         let fd = bus == 1;
         let provisioning = oem.provisioning(index, if fd { "fd" } else { "classical" }, fd);
         let mut hardware = Hardware::new(provisioning);
         hardware.allow_rsa_2048 = true;
         hardware.chip = model;
+        hardware.two_update_slots = two_update_slots;
         hardware.proof_seed = proof_seed;
         let chip = Chip::new(nor::Nor::in_memory(hardware.geometry()));
         let grant = oem.grant(release, &hardware.provisioning);

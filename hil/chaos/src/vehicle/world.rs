@@ -167,7 +167,10 @@ impl World {
             bus: ecu.bus,
             access_key: ecu.provisioning.access_key.clone(),
             target: Some(flash::Target {
-                grant: bytes_of(&planned.grant),
+                grant: bytes_of(match &planned.restore {
+                    Some(restore) => &restore.grant,
+                    None => &planned.grant,
+                }),
                 ..target.clone()
             }),
         });
