@@ -16,10 +16,10 @@ fresh_flash() {
     cp "$VEHICLE"/*.nor* "$FLASH/"
 }
 
-# power_on ECU
+# power_on ECU. On a busy host an application in the guest may not have the CPU for seconds.
 power_on() {
     "$BIN/virtual-ecu" run --config "$VEHICLE/vehicle/ecus/$1.json" --flash "$FLASH/$1.nor" \
-        --bus "${ECU_BUS[$1]}" --json >>"$SHARE/$1.log" 2>&1 &
+        --bus "${ECU_BUS[$1]}" --watchdog-ms 20000 --json >>"$SHARE/$1.log" 2>&1 &
     ECU_PIDS[$1]=$!
 }
 

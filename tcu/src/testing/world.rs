@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) parallel: usize,
     pub(crate) driving_share: Option<u8>,
+    /// When the operator cancels.
+    pub(crate) cancel_at: Option<Instant>,
     /// When the TCU is told to end, as by SIGTERM.
     pub(crate) stop_at: Option<Instant>,
     /// From when on what is permitted, in order.
@@ -84,6 +86,7 @@ impl World {
             seed: 1,
             parallel: 1,
             driving_share: None,
+            cancel_at: None,
             stop_at: None,
             permits: VecDeque::new(),
             requests: Vec::new(),
@@ -163,6 +166,12 @@ impl World {
             if self.stop_at.take_if(|at| *at <= self.now).is_some() {
                 return;
             }
+            if self.cancel_at.take_if(|at| *at <= self.now).is_some() {
+                machine.handle_control(&Control {
+                    cancel: true,
+                    ..Control::default()
+                });
+            }
             while let Some((_, permit)) = self.permits.pop_front_if(|(at, _)| *at <= self.now) {
                 machine.handle_control(&Control {
                     permit,
@@ -198,8 +207,9 @@ impl World {
                 return;
             }
             let permit = self.permits.front().map(|(at, _)| *at);
-            let timeout = [machine.poll_timeout(), permit, self.stop_at];
-            let timeout = timeout.into_iter().fold(None, earliest);
+            let told = [permit, self.stop_at, self.cancel_at];
+            let timeout = [machine.poll_timeout()].into_iter().chain(told);
+            let timeout = timeout.fold(None, earliest);
             let next = queue.peek().map(|Reverse((at, _))| *at);
             match (next, timeout) {
                 (Some(at), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {

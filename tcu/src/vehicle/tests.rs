@@ -150,6 +150,49 @@ fn a_stop_at_any_moment_loses_at_most_a_page_and_changes_nothing_about_the_end()
 }
 
 #[test]
+fn a_cancellation_at_any_moment_leaves_all_new_or_all_old() {
+    let mut reference = World::new(2);
+    finish(&mut reference);
+    let end = reference.now.saturating_since(Instant::ZERO).as_millis();
+    let end = u64::try_from(end).unwrap();
+    let (mut reverted, mut completed) = (0, 0);
+    for at in (0..=end).map(Instant::from_millis) {
+        let mut world = World::new(2);
+        world.cancel_at = Some(at);
+        match world.run(None, &mut no_faults) {
+            Ended::Finished(CampaignState::Completed) => {
+                completed += 1;
+                assert!(world.committed() && world.all_new(), "{at:?}");
+            }
+            Ended::Finished(CampaignState::Reverted) => {
+                reverted += 1;
+                assert!(!world.committed() && world.all_old(), "{at:?}");
+            }
+            other => panic!("{at:?}: {other:?}"),
+        }
+    }
+    assert!(reverted > 50 && completed > 5, "{reverted}, {completed}");
+}
+
+/// A record that finds no room is not there, and nothing that it announces happens. With room again
+/// the campaign goes on.
+#[test]
+fn a_disk_that_is_full_at_any_record_is_waited_for() {
+    let mut reference = World::new(2);
+    finish(&mut reference);
+    for at in 0..reference.records.len() {
+        let mut world = World::new(2);
+        for _ in 0..3 {
+            let ended = world.run(Some((at, false)), &mut no_faults);
+            assert_eq!(ended, Ended::Killed, "{at}");
+            assert_eq!(world.records.len(), at, "no record of what had no room");
+        }
+        assert_eq!(finish(&mut world), CampaignState::Completed, "{at}");
+        assert!(world.all_new(), "{at}");
+    }
+}
+
+#[test]
 fn while_staging_rests_the_buses_carry_their_normal_traffic() {
     let mut world = World::new(2);
     let (at, resumed) = (Instant::from_millis(150), Instant::from_millis(60_000));

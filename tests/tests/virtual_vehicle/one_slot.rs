@@ -88,7 +88,11 @@ fn an_image_of_it_that_fails_sends_all_back_and_it_gets_the_image_before_again()
     assert_eq!(world.run_campaign(), CampaignState::Incomplete);
     let versions = world.versions();
     let found: Vec<&str> = versions.iter().flatten().map(String::as_str).collect();
-    assert_eq!(found, ["2.0.0", "1.0.0", "2.0.0"], "it runs its factory image");
+    assert_eq!(
+        found,
+        ["2.0.0", "1.0.0", "2.0.0"],
+        "it runs its factory image"
+    );
 
     let mut journal = world.kill_tcu();
     // The OEM releases 2.0.0 again: the same image, a fresh grant.
