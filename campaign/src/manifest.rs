@@ -4,10 +4,10 @@
 //! ```json
 //! {"signatures": [{"keyid": "…", "sig": "…"}],
 //!  "signed": {"_type": "manifest", "vin": "…", "nonce": "00112233445566778899aabbccddeeff",
-//!             "ecus": {"SERIAL": "436e5041…"}}}
+//!             "ecus": {"SERIAL": "434e5041…"}, "silent": ["SERIAL"]}}
 //! ```
 //!
-//! The nonce is the backend's, fresh for this manifest, and stands in each ECU's report too: a
+//! `silent` names the ECUs that did not answer, and is left out where all did. The nonce is the backend's, fresh for this manifest, and stands in each ECU's report too: a
 //! telematics unit that lies can withhold a report, and neither change one nor show an old one.
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     vehicle::Vehicle,
 };
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec,
@@ -39,10 +39,12 @@ struct Statement {
     vin: Vin,
     nonce: String,
     ecus: BTreeMap<Serial, String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    silent: BTreeSet<Serial>,
 }
 
 /// The envelope of a manifest, to be signed by the telematics unit. `reports` are as the ECUs gave
-/// them.
+/// them; the ECUs of `silent` gave none.
 ///
 /// # Errors
 ///
@@ -51,6 +53,7 @@ pub fn statement(
     vin: &Vin,
     nonce: &Nonce,
     reports: &BTreeMap<Serial, Vec<u8>>,
+    silent: BTreeSet<Serial>,
 ) -> Result<Envelope, Malformed> {
     let hex = |(serial, report): (&Serial, &Vec<u8>)| (*serial, hex::encode(report));
     Envelope::new(&Statement {
@@ -58,7 +61,17 @@ pub fn statement(
         vin: vin.clone(),
         nonce: format!("{nonce}"),
         ecus: reports.iter().map(hex).collect(),
+        silent,
     })
+}
+
+/// What a manifest proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// What the ECUs that answered say, in the order of the vehicle's ECUs.
+    pub reports: Vec<EcuReport>,
+    /// The ECUs that did not answer, as their telematics unit says: of these nothing is proven.
+    pub silent: Vec<Serial>,
 }
 
 /// Why a manifest is not believed.
@@ -72,8 +85,10 @@ pub enum ManifestFault {
     OtherVehicle(Vin),
     /// It answers another question: it was replayed.
     Nonce,
-    /// An ECU of the vehicle is missing.
+    /// Nothing is said about an ECU of the vehicle.
     Missing(Serial),
+    /// An ECU is said not to have answered, and its answer is there.
+    SilentAndHeard(Serial),
     /// The vehicle has no such ECU.
     UnknownEcu(Serial),
     /// What is said about an ECU is not what the ECU said.
@@ -100,6 +115,21 @@ pub enum ReportFault {
     Mac,
 }
 
+impl ManifestFault {
+    /// Whether the vehicle's own telematics unit said so, in answer to this question: it lies, or the
+    /// vehicle has another ECU than the backend knows. Everything else anybody can send.
+    #[must_use]
+    pub const fn is_the_units_own(&self) -> bool {
+        match self {
+            Self::Malformed(_) | Self::Signature(_) | Self::OtherVehicle(_) | Self::Nonce => false,
+            Self::Missing(_)
+            | Self::SilentAndHeard(_)
+            | Self::UnknownEcu(_)
+            | Self::Report { .. } => true,
+        }
+    }
+}
+
 impl fmt::Display for ManifestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,6 +138,9 @@ impl fmt::Display for ManifestFault {
             Self::OtherVehicle(vin) => write!(f, "is of vehicle {vin}"),
             Self::Nonce => f.write_str("answers another request"),
             Self::Missing(serial) => write!(f, "ECU {serial} is missing"),
+            Self::SilentAndHeard(serial) => {
+                write!(f, "ECU {serial} is silent, and its report is there")
+            }
             Self::UnknownEcu(serial) => write!(f, "the vehicle has no ECU {serial}"),
             Self::Report { serial, fault } => write!(f, "report of ECU {serial}: {fault}"),
         }
@@ -129,7 +162,7 @@ impl fmt::Display for ReportFault {
 impl core::error::Error for ManifestFault {}
 impl core::error::Error for ReportFault {}
 
-/// What each ECU of `vehicle` says, in the order of its ECUs. `tcu` is the key of its telematics unit,
+/// What each ECU of `vehicle` says. `tcu` is the key of its telematics unit,
 /// `ecu_key` the key that authenticates the reports of an ECU: its grant key.
 ///
 /// # Errors
@@ -141,7 +174,7 @@ pub fn verify<'k>(
     nonce: &Nonce,
     tcu: &Key,
     ecu_key: impl Fn(&Serial) -> Option<&'k MacKey>,
-) -> Result<Vec<EcuReport>, ManifestFault> {
+) -> Result<Proven, ManifestFault> {
     let statement = signed_statement(bytes, tcu)?;
     if statement.vin != *vehicle.vin() {
         return Err(ManifestFault::OtherVehicle(statement.vin));
@@ -150,18 +183,31 @@ pub fn verify<'k>(
         return Err(ManifestFault::Nonce);
     }
     let known = |serial: &&Serial| vehicle.ecu_by_serial(serial).is_none();
-    if let Some(serial) = statement.ecus.keys().find(known) {
+    let mut named = statement.ecus.keys().chain(&statement.silent);
+    if let Some(serial) = named.find(known) {
         return Err(ManifestFault::UnknownEcu(*serial));
     }
-    let report = |ecu: &crate::vehicle::Ecu| {
-        let serial = ecu.serial;
-        let text = statement.ecus.get(&serial);
-        let text = text.ok_or(ManifestFault::Missing(serial))?;
-        let key = ecu_key(&serial).ok_or(ManifestFault::UnknownEcu(serial))?;
-        ecu_report(text, &serial, nonce, key)
-            .map_err(|fault| ManifestFault::Report { serial, fault })
+    let mut proven = Proven {
+        reports: Vec::new(),
+        silent: Vec::new(),
     };
-    vehicle.ecus().iter().map(report).collect()
+    for serial in vehicle.ecus().iter().map(|ecu| ecu.serial) {
+        match (
+            statement.ecus.get(&serial),
+            statement.silent.contains(&serial),
+        ) {
+            (None, false) => return Err(ManifestFault::Missing(serial)),
+            (Some(_), true) => return Err(ManifestFault::SilentAndHeard(serial)),
+            (None, true) => proven.silent.push(serial),
+            (Some(text), false) => {
+                let key = ecu_key(&serial).ok_or(ManifestFault::UnknownEcu(serial))?;
+                let report = ecu_report(text, &serial, nonce, key);
+                let fault = |fault| ManifestFault::Report { serial, fault };
+                proven.reports.push(report.map_err(fault)?);
+            }
+        }
+    }
+    Ok(proven)
 }
 
 fn signed_statement(bytes: &[u8], tcu: &Key) -> Result<Statement, ManifestFault> {

@@ -91,13 +91,20 @@ pub enum Error {
     #[error("key set: {0}; nothing was changed")]
     KeySet(String),
     /// A manifest that proves nothing.
-    #[error("manifest of vehicle {vin}: {fault}; nothing was recorded")]
+    #[error("manifest of vehicle {vin}: {fault}; nothing that it says was recorded")]
     Manifest {
         /// The vehicle.
         vin: Vin,
         /// What does not hold.
         fault: Box<campaign::manifest::ManifestFault>,
     },
+    /// Nothing is left to direct to.
+    #[error(
+        "the telematics units of these vehicles are not believed, so they get nothing: {}; `oem manifest \
+         show` says why, --vin directs to one all the same",
+        .0.iter().map(Vin::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    Disbelieved(Vec<Vin>),
     /// A vehicle from before telematics units had keys.
     #[error("vehicle {0} was added without a key for its telematics unit")]
     NoTcuKey(Vin),

@@ -16,10 +16,10 @@ use axum::{
 use campaign::{
     UnixTime,
     ids::{EcuName, ImageDigest, SecurityCounter, Serial, Vin, sha256},
-    manifest::{self, ManifestFault},
+    manifest::{self, ManifestFault, Proven},
     time::Nonce,
 };
-use ecu_image::{EcuReport, RunState, crypto::MacKey};
+use ecu_image::{EcuReport, crypto::MacKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ use crate::{
     error::Error,
     files::{self, Access},
     keys::random,
-    repo::Repo,
+    repo::{Repo, VehicleRecord},
 };
 
 /// How long a nonce is accepted, in seconds: no older may what a manifest says be.
@@ -44,9 +44,24 @@ pub struct Known {
     /// When the last manifest was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<UnixTime>,
-    /// What each ECU ran then.
+    /// What each ECU ran when it last said so.
     #[serde(default)]
     pub installed: BTreeMap<EcuName, Installed>,
+    /// The ECUs that did not answer the last time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<EcuName>,
+    /// What the telematics unit has said since then that no ECU of the vehicle has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disbelieved: Option<Disbelieved>,
+}
+
+/// A manifest that the vehicle's own telematics unit signed, and that is not true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disbelieved {
+    /// When it came.
+    pub at: UnixTime,
+    /// What does not hold, the ECU included.
+    pub fault: String,
 }
 
 /// What an ECU proved to run.
@@ -102,57 +117,111 @@ fn open_nonce(known: &Known, now: UnixTime) -> Option<Nonce> {
 ///
 /// # Errors
 ///
-/// [`Error::Manifest`] with what does not hold; nothing is recorded then.
+/// [`Error::Manifest`] with what does not hold. Of what is installed nothing is recorded then; that the
+/// telematics unit said what is not true, is.
 pub fn accept(repo: &Repo, vin: &Vin, bytes: &[u8], now: UnixTime) -> Result<Known, Error> {
     let record = repo.vehicle(vin)?;
+    let known = known(repo, vin)?;
+    match proven(&record, &known, bytes, now) {
+        Ok(proven) => record_proven(repo, &record, known, &proven, bytes, now),
+        Err(Error::Manifest { vin, fault }) => {
+            if fault.is_the_units_own() {
+                record_lie(repo, &vin, known, &fault, now)?;
+            }
+            Err(Error::Manifest { vin, fault })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn proven(
+    record: &VehicleRecord,
+    known: &Known,
+    bytes: &[u8],
+    now: UnixTime,
+) -> Result<Proven, Error> {
+    let vin = record.vehicle.vin();
     let refuse = |fault| Error::Manifest {
         vin: vin.clone(),
         fault: Box::new(fault),
     };
-    let nonce = open_nonce(&known(repo, vin)?, now);
+    let nonce = open_nonce(known, now);
     let nonce = nonce.ok_or_else(|| refuse(ManifestFault::Nonce))?;
-    let tcu = record
-        .tcu_key
-        .as_ref()
-        .ok_or_else(|| Error::NoTcuKey(vin.clone()))?;
+    let tcu = record.tcu_key.as_ref();
+    let tcu = tcu.ok_or_else(|| Error::NoTcuKey(vin.clone()))?;
     let keys: BTreeMap<Serial, &MacKey> = record
         .ecus
         .values()
         .map(|ecu| (ecu.provisioning.serial, &ecu.provisioning.grant_key))
         .collect();
     let key = |serial: &Serial| keys.get(serial).copied();
-    let reports = manifest::verify(bytes, &record.vehicle, &nonce, &tcu.public(), key);
-    let reports = reports.map_err(refuse)?;
-    let name = |report: &EcuReport| record.vehicle.ecu_by_serial(&report.ecu_serial);
-    let installed = reports
+    let proven = manifest::verify(bytes, &record.vehicle, &nonce, &tcu.public(), key);
+    proven.map_err(refuse)
+}
+
+/// Of an ECU that did not answer stays what it said before: its floor never falls.
+fn record_proven(
+    repo: &Repo,
+    record: &VehicleRecord,
+    before: Known,
+    proven: &Proven,
+    bytes: &[u8],
+    now: UnixTime,
+) -> Result<Known, Error> {
+    let name = |serial: &Serial| Some(record.vehicle.ecu_by_serial(serial)?.name.clone());
+    let said = proven
+        .reports
         .iter()
-        .filter_map(|report| Some((name(report)?.name.clone(), Installed::from(report))));
-    let known = Known {
+        .filter_map(|report| Some((name(&report.ecu_serial)?, Installed::from(report))));
+    let mut known = Known {
         nonce: None,
         accepted: Some(now),
-        installed: installed.collect(),
+        silent: proven.silent.iter().filter_map(name).collect(),
+        disbelieved: None,
+        ..before
     };
-    let details = json!({ "vin": vin, "digest": sha256(bytes), "ecus": known.installed.len() });
+    known.installed.extend(said);
+    let vin = record.vehicle.vin();
+    let details = json!({
+        "vin": vin,
+        "digest": sha256(bytes),
+        "ecus": proven.reports.len(),
+        "silent": known.silent,
+    });
     audit::record(repo, "manifest", &details)?;
     files::write_json(&path(repo, vin), &known, Access::Secret)?;
     Ok(known)
 }
 
+/// The nonce is used up here too: the same words again are no news.
+fn record_lie(
+    repo: &Repo,
+    vin: &Vin,
+    before: Known,
+    fault: &ManifestFault,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let fault = fault.to_string();
+    audit::record(
+        repo,
+        "manifest-disbelieved",
+        &json!({ "vin": vin, "fault": fault }),
+    )?;
+    let known = Known {
+        nonce: None,
+        disbelieved: Some(Disbelieved { at: now, fault }),
+        ..before
+    };
+    files::write_json(&path(repo, vin), &known, Access::Secret)
+}
+
 impl From<&EcuReport> for Installed {
     fn from(report: &EcuReport) -> Self {
-        let state = match report.state {
-            RunState::Recovery => "recovery",
-            RunState::Trial => "trial",
-            RunState::Healthy => "healthy",
-            RunState::Sealed => "sealed",
-            RunState::LimpHome => "limp-home",
-            RunState::Rejected => "rejected",
-        };
         Self {
             image: report.image_digest,
             security_counter: report.security_counter,
             floor: report.floor,
-            state: state.into(),
+            state: report.state.name().into(),
         }
     }
 }

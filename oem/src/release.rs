@@ -71,6 +71,8 @@ pub struct Plan {
     pub before: Option<Believed>,
     /// The vehicles that get something.
     pub vehicles: Vec<VehiclePlan>,
+    /// The vehicles that get nothing, since their telematics unit said what is not true.
+    pub left_out: Vec<Vin>,
     /// The images.
     pub images: Vec<Image>,
     /// The counters after the release.
@@ -104,6 +106,10 @@ pub struct Summary {
     pub campaign: CampaignId,
     /// By vehicle, the ECUs that get an image.
     pub vehicles: BTreeMap<Vin, Vec<String>>,
+    /// Vehicles that were not named and get nothing, since their telematics unit said what is not
+    /// true (`oem manifest show`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Vin>,
 }
 
 /// Plans, signs, checks and publishes a release.
@@ -135,7 +141,7 @@ fn ecu_names(vehicle: &VehiclePlan, images: &[Image]) -> Vec<String> {
 /// # Errors
 ///
 /// [`Error::AmbiguousHardware`], [`Error::Downgrade`], [`Error::UnmatchedImage`],
-/// [`Error::UnmatchedVehicle`], [`Error::NoVehicle`], those of [`Image::load`].
+/// [`Error::UnmatchedVehicle`], [`Error::NoVehicle`], [`Error::Disbelieved`], those of [`Image::load`].
 pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan, Error> {
     let expires = now.plus_days(options.valid_days);
     let images = load_images(repo, options)?;
@@ -155,9 +161,14 @@ pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan
     if vins.is_empty() {
         return Err(Error::NoVehicle);
     }
-    let mut vehicles = Vec::new();
+    let (mut vehicles, mut left_out) = (Vec::new(), Vec::new());
     for vin in vins {
         let record = repo.vehicle(&vin)?;
+        // Who names a vehicle has looked at it.
+        if !named && manifest::known(repo, &vin)?.disbelieved.is_some() {
+            left_out.push(vin);
+            continue;
+        }
         let takes = |hardware| {
             record
                 .vehicle
@@ -177,6 +188,9 @@ pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan
         } else if named {
             return Err(Error::UnmatchedVehicle(vin));
         }
+    }
+    if vehicles.is_empty() && !left_out.is_empty() {
+        return Err(Error::Disbelieved(left_out));
     }
     let taken = |hardware| {
         vehicles.iter().any(|vehicle: &VehiclePlan| {
@@ -199,6 +213,7 @@ pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan
         image_targets: image_targets(repo, before.as_ref(), &images, expires)?,
         before,
         vehicles,
+        left_out,
         images,
         state,
     })
@@ -434,6 +449,7 @@ impl Plan {
         Summary {
             campaign: campaign.clone(),
             vehicles: vehicles.collect(),
+            left_out: self.left_out.clone(),
         }
     }
 }

@@ -223,8 +223,11 @@ fn released(summary: &Summary, json: bool) -> Result<(), Error> {
         return say(&text);
     }
     say(&format!("campaign {} released", summary.campaign))?;
-    let mut vehicles = summary.vehicles.iter();
-    vehicles.try_for_each(|(vin, ecus)| say(&format!("  {vin}: {}", ecus.join(", "))))
+    for (vin, ecus) in &summary.vehicles {
+        say(&format!("  {vin}: {}", ecus.join(", ")))?;
+    }
+    let mut left_out = summary.left_out.iter();
+    left_out.try_for_each(|vin| say(&format!("  {vin}: nothing, its telematics unit lied")))
 }
 
 fn run_serve(dir: &Path, arguments: &cli::Serve) -> Result<(), Error> {

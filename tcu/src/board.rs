@@ -225,7 +225,10 @@ impl Status {
             Line::Done { ecu, .. } => self.ecu(ecu, |ecu| ecu.step = "done".into()),
             Line::Paused { .. } => self.doing = Doing::Paused,
             Line::Continued => self.doing = Doing::Installing,
-            Line::Campaign { .. } | Line::Download { .. } | Line::Retry { .. } => {}
+            Line::Campaign { .. }
+            | Line::Download { .. }
+            | Line::Retry { .. }
+            | Line::Manifest { .. } => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod inventory;
+mod manifest;
 mod options;
 mod remote;
 
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use campaign::time::Nonce;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -25,6 +27,7 @@ use crate::flash::Job;
 use crate::install::Context;
 use crate::link::Transport;
 use crate::logging;
+use crate::manifest::Courier;
 use crate::output::Output;
 use crate::policy::{Mode, Rules};
 use crate::preconditions;
@@ -37,6 +40,8 @@ const EXAMPLES: &str = "Examples:
   tcu --config vehicle.json --root root.json --ca ca.pem --state /var/lib/tcu \\
       install https://updates.example
   tcu --config vehicle.json --root root.json --state /var/lib/tcu install campaign.tar
+  tcu --config vehicle.json --ca ca.pem manifest https://updates.example
+  tcu --config vehicle.json manifest --nonce 00112233445566778899aabbccddeeff > manifest.json
   tcu --config vehicle.json --root root.json --ca ca.pem --state /var/lib/tcu \\
       run --url https://updates.example --interval 3600
   tcu --config vehicle.json --root root.json --state /var/lib/tcu \\
@@ -67,6 +72,10 @@ pub struct Cli {
     /// The authorities that vouch for the repository's server; those of the system without it.
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// The telematics unit's own key, which signs manifests [default: tcu.pem beside the vehicle's
+    /// file, if it is there].
+    #[arg(long, global = true, value_name = "FILE")]
+    tcu_key: Option<PathBuf>,
     /// Where journal, trust and images are kept [default: tcu-state].
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -102,6 +111,15 @@ pub struct Cli {
 enum Command {
     /// Ask every ECU what it is and what it runs.
     Inventory,
+    /// Have every ECU report what it runs, under its own key, and tell the backend.
+    Manifest {
+        /// The https URL of the repository; that of the settings if not given.
+        url: Option<String>,
+        /// Answer this nonce of `oem manifest nonce` instead, and print the signed manifest, for
+        /// `oem manifest verify`.
+        #[arg(long, value_name = "HEX", conflicts_with = "url")]
+        nonce: Option<Nonce>,
+    },
     /// Download and validate a campaign without touching an ECU.
     Verify {
         /// The https URL of the repository, or the path of a bundle.
@@ -268,6 +286,10 @@ async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
                 .await?;
             Ok(inventory::show(&context, &found, &mut output))
         }
+        Command::Manifest { url, nonce } => {
+            let url = url.clone().or_else(|| options.repository.url.clone());
+            manifest::run(&context, url.as_deref(), nonce.as_ref(), &mut output).await
+        }
         Command::Verify { source } => {
             let state = State::open(&options.state)?;
             let mut name = None;
@@ -295,6 +317,8 @@ async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
         }
         Command::Install { source } => {
             let state = State::open(&options.state)?;
+            // Before anything happens: afterwards nothing may fail.
+            let mut courier = Courier::new(&context, source, Duration::ZERO)?;
             // Whoever calls this has decided.
             let rules = Rules {
                 mode: Mode::Forced,
@@ -308,6 +332,7 @@ async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
             let report = context.install(source, &state, &mut output).await;
             watch.iter().for_each(JoinHandle::abort);
             let report = report?;
+            courier.deliver(&context, &state, &mut output).await;
             output.report(&report);
             Ok(report.campaign.state.into())
         }

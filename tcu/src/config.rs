@@ -58,6 +58,8 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     /// The state folder.
     pub state: Option<PathBuf>,
+    /// The telematics unit's own key.
+    pub tcu_key: Option<PathBuf>,
     /// How PDUs are carried.
     pub transport: Option<Transport>,
     /// ECUs that are staged at the same time on one bus.
@@ -386,6 +388,7 @@ impl Settings {
             &mut self.vehicle,
             &mut self.root,
             &mut self.ca,
+            &mut self.tcu_key,
             &mut self.state,
             &mut self.api.socket,
             &mut self.preconditions.dbc,

@@ -181,6 +181,9 @@ pub enum Error {
     /// The service does not do what it is asked.
     #[error("{0}")]
     Refused(String),
+    /// The vehicle takes too long to say what it runs.
+    #[error("the vehicle's manifest takes too long")]
+    Overdue,
     /// SIGTERM or SIGINT.
     #[error("stopped; run again to go on")]
     Stopped,
@@ -232,7 +235,9 @@ impl Error {
             | Self::Unfit(crate::planner::Unfit::Rules(_)) => Exit::Rejected,
             // Another time, with a fuller battery.
             Self::Unfit(crate::planner::Unfit::Battery { .. }) => Exit::Unreachable,
-            Self::Silent { .. } | Self::NotReady { .. } | Self::Service { .. } => Exit::Unreachable,
+            Self::Silent { .. } | Self::NotReady { .. } | Self::Service { .. } | Self::Overdue => {
+                Exit::Unreachable
+            }
             Self::Stopped => Exit::Incomplete,
             Self::File { .. } | Self::Busy(_) | Self::Journal(_) | Self::Link { .. } => Exit::Io,
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use campaign::ids::EcuName;
+use campaign::time::Nonce;
 use campaign::vehicle::{Ecu, Vehicle};
 use campaign::{EcuTarget, VerifiedCampaign};
 use ecu_image::crypto::MacKey;
@@ -24,6 +25,7 @@ use crate::fetch::{Artifact, Origin, Source};
 use crate::flash::{self, Job, Outcome};
 use crate::journal::SqliteJournal;
 use crate::link::{self, Links, Transport};
+use crate::manifest::Asked;
 use crate::output::{Line, Output};
 use crate::planner::{self, Battery, Explanation};
 use crate::state::State;
@@ -39,6 +41,8 @@ pub struct Context {
     pub root: PathBuf,
     /// The authorities of the repository's server.
     pub ca: Option<PathBuf>,
+    /// The telematics unit's own key, which signs manifests.
+    pub tcu_key: Option<PathBuf>,
     /// How PDUs are carried.
     pub transport: Transport,
     /// Bounds of the transaction.
@@ -72,19 +76,56 @@ impl Context {
         output: &mut Output,
     ) -> Result<Vec<Found>, Error> {
         let names: Vec<String> = ecus.iter().map(|ecu| ecu.name.to_string()).collect();
-        let with_bus: Vec<(&Ecu, usize)> =
-            ecus.iter().map(|ecu| (*ecu, self.bus_index(ecu))).collect();
-        let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
-        let setups = with_bus.iter().map(|(ecu, bus)| setup(ecu, *bus, None));
-        let jobs = self.jobs(setups.collect());
-        let mut machine = Inventory::new(can_link::now(), jobs, ecus.len(), job);
         let mut show = |event| {
             Line::of(event, &names)
                 .into_iter()
                 .for_each(|line| output.line(&line));
         };
+        self.ask(ecus, job, &self.flash, &mut show).await
+    }
+
+    /// Asks every ECU for its report, in answer to `nonce`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`], [`Error::Stopped`]. An ECU that does not answer is a result.
+    pub async fn reports(&self, nonce: &Nonce) -> Result<Vec<Asked>, Error> {
+        let ecus: Vec<&Ecu> = self.vehicle.ecus().iter().collect();
+        let policy = flash::Policy {
+            nonce: nonce.0,
+            ..self.flash.clone()
+        };
+        let found = self.ask(&ecus, Job::Report, &policy, &mut drop).await?;
+        let asked = ecus.iter().zip(found).map(|(ecu, found)| Asked {
+            name: ecu.name.clone(),
+            serial: ecu.serial,
+            said: found
+                .map_err(|failure| failure.to_string())
+                .and_then(|found| {
+                    found
+                        .report
+                        .map(|report| *report)
+                        .ok_or_else(|| "no report".to_owned())
+                }),
+        });
+        Ok(asked.collect())
+    }
+
+    async fn ask(
+        &self,
+        ecus: &[&Ecu],
+        job: Job,
+        policy: &flash::Policy,
+        show: &mut (dyn FnMut(Event) + Send),
+    ) -> Result<Vec<Found>, Error> {
+        let with_bus: Vec<(&Ecu, usize)> =
+            ecus.iter().map(|ecu| (*ecu, self.bus_index(ecu))).collect();
+        let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
+        let setups = with_bus.iter().map(|(ecu, bus)| setup(ecu, *bus, None));
+        let jobs = self.jobs(setups.collect(), policy);
+        let mut machine = Inventory::new(can_link::now(), jobs, ecus.len(), job);
         let mut control = self.control.clone();
-        link::drive(&mut machine, &links, &mut control, &mut show).await?;
+        link::drive(&mut machine, &links, &mut control, show).await?;
         Ok(machine.into_results().into_iter().flatten().collect())
     }
 
@@ -441,7 +482,7 @@ impl Context {
             setups.push(setup(ecu, bus, target));
         }
         let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
-        let mut transaction = Transaction::new(engine, self.jobs(setups), journal);
+        let mut transaction = Transaction::new(engine, self.jobs(setups, &self.flash), journal);
         let mut show = |event| {
             if let (Event::Phase(phase), Some(desk)) = (&event, &self.desk) {
                 desk.phase(*phase);
@@ -488,10 +529,10 @@ impl Context {
             })
     }
 
-    fn jobs(&self, setups: Vec<EcuSetup>) -> Jobs {
+    fn jobs(&self, setups: Vec<EcuSetup>, policy: &flash::Policy) -> Jobs {
         let mut flash = flash::Policy {
             fingerprint: fingerprint(),
-            ..self.flash.clone()
+            ..policy.clone()
         };
         if self.transport == Transport::Kernel {
             flash.max_request_len = flash.max_request_len.min(uds_client::kernel_pdu_limit());

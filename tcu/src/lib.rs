@@ -24,6 +24,7 @@ pub mod install;
 pub mod journal;
 pub mod link;
 pub mod logging;
+pub mod manifest;
 pub mod notify;
 pub mod output;
 pub mod planner;

@@ -85,6 +85,13 @@ pub enum Line {
         /// The job.
         detail: Job,
     },
+    /// The backend was told what the ECUs run.
+    Manifest {
+        /// Whether it believes it.
+        accepted: bool,
+        /// The ECUs that did not answer.
+        silent: Vec<String>,
+    },
     /// A precondition was lost: the campaign rests.
     Paused {
         /// Which, in words.
@@ -145,6 +152,18 @@ impl Line {
             },
             Event::Pending(..) | Event::Repeated(_) => return None,
         })
+    }
+}
+
+/// What became of a manifest, in words.
+pub(crate) fn manifest(accepted: bool, silent: &[String]) -> String {
+    let verdict = match accepted {
+        true => "the backend knows what the ECUs run",
+        false => "the backend does not believe the manifest",
+    };
+    match silent {
+        [] => format!("-- {verdict}"),
+        silent => format!("-- {verdict}; no answer from {}", silent.join(", ")),
     }
 }
 
@@ -278,6 +297,7 @@ fn text(line: &Line) -> Option<String> {
         Line::Done { ecu, detail } => format!("   {ecu}: {} done", detail.words()),
         Line::Paused { detail } => format!("-- paused: {detail}"),
         Line::Continued => "-- goes on".to_owned(),
+        Line::Manifest { accepted, silent } => manifest(*accepted, silent),
         Line::Download { .. } | Line::Step { .. } | Line::Progress { .. } => return None,
     })
 }
@@ -308,6 +328,7 @@ fn show_on_bar(bars: &MultiProgress, by_ecu: &mut HashMap<String, ProgressBar>, 
         | Line::Campaign { .. }
         | Line::Phase { .. }
         | Line::Paused { .. }
+        | Line::Manifest { .. }
         | Line::Continued => {
             if let Some(text) = text(line) {
                 let _ = bars.println(text);

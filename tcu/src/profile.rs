@@ -26,6 +26,8 @@ pub const ROUTINE_ACTIVATE: RoutineId = RoutineId(0x0210);
 pub const ROUTINE_SEAL: RoutineId = RoutineId(0x0212);
 /// revert.
 pub const ROUTINE_REVERT: RoutineId = RoutineId(0x0213);
+/// reportState.
+pub const ROUTINE_REPORT: RoutineId = RoutineId(0x0214);
 
 /// The virtual address of `grant ‖ header ‖ table pages`.
 pub const METADATA_ADDRESS: u32 = 0xF000_0000;

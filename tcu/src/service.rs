@@ -12,9 +12,10 @@ use crate::api::{self, Access};
 use crate::board::{Board, Doing};
 use crate::ddi;
 use crate::desk::Desk;
-use crate::engine::Report;
+use crate::engine::{EcuReport, EcuResult, Report};
 use crate::error::{Error, Exit};
 use crate::install::Context;
+use crate::manifest::Courier;
 use crate::notify::Notifier;
 use crate::output::Output;
 use crate::policy::Rules;
@@ -115,6 +116,7 @@ impl Service<'_> {
         output: &mut Output,
     ) -> Result<(), Error> {
         let mut refused = Refused::default();
+        let mut courier = Courier::new(context, &self.repository, self.policy.interval)?;
         let mut control = context.control.clone();
         // A bundle stays the source until it is decided upon.
         let mut bundle: Option<String> = None;
@@ -130,9 +132,15 @@ impl Service<'_> {
                 true
             } else {
                 board.set(Doing::Checking, "looking for a campaign");
+                courier.deliver(context, self.state, output).await;
                 let look = self.look(context, origin, board, output, &mut refused);
                 tokio::select! {
-                    done = look => done.map(|()| true)?,
+                    installed = look => {
+                        if installed? {
+                            courier.owe();
+                        }
+                        true
+                    }
                     () = superseded(desk, &control, due) => false,
                 }
             };
@@ -142,7 +150,12 @@ impl Service<'_> {
                 board.set(Doing::Idle, &detail);
                 let rest = async {
                     self.deliver().await?;
-                    tokio::time::sleep(pause).await;
+                    let end = Instant::now() + pause;
+                    while Instant::now() < end {
+                        courier.deliver(context, self.state, output).await;
+                        let due = courier.due().map_or(end, |due| due.min(end));
+                        tokio::time::sleep_until(due).await;
+                    }
                     Ok::<_, Error>(())
                 };
                 tokio::select! {
@@ -164,7 +177,8 @@ impl Service<'_> {
         }
     }
 
-    /// Goes on with what the journal holds, or asks the repository.
+    /// Goes on with what the journal holds, or asks the repository. Whether the ECUs may run something
+    /// else now.
     async fn look(
         &self,
         context: &Context,
@@ -172,7 +186,7 @@ impl Service<'_> {
         board: &Board,
         output: &mut Output,
         refused: &mut Refused,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let result = match context.resume(origin, self.state, output).await {
             Ok(Some(report)) => Ok(Some(report)),
             Ok(None) => self.ask(context, origin, output, refused).await,
@@ -182,16 +196,20 @@ impl Service<'_> {
         match result {
             Ok(report) => {
                 board.count(|metrics| metrics.last_poll = unix_time());
+                let changed = |ecu: &EcuReport| ecu.state != EcuResult::Unchanged;
+                let installed = report
+                    .as_ref()
+                    .is_some_and(|it| it.ecus.iter().any(changed));
                 report.into_iter().for_each(|report| output.report(&report));
-                Ok(())
+                Ok(installed)
             }
-            Err(Error::Stopped) => Ok(()),
+            Err(Error::Stopped) => Ok(false),
             Err(error @ Error::Journal(_)) => Err(error),
             Err(error) if error.exit() == Exit::Usage => Err(error),
             Err(error) => {
                 board.count(|metrics| metrics.failed_polls += 1);
                 tracing::warn!(%error, "the poll failed");
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -349,6 +349,7 @@ mod tests {
             version: None,
             serial: None,
             hardware: None,
+            report: None,
         }
     }
 

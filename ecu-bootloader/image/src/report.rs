@@ -43,6 +43,19 @@ impl RunState {
         (5, Self::Rejected),
     ];
 
+    /// Its name for people and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Recovery => "recovery",
+            Self::Trial => "trial",
+            Self::Healthy => "healthy",
+            Self::Sealed => "sealed",
+            Self::LimpHome => "limp-home",
+            Self::Rejected => "rejected",
+        }
+    }
+
     const fn field(self) -> u16 {
         match self {
             Self::Recovery => 0,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use campaign::UnixTime;
 use campaign::ids::{Vin, sha256};
 use campaign::layout::Repository;
-use campaign::meta::Targets;
+use campaign::meta::{Envelope, Targets};
 use campaign::repository::TOP_TARGETS;
 use ecu_image::HEADER_LEN;
 use oem::keys::SigningKey;
@@ -115,7 +115,7 @@ fn planned(repo: &Repo, campaign: &str, images: &[PathBuf]) -> Result<Plan> {
     Ok(plan(repo, &options, now()?)?)
 }
 
-fn now() -> Result<UnixTime> {
+pub(crate) fn now() -> Result<UnixTime> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     Ok(UnixTime::from_secs(now))
 }
@@ -219,6 +219,19 @@ pub fn restore(files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
     Ok(())
 }
 
-fn vin() -> Result<Vin> {
+/// The reports of an earlier manifest, under another nonce and signed by the telematics unit whose key
+/// is in the file `key`.
+///
+/// # Errors
+/// When it is no manifest, or the key cannot be read.
+pub fn old_reports_again(key: &Path, manifest: &[u8], nonce: &str) -> Result<Vec<u8>> {
+    let mut envelope: Envelope = serde_json::from_slice(manifest)?;
+    envelope.signed["nonce"] = nonce.into();
+    SigningKey::load(key)?.sign_envelope(&mut envelope)?;
+    Ok(envelope.to_json()?)
+}
+
+/// The identification number of the bench's vehicle.
+pub(crate) fn vin() -> Result<Vin> {
     VIN.parse().map_err(|error| anyhow!("{VIN}: {error}"))
 }

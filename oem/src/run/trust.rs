@@ -94,16 +94,35 @@ pub(super) fn manifest(repo: &Repo, command: &cli::Manifest) -> Result<(), Error
         cli::Manifest::Show { vin, json } => (manifest::known(repo, vin)?, *json),
     };
     if json {
-        let known = json!({ "accepted": known.accepted, "installed": known.installed });
+        let known = json!({
+            "accepted": known.accepted,
+            "installed": known.installed,
+            "silent": known.silent,
+            "disbelieved": known.disbelieved,
+        });
         return say(&known.to_string());
     }
-    known.installed.iter().try_for_each(|(ecu, it)| {
+    for (ecu, it) in &known.installed {
         let (state, counter, floor) = (&it.state, it.security_counter, it.floor);
-        say(&format!(
-            "{ecu}: {state}, counter {counter}, floor {floor}, image {}",
-            it.image
-        ))
-    })
+        let image = it.image;
+        let mark = match known.silent.contains(ecu) {
+            true => " (before; it did not answer)",
+            false => "",
+        };
+        let line = format!("{ecu}: {state}, counter {counter}, floor {floor}, image {image}{mark}");
+        say(&line)?;
+    }
+    let unheard = |ecu: &&_| !known.installed.contains_key(*ecu);
+    for ecu in known.silent.iter().filter(unheard) {
+        say(&format!("{ecu}: never answered"))?;
+    }
+    match &known.disbelieved {
+        Some(lie) => say(&format!(
+            "the telematics unit is not believed since {}: {}",
+            lie.at, lie.fault
+        )),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn root(repo: &Repo, command: &cli::Root) -> Result<(), Error> {

@@ -1,12 +1,15 @@
 //! Vehicle version manifests: what an honest vehicle proves, and what a telematics unit that lies
 //! cannot.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use crate::common::*;
 use campaign::{
     UnixTime,
-    ids::{ImageDigest, SecurityCounter, SequenceNumber, Serial},
+    ids::{EcuName, ImageDigest, SecurityCounter, SequenceNumber, Serial},
     manifest::{ManifestFault, ReportFault, statement},
     time::Nonce,
 };
@@ -50,7 +53,16 @@ fn reports(desk: &Desk, nonce: &Nonce) -> Reports {
 
 /// What a telematics unit with this key sends.
 fn signed(key: &SigningKey, nonce: &Nonce, reports: &Reports) -> Vec<u8> {
-    let mut envelope = statement(&vin(), nonce, reports).unwrap();
+    signed_with(key, nonce, reports, BTreeSet::new())
+}
+
+fn signed_with(
+    key: &SigningKey,
+    nonce: &Nonce,
+    reports: &Reports,
+    silent: BTreeSet<Serial>,
+) -> Vec<u8> {
+    let mut envelope = statement(&vin(), nonce, reports, silent).unwrap();
     key.sign_envelope(&mut envelope).unwrap();
     envelope.to_json().unwrap()
 }
@@ -98,44 +110,116 @@ fn what_every_ecu_says_is_recorded_once() {
 #[test]
 fn a_tcu_that_lies_is_found_with_the_ecu_that_it_lies_about() {
     let desk = Desk::new();
-    let nonce = manifest::nonce(&desk.repo(), &vin(), now()).unwrap();
     let (door, brake) = (provisioning(&desk, "door"), provisioning(&desk, "brake"));
-    let honest = reports(&desk, &nonce);
-    let told = |change: &dyn Fn(&mut Reports)| {
-        let mut reports = honest.clone();
-        change(&mut reports);
+    let ask = || manifest::nonce(&desk.repo(), &vin(), now()).unwrap();
+    let known = || manifest::known(&desk.repo(), &vin()).unwrap();
+    let nonce = ask();
+    accept(&desk, &signed(&tcu(&desk), &nonce, &reports(&desk, &nonce))).unwrap();
+    let installed = known().installed;
+    // What it says instead of the truth, and what the desk makes of it.
+    let told = |change: &dyn Fn(&Nonce, &mut Reports)| {
+        let nonce = ask();
+        let mut reports = reports(&desk, &nonce);
+        change(&nonce, &mut reports);
+        let lie = signed(&tcu(&desk), &nonce, &reports);
+        let found = fault(accept(&desk, &lie));
+        let known = known();
+        assert_eq!(known.installed, installed, "nothing that it says counts");
+        assert_eq!(known.disbelieved.unwrap().fault, found.to_string());
+        // The same words again are no news.
         let before = desk.files("repo");
-        let result = accept(&desk, &signed(&tcu(&desk), &nonce, &reports));
+        assert_eq!(fault(accept(&desk, &lie)), ManifestFault::Nonce);
         assert!(desk.files("repo") == before, "something was recorded");
-        fault(result)
+        found
     };
     let of_door = |fault| ManifestFault::Report {
         serial: door.serial,
         fault,
     };
-    let say = |report: EcuReport| {
-        move |reports: &mut Reports| {
-            reports.insert("SN-1".parse().unwrap(), report.encode().to_vec());
-        }
+    let say = |reports: &mut Reports, report: EcuReport| {
+        reports.insert(door.serial, report.encode().to_vec());
     };
-    let newer = EcuReport {
-        image_digest: ImageDigest([0xD2; 32]),
-        ..report(&door, &nonce, 5)
-    };
-    assert_eq!(told(&say(newer)), of_door(ReportFault::Mac));
-    let mut own = report(&door, &nonce, 9);
-    own.mac = MacKey::new([7; 16]).mac(EcuReport::maced_bytes(&own.encode()));
-    assert_eq!(told(&say(own)), of_door(ReportFault::Mac));
-    let old = report(&door, &Nonce([1; 16]), 9);
-    assert_eq!(told(&say(old)), of_door(ReportFault::Nonce));
-    let other = report(&brake, &nonce, 5);
-    assert_eq!(told(&say(other)), of_door(ReportFault::OtherEcu));
-    let missing = told(&|reports: &mut Reports| drop(reports.remove(&brake.serial)));
+    let newer = told(&|nonce, reports| {
+        let image_digest = ImageDigest([0xD2; 32]);
+        let report = report(&door, nonce, 5);
+        say(
+            reports,
+            EcuReport {
+                image_digest,
+                ..report
+            },
+        );
+    });
+    assert_eq!(newer, of_door(ReportFault::Mac));
+    let own = told(&|nonce, reports| {
+        let mut own = report(&door, nonce, 9);
+        own.mac = MacKey::new([7; 16]).mac(EcuReport::maced_bytes(&own.encode()));
+        say(reports, own);
+    });
+    assert_eq!(own, of_door(ReportFault::Mac));
+    let old = told(&|_, reports| say(reports, report(&door, &nonce, 9)));
+    assert_eq!(old, of_door(ReportFault::Nonce));
+    let other = told(&|nonce, reports| say(reports, report(&brake, nonce, 5)));
+    assert_eq!(other, of_door(ReportFault::OtherEcu));
+    let missing = told(&|_, reports| drop(reports.remove(&brake.serial)));
     assert_eq!(missing, ManifestFault::Missing(brake.serial));
     let stranger: Serial = "SN-9".parse().unwrap();
-    let added = told(&|reports: &mut Reports| drop(reports.insert(stranger, vec![0; 144])));
+    let added = told(&|_, reports| drop(reports.insert(stranger, vec![0; 144])));
     assert_eq!(added, ManifestFault::UnknownEcu(stranger));
-    accept(&desk, &signed(&tcu(&desk), &nonce, &honest)).unwrap();
+    // The truth ends it.
+    let nonce = ask();
+    accept(&desk, &signed(&tcu(&desk), &nonce, &reports(&desk, &nonce))).unwrap();
+    assert_eq!(known().disbelieved, None);
+}
+
+#[test]
+fn an_ecu_that_does_not_answer_is_named_and_what_it_said_before_stays() {
+    let desk = Desk::new();
+    let (door, brake): (EcuName, EcuName) = ("door".parse().unwrap(), "brake".parse().unwrap());
+    let say = |silent: &[&EcuName], both: bool| {
+        let nonce = manifest::nonce(&desk.repo(), &vin(), now()).unwrap();
+        let mut reports = reports(&desk, &nonce);
+        let serials = silent.iter();
+        let serials = serials.map(|name| provisioning(&desk, name.as_str()).serial);
+        let serials: BTreeSet<Serial> = serials.collect();
+        reports.retain(|serial, _| both || !serials.contains(serial));
+        accept(&desk, &signed_with(&tcu(&desk), &nonce, &reports, serials))
+    };
+    let first = say(&[&brake], false).unwrap();
+    assert_eq!(first.silent, std::slice::from_ref(&brake));
+    assert_eq!(first.installed.keys().collect::<Vec<_>>(), [&door]);
+    assert_eq!(say(&[], false).unwrap().silent, []);
+    let later = say(&[&door, &brake], false).unwrap();
+    assert_eq!(later.silent, [door.clone(), brake.clone()]);
+    assert_eq!(later.installed[&door].floor, SecurityCounter(5));
+    let serial = provisioning(&desk, "door").serial;
+    let fault = fault(say(&[&door], true));
+    assert_eq!(fault, ManifestFault::SilentAndHeard(serial));
+}
+
+/// A thief of one telematics unit holds up neither the fleet nor whoever has looked at his vehicle.
+#[test]
+fn a_vehicle_whose_tcu_lies_is_left_out_unless_it_is_named() {
+    let desk = Desk::new();
+    let nonce = manifest::nonce(&desk.repo(), &vin(), now()).unwrap();
+    fault(accept(&desk, &signed(&tcu(&desk), &nonce, &Reports::new())));
+    let images = [desk.pack("hw-a", "1.0.1", 5)];
+    let alone = desk.release("alone", &images).unwrap_err();
+    assert!(matches!(&alone, Error::Disbelieved(vins) if *vins == [vin()]));
+    assert_eq!(alone.exit_code(), ExitCode::Refused);
+    let spec = fs::read_to_string(desk.path("spec.json")).unwrap();
+    let spec = spec.replace(VIN, "WCANEPUS000000002").replace("SN-", "SX-");
+    fs::write(desk.path("second.json"), spec).unwrap();
+    let second = desk.path("second.json");
+    oem::vehicle::add(&desk.repo(), &second, &desk.path("second")).unwrap();
+    let summary = desk.release("fleet", &images).unwrap();
+    assert_eq!(summary.left_out, [vin()]);
+    assert_eq!(summary.vehicles.len(), 1);
+    let mut named = desk.options("named", &[desk.pack("hw-a", "1.0.2", 5)]);
+    named.vins = vec![vin()];
+    let summary = oem::release::release(&desk.repo(), &named, now()).unwrap();
+    assert_eq!(summary.left_out, []);
+    assert!(summary.vehicles.contains_key(&vin()));
 }
 
 #[test]

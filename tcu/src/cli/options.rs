@@ -15,7 +15,7 @@ use crate::link::Transport;
 use crate::planner::Battery;
 use crate::policy::Rules;
 use crate::vehicle::Control;
-use crate::{engine, flash};
+use crate::{engine, flash, manifest};
 
 /// What is in force.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub(super) struct Options {
     pub(super) vehicle: PathBuf,
     pub(super) root: PathBuf,
     pub(super) ca: Option<PathBuf>,
+    pub(super) tcu_key: Option<PathBuf>,
     pub(super) state: PathBuf,
     pub(super) transport: Transport,
     pub(super) parallel: u8,
@@ -52,8 +53,11 @@ impl Options {
             |set: Option<Bounded<1, 100_000>>| set.and_then(|set| u32::try_from(set.get()).ok());
         let battery = cli.battery_budget.or(number(file.battery.budget_wh));
         let draw = number(file.battery.draw_w);
+        let vehicle = path(&cli.config, file.vehicle, "vehicle.json");
+        let tcu_key = cli.tcu_key.clone().or(file.tcu_key);
         Ok(Self {
-            vehicle: path(&cli.config, file.vehicle, "vehicle.json"),
+            tcu_key: tcu_key.or_else(|| manifest::beside(&vehicle)),
+            vehicle,
             root: path(&cli.root, file.root, "root.json"),
             ca: cli.ca.clone().or(file.ca),
             state: path(&cli.state, file.state, "tcu-state"),
@@ -119,6 +123,7 @@ impl Options {
             vehicle,
             root: self.root.clone(),
             ca: self.ca.clone(),
+            tcu_key: self.tcu_key.clone(),
             transport: self.transport,
             policy: engine::Policy {
                 parallel_per_bus: usize::from(self.parallel),

@@ -15,6 +15,7 @@ use crate::engine::{CampaignState, EcuResult, Report};
 use crate::error::Error;
 use crate::fetch::{Announced, FetchError, HttpSource, Limits, Origin, Source};
 use crate::install::Context;
+use crate::manifest::Courier;
 use crate::output::Output;
 use crate::ports::Outbox;
 use crate::state::State;
@@ -61,6 +62,7 @@ impl Origin for Campaign<'_> {
 type Work<'w> = Pin<Box<dyn Future<Output = Result<Fate, Error>> + 'w>>;
 type Delivery<'w> = Pin<Box<dyn Future<Output = Result<bool, Error>> + 'w>>;
 type Exchange<'w> = Pin<Box<dyn Future<Output = Answer> + 'w>>;
+type Telling<'w> = Pin<Box<dyn Future<Output = ()> + 'w>>;
 
 /// Follows the channel's server until told to stop.
 ///
@@ -89,6 +91,7 @@ pub async fn run(
     let epoch = Instant::now();
     let seed = crate::random().random();
     let memory = Memory::load(&memory_path);
+    let machine_interval = policy.interval;
     let mut machine = Machine::new(
         server.root().clone(),
         policy,
@@ -98,6 +101,7 @@ pub async fn run(
         Duration::ZERO,
     );
     let begun = AtomicBool::new(resumes);
+    let courier = Courier::new(&context, repository, machine_interval)?;
     let job = JobContext {
         context: &context,
         repository,
@@ -105,7 +109,9 @@ pub async fn run(
         state,
         output: &Mutex::new(output),
         begun: &begun,
+        courier: &Mutex::new(courier),
     };
+    let mut manifest: Option<Telling<'_>> = None;
     let (mut work, mut exchange): (Option<Work<'_>>, Option<Exchange<'_>>) = (None, None);
     let (mut delivery, mut deliver_at): (Option<Delivery<'_>>, _) = (None, Duration::ZERO);
     tell_reports(&mut machine, state)?;
@@ -141,7 +147,13 @@ pub async fn run(
         }
         let look = if work.is_some() { LOOK } else { Duration::MAX };
         let due = until.min(deliver_at).saturating_sub(now);
-        let pause = due.min(look);
+        let mut pause = due.min(look);
+        if work.is_none() && manifest.is_none() {
+            match job.manifest_in() {
+                Some(Duration::ZERO) => manifest = Some(Box::pin(job.tell())),
+                rest => pause = pause.min(rest.unwrap_or(Duration::MAX)),
+            }
+        }
         tokio::select! {
             answer = ready(&mut exchange) => {
                 exchange = None;
@@ -159,6 +171,7 @@ pub async fn run(
                 set.send_modify(|control| control.cancel = false);
                 machine.on_fate(fate?);
             }
+            () = ready(&mut manifest) => manifest = None,
             () = tokio::time::sleep(pause.min(Duration::from_secs(86_400))) => {}
             _ = outer.changed() => {
                 let wanted = *outer.borrow_and_update();
@@ -221,14 +234,31 @@ struct JobContext<'r, 'o> {
     state: &'r State,
     output: &'r Mutex<&'o mut Output>,
     begun: &'r AtomicBool,
+    /// Whoever talks to the ECUs holds it: one at a time.
+    courier: &'r Mutex<Courier>,
 }
 
 impl JobContext<'_, '_> {
+    /// How long until a manifest is due; `None` where none can be sent, or somebody talks to the ECUs.
+    fn manifest_in(&self) -> Option<Duration> {
+        let due = self.courier.try_lock().ok()?.due()?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tells the backend what the ECUs run.
+    async fn tell(&self) {
+        let mut courier = self.courier.lock().await;
+        let mut output = self.output.lock().await;
+        courier.deliver(self.context, self.state, &mut output).await;
+    }
+
     async fn install(&self, deployment: Deployment) -> Result<Fate, Error> {
+        let mut courier = self.courier.lock().await;
         let campaign = self.campaign(&deployment);
         let mut output = self.output.lock().await;
         let installed = self.context.install(&campaign, self.state, &mut output);
         let installed = installed.await;
+        courier.owe();
         if let Ok(report) = &installed {
             output.report(report);
         }
@@ -236,12 +266,15 @@ impl JobContext<'_, '_> {
     }
 
     async fn resume(&self) -> Result<Fate, Error> {
+        let mut courier = self.courier.lock().await;
         self.begun.store(true, Ordering::Relaxed);
         let mut output = self.output.lock().await;
         let resumed = self
             .context
-            .resume(self.repository, self.state, &mut output);
-        match resumed.await {
+            .resume(self.repository, self.state, &mut output)
+            .await;
+        courier.owe();
+        match resumed {
             Ok(Some(report)) => {
                 output.report(&report);
                 self.fate(Ok(report))

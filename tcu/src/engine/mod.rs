@@ -635,7 +635,7 @@ impl Ecu {
                     Job::Seal if self.restores => Progress::Reverted,
                     Job::Seal => Progress::Sealed,
                     Job::Revert => Progress::Reverted,
-                    Job::Inventory | Job::Precheck => self.progress,
+                    Job::Inventory | Job::Precheck | Job::Report => self.progress,
                 };
                 self.touched = self.progress != Progress::Reverted;
             }

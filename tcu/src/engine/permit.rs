@@ -27,7 +27,7 @@ impl Permit {
         match job {
             Job::Stage => self.stage,
             Job::Activate | Job::Revert => self.activate,
-            Job::Inventory | Job::Precheck | Job::AwaitHealthy | Job::Seal => true,
+            Job::Inventory | Job::Precheck | Job::AwaitHealthy | Job::Seal | Job::Report => true,
         }
     }
 }

@@ -71,6 +71,8 @@ pub enum Step {
     Seal,
     /// `31 01 0213`.
     Revert,
+    /// `31 01 0214`.
+    Report,
     /// `22 FD02`, to learn the reason behind a 0x72.
     LastFailure,
 }
@@ -110,6 +112,7 @@ impl Step {
             Self::AwaitHealthy => "self-test of the new image",
             Self::Seal => "seal",
             Self::Revert => "revert",
+            Self::Report => "report",
             Self::LastFailure => "last failure",
         }
     }

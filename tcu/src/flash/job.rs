@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use ecu_image::ImageDigest;
 use ecu_image::provision::KeySetBytes;
+use ecu_image::{ImageDigest, NONCE_LEN, REPORT_LEN};
 use serde::{Deserialize, Serialize};
 use uds::time::Duration;
 
@@ -31,9 +31,17 @@ pub enum Job {
     Seal,
     /// Go back to the image before, or drop what is staged.
     Revert,
+    /// Have the ECU report what it runs, in answer to [`Policy::nonce`] and under its own key.
+    Report,
 }
 
 impl Job {
+    /// Whether it changes nothing in the ECU.
+    #[must_use]
+    pub const fn only_asks(self) -> bool {
+        matches!(self, Self::Inventory | Self::Precheck | Self::Report)
+    }
+
     /// Its name in events.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -45,6 +53,7 @@ impl Job {
             Self::AwaitHealthy => "await-healthy",
             Self::Seal => "seal",
             Self::Revert => "revert",
+            Self::Report => "report",
         }
     }
 
@@ -160,6 +169,8 @@ pub struct Policy {
     pub driving_share: Option<u8>,
     /// F15A: date YY MM DD in BCD and the tester, 7 bytes.
     pub fingerprint: [u8; 10],
+    /// The question that a report answers.
+    pub nonce: [u8; NONCE_LEN],
 }
 
 impl Default for Policy {
@@ -177,6 +188,7 @@ impl Default for Policy {
             max_request_len: 16_384,
             driving_share: None,
             fingerprint: *b"\x00\x00\x00CANOPUS",
+            nonce: [0; NONCE_LEN],
         }
     }
 }
@@ -192,6 +204,8 @@ pub struct Outcome {
     pub serial: Option<String>,
     /// F191, where the job read it.
     pub hardware: Option<String>,
+    /// Its report, where the job asked for it. Whether the ECU made it only the backend can tell.
+    pub report: Option<Box<[u8; REPORT_LEN]>>,
 }
 
 /// What happens on the way, for progress display.

@@ -14,6 +14,7 @@ mod transfer;
 
 use std::collections::VecDeque;
 
+use ecu_image::REPORT_LEN;
 use ecu_image::crypto::MacKey;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -90,12 +91,13 @@ pub struct Flash {
     serial: Option<String>,
     hardware: Option<String>,
     version: Option<String>,
+    report: Option<Box<[u8; REPORT_LEN]>>,
     /// A refusal whose reason is being read.
     refused: Option<Step>,
 }
 
 impl Flash {
-    /// A job on one ECU. All jobs but the inventories need a target.
+    /// A job on one ECU. All jobs need a target but those that only ask.
     #[must_use]
     pub fn new(
         job: Job,
@@ -120,7 +122,7 @@ impl Flash {
             starts: 1,
             heard: None,
             durable: 0,
-            touched: !matches!(job, Job::Inventory | Job::Precheck | Job::Stage),
+            touched: !job.only_asks() && job != Job::Stage,
             bytes: 0,
             deadline: None,
             unlock_by: None,
@@ -132,6 +134,7 @@ impl Flash {
             serial: None,
             hardware: None,
             version: None,
+            report: None,
             refused: None,
         }
     }
@@ -282,7 +285,7 @@ impl Flash {
     /// Whether this is silence, and patience with it not yet at its end.
     fn waits_for(&self, now: Instant, what: &What) -> bool {
         let silent = matches!(what, What::Request(error) if error.is_silence());
-        let patient = !matches!(self.job, Job::Inventory | Job::Precheck);
+        let patient = !self.job.only_asks();
         let until = self.heard.map(|heard| heard + self.policy.patience);
         silent && patient && until.is_some_and(|until| now < until)
     }

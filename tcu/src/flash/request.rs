@@ -11,8 +11,8 @@ use uds::service::{
 use super::{Flash, ImageSource as _, Step, What};
 use crate::profile::{
     DID_BOOT_STATUS, DID_KEY_SET, DID_LAST_FAILURE, DID_PROGRESS, KEY_SET_ADDRESS,
-    METADATA_ADDRESS, ROUTINE_ACTIVATE, ROUTINE_CHECK, ROUTINE_PRECONDITIONS, ROUTINE_REVERT,
-    ROUTINE_SEAL,
+    METADATA_ADDRESS, ROUTINE_ACTIVATE, ROUTINE_CHECK, ROUTINE_PRECONDITIONS, ROUTINE_REPORT,
+    ROUTINE_REVERT, ROUTINE_SEAL,
 };
 
 /// Plain and unencrypted, as the metadata is.
@@ -58,6 +58,10 @@ impl Flash {
             Step::Activate => self.start(ROUTINE_ACTIVATE),
             Step::Seal => self.start(ROUTINE_SEAL),
             Step::Revert => self.start(ROUTINE_REVERT),
+            Step::Report => {
+                let nonce = self.policy.nonce;
+                self.start_with(ROUTINE_REPORT, &nonce)
+            }
             Step::MetadataDownload => {
                 let len = self.metadata_stream_len()?;
                 self.download(PLAIN, MemoryArea::new(METADATA_ADDRESS, len))
@@ -111,11 +115,15 @@ impl Flash {
     }
 
     fn start(&mut self, routine: RoutineId) -> Result<(), What> {
+        self.start_with(routine, &[])
+    }
+
+    fn start_with(&mut self, routine: RoutineId, option: &[u8]) -> Result<(), What> {
         self.put(&RoutineControl {
             control: RoutineControlType::Start,
             suppress: false,
             routine,
-            option: &[],
+            option,
         })
     }
 

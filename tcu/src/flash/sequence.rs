@@ -8,8 +8,10 @@
 //! healthy:  status, again and again > version
 //! seal:     status > 10 03 > access > 0212 > status > version
 //! revert:   status > 10 03 > access > 0213 > reset > boot > version
+//! report:   status > 0214
 //! ```
 
+use ecu_image::REPORT_LEN;
 use uds::nrc::Nrc;
 use uds::service::{
     Pdu, ReadDataByIdentifierResponse, RequestDownloadResponse, RoutineControlResponse,
@@ -104,6 +106,10 @@ impl Flash {
                 send(Step::Reset)
             }
             Step::Reset => self.on_reset(now),
+            Step::Report => {
+                self.report = Some(Box::new(report(pdu)?));
+                self.finish()
+            }
             _ => self.on_programming(step, pdu),
         }
     }
@@ -166,8 +172,10 @@ impl Flash {
             self.deadline.get_or_insert(latest);
             return self.look_again(now, Step::BootStatus);
         }
-        if matches!(self.job, Job::Inventory | Job::Precheck) {
-            return send(Step::Serial);
+        match self.job {
+            Job::Inventory | Job::Precheck => return send(Step::Serial),
+            Job::Report => return send(Step::Report),
+            _ => {}
         }
         let found = status.find(&self.target()?.image);
         self.touched |= found.is_some();
@@ -206,7 +214,7 @@ impl Flash {
                 _ => Err(What::NotRunning),
             },
             Job::Revert => on_status_to_revert(found, &status),
-            Job::Inventory | Job::Precheck => send(Step::Serial),
+            Job::Inventory | Job::Precheck | Job::Report => send(Step::Serial),
         }
     }
 
@@ -432,6 +440,7 @@ impl Flash {
             version: self.version.take(),
             serial: self.serial.take(),
             hardware: self.hardware.take(),
+            report: self.report.take(),
         })))
     }
 }
@@ -473,6 +482,16 @@ fn routine_status(pdu: &[u8]) -> Result<u8, What> {
     let response = parse::<RoutineControlResponse<'_>>(pdu)?;
     let status = response.status.first().copied();
     status.ok_or_else(|| wrong("a routine result without status"))
+}
+
+/// The report of `71 01 0214 status report`.
+fn report(pdu: &[u8]) -> Result<[u8; REPORT_LEN], What> {
+    let response = parse::<RoutineControlResponse<'_>>(pdu)?;
+    let report = match response.status {
+        [0, report @ ..] => report.try_into().ok(),
+        _ => None,
+    };
+    report.ok_or_else(|| wrong("a report of another length, or of another status than 00"))
 }
 
 /// A routine that only reports success.

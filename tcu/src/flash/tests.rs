@@ -272,6 +272,41 @@ fn a_programming_session_that_is_gone_is_entered_again() {
     assert_eq!(sent.iter().filter(|pdu| *pdu == "1002").count(), 1);
 }
 
+/// One that is starting is waited for, one that knows no such routine is not asked twice; no ECU is
+/// asked for anything else.
+#[test]
+fn a_report_is_asked_for_by_its_nonce_and_nothing_else() {
+    let mut starting = true;
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Report, |pdu| match pdu {
+        [0x22, 0xFD, 1] if std::mem::take(&mut starting) => {
+            let mut status = vec![0x62, 0xFD, 1, 1, 0, 0xFF, 7];
+            status.resize(87, 0);
+            Some(Ok(status))
+        }
+        [0x31, 1, 2, 0x14, nonce @ ..] => {
+            assert_eq!(nonce, Policy::default().nonce);
+            Some(Ok([&[0x71, 1, 2, 0x14, 0][..], &[9; 144]].concat()))
+        }
+        _ => None,
+    });
+    assert_eq!(result.unwrap().report, Some(Box::new([9; 144])));
+    assert_eq!(sent, ["22fd01", "22fd01", "31010214"]);
+    let (result, sent) = run(&mut FakeEcu::new(), Job::Report, |pdu| {
+        (pdu[0] == 0x31).then_some(Err(RequestError::Negative(0x31)))
+    });
+    let failure = result.unwrap_err();
+    assert_eq!(failure.step, Step::Report);
+    assert!(!failure.touched);
+    assert_eq!(sent, ["22fd01", "31010214"]);
+    for answer in [&[0x71, 1, 2, 0x14, 0][..], &[0x71, 1, 2, 0x14, 1]] {
+        let answer = [answer, &vec![9; 144 - usize::from(answer[4] == 0)]].concat();
+        let (result, _) = run(&mut FakeEcu::new(), Job::Report, |pdu| {
+            (pdu[0] == 0x31).then(|| Ok(answer.clone()))
+        });
+        assert!(matches!(result.unwrap_err().what, What::WrongContent(_)));
+    }
+}
+
 #[test]
 fn malformed_answers_are_wrong_content() {
     let answers: [(&[u8], &[u8]); 6] = [

@@ -100,6 +100,7 @@ fn says(version: &str) -> Outcome {
         version: Some(version.into()),
         serial: None,
         hardware: None,
+        report: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod factory_revert;
 mod forged_signature;
 mod frozen_mirror;
 mod inventory;
+mod lying_tcu;
 mod mix_and_match;
 mod replayed_grant;
 mod rotated_image_key;

@@ -3,6 +3,7 @@
 mod attack;
 mod channel;
 mod fault;
+mod manifest;
 mod trust;
 mod update;
 
@@ -75,7 +76,7 @@ impl Expected {
 }
 
 /// All scenarios, in the order in which `--list` names them.
-pub const ALL: [Scenario; 17] = [
+pub const ALL: [Scenario; 18] = [
     update::UPDATE,
     channel::CONTROL_CHANNEL,
     attack::TAMPERED_PAGE,
@@ -88,6 +89,7 @@ pub const ALL: [Scenario; 17] = [
     trust::ROTATED_ROOT,
     trust::ROTATED_IMAGE_KEY,
     trust::STOLEN_ONLINE_KEYS,
+    manifest::LYING_TCU,
     fault::TRIAL_CRASH,
     fault::TRIAL_HANG,
     fault::FACTORY_REVERT,
