@@ -47,10 +47,25 @@ impl Trust {
     ///
     /// [`Malformed`] where one of them is not a root document.
     pub fn pin(image_root: &[u8], director_root: &[u8]) -> Result<Self, Malformed> {
+        let (image, director) = (Stored::root(image_root), Stored::root(director_root));
+        Self::provisioned(image, director, None)
+    }
+
+    /// Trust in these documents, which are believed as they are: the caller got them at provisioning, or
+    /// verified them itself. `known` is a time that has surely been.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] where one of them has no root document.
+    pub fn provisioned(
+        image: Stored,
+        director: Stored,
+        known: Option<UnixTime>,
+    ) -> Result<Self, Malformed> {
         let trust = Self {
-            image: Stored::root(image_root),
-            director: Stored::root(director_root),
-            known: KnownTime::default(),
+            image,
+            director,
+            known: known.map(KnownTime::new).unwrap_or_default(),
             policy: KeyPolicy::default(),
         };
         trust.check()?;
@@ -75,14 +90,7 @@ impl Trust {
             }
             stored
         };
-        let trust = Self {
-            image: stored(&file.image),
-            director: stored(&file.director),
-            known: file.time.map(KnownTime::new).unwrap_or_default(),
-            policy: KeyPolicy::default(),
-        };
-        trust.check()?;
-        Ok(trust)
+        Self::provisioned(stored(&file.image), stored(&file.director), file.time)
     }
 
     /// The documents as JSON. The caller stores it atomically.

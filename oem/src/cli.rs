@@ -148,7 +148,7 @@ pub struct Init {
     /// How many of them must sign.
     #[arg(long, value_name = "M", default_value_t = 1)]
     pub threshold: u32,
-    /// Encrypt all keys but the online ones (director.pem, director-timestamp.pem, timestamp.pem).
+    /// Encrypt all keys but the online ones (director*.pem but for director-root.pem, timestamp.pem).
     #[arg(long)]
     pub encrypt: bool,
 }

@@ -35,8 +35,9 @@ const SHARED: [KeyName; 3] = [
 ];
 
 /// The keys that a server holds: nobody is there to open them.
-const ONLINE: [KeyName; 4] = [
+const ONLINE: [KeyName; 5] = [
     KeyName::DirectorTargets,
+    KeyName::DirectorSnapshot,
     KeyName::ImageTimestamp,
     KeyName::DirectorTimestamp,
     KeyName::DirectorTime,

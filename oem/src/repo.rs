@@ -53,7 +53,9 @@ pub enum KeyName {
     ImageSnapshot,
     /// Timestamp role of the image repository: online, its documents expire within days.
     ImageTimestamp,
-    /// Timestamp and snapshot roles of the director, which is online as a whole.
+    /// Snapshot role of the director: used where vehicles are directed, as its targets key is.
+    DirectorSnapshot,
+    /// Timestamp role of the director: all that `refresh` needs of it.
     DirectorTimestamp,
     /// Attests the time to vehicles: online.
     DirectorTime,
@@ -70,9 +72,10 @@ impl KeyName {
     ];
 
     /// Those that are Ed25519 keys.
-    pub const ED25519: [Self; 4] = [
+    pub const ED25519: [Self; 5] = [
         Self::ImageSnapshot,
         Self::ImageTimestamp,
+        Self::DirectorSnapshot,
         Self::DirectorTimestamp,
         Self::DirectorTime,
     ];
@@ -86,6 +89,7 @@ impl KeyName {
             Self::Image => "image.pem",
             Self::ImageSnapshot => "snapshot.pem",
             Self::ImageTimestamp => "timestamp.pem",
+            Self::DirectorSnapshot => "director-snapshot.pem",
             Self::DirectorTimestamp => "director-timestamp.pem",
             Self::DirectorTime => "director-time.pem",
         }
@@ -211,7 +215,20 @@ impl Repo {
         if !dir.join("keys/state.json").exists() {
             return Err(Error::NoRepository(dir.to_owned()));
         }
-        Self::lock(dir)
+        let repo = Self::lock(dir)?;
+        repo.part_the_directors_keys()?;
+        Ok(repo)
+    }
+
+    /// In a desk from before the director's snapshot had a key of its own, that of its timestamp has both
+    /// roles until one of them is rotated.
+    fn part_the_directors_keys(&self) -> Result<(), Error> {
+        let (snapshot, timestamp) = (KeyName::DirectorSnapshot, KeyName::DirectorTimestamp);
+        let (path, shared) = (self.key_path(snapshot), self.key_path(timestamp));
+        match !path.exists() && shared.exists() {
+            true => self.open_key(&shared)?.store(&path),
+            false => Ok(()),
+        }
     }
 
     fn lock(dir: &Path) -> Result<Self, Error> {

@@ -75,7 +75,8 @@ pub(crate) const fn key_name(repository: Repository, role: RoleName) -> KeyName 
         (Repository::Image, RoleName::Timestamp) => KeyName::ImageTimestamp,
         (Repository::Director, RoleName::Root) => KeyName::DirectorRoot,
         (Repository::Director, RoleName::Targets) => KeyName::DirectorTargets,
-        (Repository::Director, _) => KeyName::DirectorTimestamp,
+        (Repository::Director, RoleName::Snapshot) => KeyName::DirectorSnapshot,
+        (Repository::Director, RoleName::Timestamp) => KeyName::DirectorTimestamp,
     }
 }
 

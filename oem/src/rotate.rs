@@ -32,6 +32,13 @@ use crate::{
     root,
 };
 
+const TOP_ROLES: [RoleName; 4] = [
+    RoleName::Root,
+    RoleName::Timestamp,
+    RoleName::Snapshot,
+    RoleName::Targets,
+];
+
 /// A key that can be rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Rotated {
@@ -47,7 +54,9 @@ pub enum Rotated {
     DirectorRoot,
     /// Targets of the director.
     DirectorTargets,
-    /// Timestamp and snapshot of the director.
+    /// Snapshot of the director.
+    DirectorSnapshot,
+    /// Timestamp of the director.
     DirectorTimestamp,
     /// What attests the time to vehicles.
     DirectorTime,
@@ -70,11 +79,10 @@ impl Rotated {
             Self::DirectorRoot => (Director, KeyName::DirectorRoot, &[RoleName::Root]),
             Self::DirectorTargets => (Director, KeyName::DirectorTargets, &[RoleName::Targets]),
             Self::DirectorTime => (Director, KeyName::DirectorTime, &[]),
-            Self::DirectorTimestamp => (
-                Director,
-                KeyName::DirectorTimestamp,
-                &[RoleName::Timestamp, RoleName::Snapshot],
-            ),
+            Self::DirectorSnapshot => (Director, KeyName::DirectorSnapshot, &[RoleName::Snapshot]),
+            Self::DirectorTimestamp => {
+                (Director, KeyName::DirectorTimestamp, &[RoleName::Timestamp])
+            }
         }
     }
 }
@@ -167,7 +175,10 @@ fn next_root(
         let keys = RoleKeys::new(vec![new.id()], 1);
         root.set_time_keys(&keys.ok_or_else(|| Error::Root("a role without keys".into()))?);
     }
-    root.keys.remove(&old);
+    // Another role may have the same key: in desks from before each had its own.
+    if !TOP_ROLES.iter().any(|role| root.role(*role).contains(&old)) {
+        root.keys.remove(&old);
+    }
     root.keys.insert(new.id(), new);
     Ok(root)
 }

@@ -10,7 +10,8 @@ use campaign::{
     Trust,
     ids::{BusName, CanId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Serial, Vin},
     layout::Repository,
-    repository::Limits,
+    meta::Timestamp,
+    repository::{Limits, Stored},
     vehicle::{AccessKey, Addressing, Bus, Ecu, VEHICLE_MAX_LEN, Vehicle},
 };
 use ecu_image::{
@@ -27,6 +28,7 @@ use crate::{
     init::publish_director_root,
     keys::random,
     keyset,
+    publish::published,
     repo::{EcuRecord, Repo, TcuKey, VehicleRecord},
     root,
 };
@@ -204,7 +206,7 @@ fn check_heartbeats(spec: &VehicleSpec, path: &Path) -> Result<(), Error> {
 /// [`Error::UnknownVehicle`], [`Error::File`].
 pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
     let record = repo.vehicle(vin)?;
-    let trust = pinned(repo)?.to_json()?;
+    let trust = provisioned(repo, vin)?.to_json()?;
     let ca = repo.path("keys/tls/ca.pem");
     let ca = files::read(&ca, 1 << 20)?;
     for (name, ecu) in &record.ecus {
@@ -219,18 +221,39 @@ pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
     files::write_json(&out.join("vehicle.json"), &record.vehicle, Access::Secret)
 }
 
-/// The trust that a new vehicle starts with: the newest root of both repositories. Keys that were
+/// The trust that a vehicle gets from the desk: what both repositories have published by now, and the time
+/// at which they did. So its first refresh is shown nothing older, however long that were still believed.
+/// Of a repository without a release it has the newest root.
+fn provisioned(repo: &Repo, vin: &Vin) -> Result<Trust, Error> {
+    let mut known = None;
+    let mut stored = |repository| {
+        let Some(published) = published(repo, repository, vin)? else {
+            return Ok(Stored::root(&newest_root(repo, repository)?));
+        };
+        let issued = published.timestamp().and_then(Timestamp::issued);
+        known = known.max(issued);
+        Ok::<_, Error>(published.to_stored())
+    };
+    let (image, director) = (stored(Repository::Image)?, stored(Repository::Director)?);
+    Trust::provisioned(image, director, known).map_err(|error| Error::corrupt(repo.dir(), error))
+}
+
+/// The least that a vehicle of this desk knows: the newest root of both repositories. Keys that were
 /// revoked before it was made have no say in it.
 ///
 /// # Errors
 ///
 /// [`Error::File`], [`Error::Corrupt`].
 pub fn pinned(repo: &Repo) -> Result<Trust, Error> {
-    let read = |repository| {
-        let (root, _) = root::newest(repo, repository)?;
-        let path = repo.path(&root::kept(repository, root.header.version));
-        files::read(&path, Limits::default().root)
-    };
-    let (image, director) = (read(Repository::Image)?, read(Repository::Director)?);
+    let (image, director) = (
+        newest_root(repo, Repository::Image)?,
+        newest_root(repo, Repository::Director)?,
+    );
     Trust::pin(&image, &director).map_err(|error| Error::corrupt(repo.dir(), error))
+}
+
+fn newest_root(repo: &Repo, repository: Repository) -> Result<Vec<u8>, Error> {
+    let (root, _) = root::newest(repo, repository)?;
+    let path = repo.path(&root::kept(repository, root.header.version));
+    files::read(&path, Limits::default().root)
 }

@@ -216,6 +216,16 @@ impl Error {
         move |source| Self::Configuration { path, source }
     }
 
+    /// The attack that a refusal looks like; a fault of the OEM's own looks the same. Only what is refused
+    /// as metadata is judged so.
+    #[must_use]
+    pub fn attack(&self) -> Option<campaign::Attack> {
+        match self {
+            Self::Metadata(error) => Some(error.attack()),
+            _ => None,
+        }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

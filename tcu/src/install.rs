@@ -566,6 +566,7 @@ impl Context {
                 state: CampaignState::Rejected,
                 reason: Some(error.to_string()),
                 broken_rules: Vec::new(),
+                attack: error.attack(),
             },
             ecus: ecus.collect(),
         }

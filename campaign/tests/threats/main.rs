@@ -8,6 +8,7 @@ mod eavesdrop;
 mod endless_data;
 mod freeze;
 mod grants;
+mod manifests;
 mod mix_and_match;
 mod mixed_bundles;
 mod one_stolen_key;

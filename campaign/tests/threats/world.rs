@@ -20,7 +20,7 @@ use crate::grants;
 
 pub(crate) const VIN: &str = "WCANPS00000000001";
 /// Serial and hardware of each ECU.
-const ECUS: [(&str, &str); 3] = [
+pub(crate) const ECUS: [(&str, &str); 3] = [
     ("SN-door", "hw-a"),
     ("SN-seat", "hw-a"),
     ("SN-lamp", "hw-b"),
@@ -260,7 +260,7 @@ pub(crate) fn installs(campaign: &VerifiedCampaign) -> BTreeMap<String, String> 
 }
 
 /// The key called `name`.
-fn key(name: &str) -> SigningKey {
+pub(crate) fn key(name: &str) -> SigningKey {
     SigningKey::from_bytes(&sha256(name.as_bytes()).0)
 }
 

@@ -6,7 +6,9 @@ use clap::ValueEnum as _;
 
 use crate::common::*;
 use campaign::{
-    Trust, UnixTime, Verification, VerifiedCampaign, ids::SequenceNumber, meta::KeyPolicy,
+    Trust, UnixTime, Verification, VerifiedCampaign,
+    ids::SequenceNumber,
+    meta::{KeyPolicy, RoleName},
     vehicle::Vehicle,
 };
 use ecu_image::{GRANT_LEN, Grant, provision::EcuProvisioning};
@@ -18,6 +20,7 @@ use oem::{
     inspect,
     keys::SigningKey,
     publish, release,
+    root::{self, RootChange, Which},
     rotate::{Rotated, rotate},
     vehicle,
 };
@@ -385,12 +388,12 @@ fn every_key_can_be_replaced_and_the_vehicle_follows() {
         let campaign = verify(&desk).unwrap_or_else(|error| panic!("{role:?}: {error}"));
         assert_eq!(campaign.id.as_str(), "spring", "{role:?}");
     }
-    // Four roots have been added to each repository.
+    // Four roots have been added to the image repository, five to the director.
     let newest = |path: &str| desk.path(path).exists();
     assert!(newest("repo/metadata/5.root.json") && !newest("repo/metadata/6.root.json"));
     let director = format!("repo/director/{VIN}");
-    assert!(newest(&format!("{director}/5.root.json")));
-    assert!(!newest(&format!("{director}/6.root.json")));
+    assert!(newest(&format!("{director}/6.root.json")));
+    assert!(!newest(&format!("{director}/7.root.json")));
     desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
         .unwrap();
     assert_eq!(verify(&desk).unwrap().id.as_str(), "summer");
@@ -450,4 +453,55 @@ fn rules_of_images_are_published_and_kept() {
     desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
         .unwrap();
     assert_eq!(verify(&desk).unwrap().rules, published);
+}
+
+/// A vehicle that leaves the factory after two releases: a mirror that shows it the first one, which nobody
+/// would call expired, is found at its first refresh.
+#[test]
+fn a_new_vehicle_knows_what_is_published() {
+    let desk = Desk::new();
+    let release = |name: &str, version: &str| {
+        desk.release(name, &[desk.pack("hw-a", version, 4)])
+            .unwrap();
+    };
+    release("spring", "1.0.0");
+    let spring = desk.files("repo/metadata");
+    let spring_keys = desk.files("repo/director");
+    release("summer", "1.1.0");
+    rotate(&desk.repo(), Rotated::ImageTimestamp, now()).unwrap();
+    oem::vehicle::export(&desk.repo(), &vin(), &desk.path("out")).unwrap();
+    let trust = Trust::from_json(&fs::read(desk.path("out/root.json")).unwrap()).unwrap();
+    assert_eq!(trust.known_time().time(), now());
+    assert_eq!(verify(&desk).unwrap().id.as_str(), "summer");
+    for (path, bytes) in spring.iter().chain(&spring_keys) {
+        fs::write(path, bytes).unwrap();
+    }
+    let error = verify(&desk).unwrap_err();
+    assert_eq!(error.attack(), campaign::Attack::Rollback, "{error}");
+}
+
+/// A desk from before the director's snapshot had a key of its own goes on, and either role gets another
+/// key without the other.
+#[test]
+fn a_key_that_has_two_roles_can_be_parted() {
+    for first in [Rotated::DirectorSnapshot, Rotated::DirectorTimestamp] {
+        let desk = Desk::new();
+        let file = |name: &str| desk.path(&format!("repo/keys/director-{name}.pem"));
+        let public = |name: &str| SigningKey::load(&file(name)).unwrap().public().clone();
+        let change = RootChange {
+            add: vec![(RoleName::Snapshot, public("timestamp"))],
+            remove: vec![public("snapshot").id().as_str().to_owned()],
+            ..RootChange::default()
+        };
+        root::change(&desk.repo(), Which::Director, &change, now()).unwrap();
+        fs::remove_file(file("snapshot")).unwrap();
+        desk.release("spring", &[desk.pack("hw-a", "1.0.0", 4)])
+            .unwrap();
+        assert_eq!(public("snapshot"), public("timestamp"));
+        rotate(&desk.repo(), first, now()).unwrap();
+        assert_ne!(public("snapshot"), public("timestamp"));
+        assert_eq!(verify(&desk).unwrap().id.as_str(), "spring");
+        rotate(&desk.repo(), Rotated::DirectorTargets, now()).unwrap();
+        assert_eq!(verify(&desk).unwrap().id.as_str(), "spring");
+    }
 }

@@ -52,6 +52,7 @@ fn offline_keys_are_encrypted_and_online_keys_are_not() {
         assert!(!text.contains(WORD), "{path:?}");
     }
     let online = [
+        "director-snapshot.pem",
         "director-time.pem",
         "director-timestamp.pem",
         "director.pem",

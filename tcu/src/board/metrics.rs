@@ -156,6 +156,7 @@ mod tests {
                 state: CampaignState::Reverted,
                 reason: None,
                 broken_rules: Vec::new(),
+                attack: None,
             },
             ecus: Vec::new(),
         });

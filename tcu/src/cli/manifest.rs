@@ -1,8 +1,5 @@
 //! What `tcu manifest` does and shows.
 
-use std::io::Write as _;
-use std::path::Path;
-
 use campaign::time::Nonce;
 use ecu_image::EcuReport;
 use serde::Serialize;
@@ -42,7 +39,7 @@ pub(super) async fn run(
     let missing = "no key to sign with: --tcu-key, or tcu.pem beside the vehicle's file";
     let key = TcuKey::load(path.ok_or_else(|| usage(missing))?)?;
     if let Some(nonce) = nonce {
-        return print(context, &key, nonce).await;
+        return print(context, &key, nonce, output).await;
     }
     let missing = "no backend: a URL, `repository.url` in the settings, or --nonce";
     let url = url.ok_or_else(|| usage(missing))?;
@@ -55,7 +52,12 @@ pub(super) async fn run(
     Ok(show(verdict, &asked, output))
 }
 
-async fn print(context: &Context, key: &TcuKey, nonce: &Nonce) -> Result<Exit, Error> {
+async fn print(
+    context: &Context,
+    key: &TcuKey,
+    nonce: &Nonce,
+    output: &mut Output,
+) -> Result<Exit, Error> {
     let asked = context.reports(nonce).await?;
     for ecu in silent(&asked) {
         let why = ecu.said.as_ref().err().map_or("", String::as_str);
@@ -63,9 +65,8 @@ async fn print(context: &Context, key: &TcuKey, nonce: &Nonce) -> Result<Exit, E
     }
     let manifest = sign(key, context.vehicle.vin(), nonce, &asked);
     let manifest = manifest.map_err(|error| Error::Usage(error.to_string()))?;
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(&manifest).and_then(|()| out.write_all(b"\n"));
-    written.map_err(Error::file(Path::new("stdout")))?;
+    let value: serde_json::Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    output.value(&value, String::from_utf8_lossy(&manifest).trim_end());
     Ok(exit(true, &asked))
 }
 

@@ -47,6 +47,9 @@ pub struct CampaignReport {
     /// Rules of images that do not hold, or may not, while ECUs are not reached; a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken_rules: Vec<String>,
+    /// What the refusal of its metadata looks like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<campaign::Attack>,
 }
 
 /// An ECU in a report.
@@ -87,6 +90,7 @@ impl Engine {
                     }
                     _ => Vec::new(),
                 },
+                attack: None,
             },
             ecus: (0..self.ecus.len())
                 .filter_map(|ecu| self.ecu_report(ecu))

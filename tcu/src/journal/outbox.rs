@@ -87,6 +87,7 @@ mod tests {
                 state,
                 reason: None,
                 broken_rules: Vec::new(),
+                attack: None,
             },
             ecus: Vec::new(),
         }
