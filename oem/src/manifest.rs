@@ -268,6 +268,8 @@ async fn with_repo<T: Send + 'static>(
     let result = work.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     result.map_err(|error| match error {
         Error::UnknownVehicle(_) | Error::NoTcuKey(_) => StatusCode::NOT_FOUND,
+        // Another manifest was faster, or the nonce too old: the next question may be answered.
+        Error::Manifest { fault, .. } if *fault == ManifestFault::Nonce => StatusCode::CONFLICT,
         Error::Manifest { .. } => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     })

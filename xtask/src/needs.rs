@@ -20,7 +20,8 @@ const fn need(package: &'static str, program: &'static str) -> Need {
 }
 
 /// Needed by every run of the tests.
-pub(crate) const BASE: [Need; 9] = [
+pub(crate) const BASE: [Need; 10] = [
+    need("faketime", "faketime"),
     need("g++", "c++"),
     need("gcc", "cc"),
     need("libc6-dev", "cc"),

@@ -141,6 +141,14 @@ impl Backend {
         self.oem(&["rotate", role])
     }
 
+    /// Signs the timestamps anew.
+    ///
+    /// # Errors
+    /// When `oem refresh` fails.
+    pub fn refresh(&self) -> Result<()> {
+        self.oem(&["refresh"])
+    }
+
     /// Gives images a new key and revokes the one before: a key set that two ECU roots sign.
     ///
     /// # Errors

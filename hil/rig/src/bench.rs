@@ -15,7 +15,7 @@ use crate::monitor::{Mark, Monitor};
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::report::{Campaign, Ecu, Report};
-use crate::tcu::{Tcu, TcuReport};
+use crate::tcu::{Tcu, TcuCampaign, TcuReport};
 use crate::vehicle::{self, ECUS, EcuSpec};
 
 /// The version of every ECU's factory firmware.
@@ -365,6 +365,30 @@ impl Bench {
         let status = run.stop(self.limit(Duration::from_secs(30)))?;
         self.outcome = Some(run.report()?);
         Ok((status, told))
+    }
+
+    /// Sets the TCU's clock back by so many days.
+    ///
+    /// # Errors
+    /// When there is no libfaketime.
+    pub fn set_clock_back(&mut self, days: u32) -> Result<()> {
+        self.say(&format!("the vehicle's clock is set back by {days} days"));
+        self.tcu.set_clock_back(days)
+    }
+
+    /// How the last installation ended.
+    #[must_use]
+    pub fn last_campaign(&self) -> Option<&TcuCampaign> {
+        self.outcome.as_ref().map(|outcome| &outcome.campaign)
+    }
+
+    /// The OEM signs its timestamps anew.
+    ///
+    /// # Errors
+    /// When the backend refuses.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.say("the OEM signs its timestamps anew");
+        self.backend.refresh()
     }
 
     /// The most memory that the TCU had at once in the last installation, KiB.

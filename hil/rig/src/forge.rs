@@ -195,6 +195,22 @@ pub fn release_a_month_ago(repo: &Path, campaign: &str, images: &[PathBuf]) -> R
     Ok(())
 }
 
+/// Whether the server leaves questions for the time without an answer, as a static mirror does.
+///
+/// # Errors
+/// When the time key cannot be moved.
+pub fn hide_time(repo: &Path, hidden: bool) -> Result<()> {
+    let (key, away) = (
+        repo.join("keys/director-time.pem"),
+        repo.join("keys/director-time.away"),
+    );
+    match hidden {
+        true => std::fs::rename(&key, &away),
+        false => std::fs::rename(&away, &key),
+    }
+    .with_context(|| format!("cannot move {}", key.display()))
+}
+
 /// What a mirror serves of the image repository.
 ///
 /// # Errors

@@ -17,6 +17,8 @@ pub struct Tcu {
     programs: Programs,
     dir: PathBuf,
     transport: String,
+    /// What changes the clock that it sees.
+    clock: Vec<(&'static str, String)>,
 }
 
 /// The final report of `tcu install --json`.
@@ -35,6 +37,8 @@ pub struct TcuCampaign {
     pub id: Option<String>,
     /// `completed`, `rejected`, `reverted` or `incomplete`.
     pub state: String,
+    /// What a refusal of its metadata looks like.
+    pub attack: Option<String>,
 }
 
 /// One ECU in the final report.
@@ -66,7 +70,23 @@ impl Tcu {
             programs: programs.clone(),
             dir: dir.to_owned(),
             transport: transport.into(),
+            clock: Vec::new(),
         }
+    }
+
+    /// Sets its clock back by so many days, from the next start on.
+    ///
+    /// # Errors
+    /// When there is no libfaketime.
+    pub fn set_clock_back(&mut self, days: u32) -> Result<()> {
+        let library = faketime().context("no libfaketime: install Debian's faketime")?;
+        self.clock = vec![
+            ("LD_PRELOAD", library.to_string_lossy().into_owned()),
+            ("FAKETIME", format!("-{days}d")),
+            // Durations stay what they are.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ];
+        Ok(())
     }
 
     /// Starts `tcu install SOURCE`.
@@ -111,6 +131,7 @@ impl Tcu {
     fn start(&self, arguments: &[&str]) -> Result<Run> {
         let vehicle = self.dir.join("vehicle");
         let mut command = self.programs.command("tcu");
+        command.envs(self.clock.iter().map(|(name, value)| (name, value)));
         command.arg("--config").arg(vehicle.join("vehicle.json"));
         command.arg("--root").arg(vehicle.join("root.json"));
         command.arg("--ca").arg(vehicle.join("ca.pem"));
@@ -218,6 +239,15 @@ impl Run {
     pub fn tail(&self) -> String {
         self.process.tail()
     }
+}
+
+/// The library that changes a program's clock, in the folder of whatever architecture this is.
+fn faketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let library = |folder: PathBuf| folder.join("faketime/libfaketimeMT.so.1");
+    folders
+        .map(|folder| library(folder.path()))
+        .find(|library| library.exists())
 }
 
 /// Bytes accepted and in all, where `line` is an event about payload.

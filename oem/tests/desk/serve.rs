@@ -126,7 +126,7 @@ async fn a_manifest_is_asked_for_and_taken() {
         .replace("434e5041", "434e5042");
     assert_eq!(post(lie.into_bytes()).await, StatusCode::FORBIDDEN);
     assert_eq!(post(good.clone()).await, StatusCode::NO_CONTENT);
-    assert_eq!(post(good).await, StatusCode::FORBIDDEN);
+    assert_eq!(post(good).await, StatusCode::CONFLICT);
     let unknown = running.get("manifest/WCANEPUS000000009", None).await;
     assert_eq!(unknown.0, StatusCode::NOT_FOUND);
     running.stop().await;

@@ -91,7 +91,7 @@ pub async fn run(
     let epoch = Instant::now();
     let seed = crate::random().random();
     let memory = Memory::load(&memory_path);
-    let machine_interval = policy.interval;
+    let courier = Courier::new(&context, repository, policy.interval)?;
     let mut machine = Machine::new(
         server.root().clone(),
         policy,
@@ -101,7 +101,6 @@ pub async fn run(
         Duration::ZERO,
     );
     let begun = AtomicBool::new(resumes);
-    let courier = Courier::new(&context, repository, machine_interval)?;
     let job = JobContext {
         context: &context,
         repository,

@@ -2,6 +2,7 @@
 //! processes on the user-space bus.
 
 mod bundle;
+mod clock_set_back;
 mod confidential;
 mod consented_campaign;
 mod control_channel;

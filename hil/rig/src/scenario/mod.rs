@@ -76,7 +76,7 @@ impl Expected {
 }
 
 /// All scenarios, in the order in which `--list` names them.
-pub const ALL: [Scenario; 18] = [
+pub const ALL: [Scenario; 19] = [
     update::UPDATE,
     channel::CONTROL_CHANNEL,
     attack::TAMPERED_PAGE,
@@ -85,6 +85,7 @@ pub const ALL: [Scenario; 18] = [
     attack::WRONG_HARDWARE,
     trust::REPLAYED_GRANT,
     trust::FROZEN_MIRROR,
+    trust::CLOCK_SET_BACK,
     trust::MIX_AND_MATCH,
     trust::ROTATED_ROOT,
     trust::ROTATED_IMAGE_KEY,

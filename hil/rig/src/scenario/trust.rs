@@ -1,7 +1,7 @@
 //! What the metadata are for: old, mixed and directed statements change nothing, new keys are
 //! followed.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Expected, Scenario};
 use crate::bench::{Bench, NewApp};
@@ -17,6 +17,12 @@ pub(super) const FROZEN_MIRROR: Scenario = Scenario {
     name: "frozen-mirror",
     about: "a mirror shows a state whose timestamp has expired",
     play: frozen_mirror,
+};
+
+pub(super) const CLOCK_SET_BACK: Scenario = Scenario {
+    name: "clock-set-back",
+    about: "a mirror shows what was good a month ago to a vehicle whose clock was set back by a month",
+    play: clock_set_back,
 };
 
 pub(super) const MIX_AND_MATCH: Scenario = Scenario {
@@ -61,6 +67,28 @@ fn frozen_mirror(bench: &mut Bench) -> Result<Expected> {
     forge::release_a_month_ago(bench.repo(), "frozen", &images)?;
     bench.install()?;
     Ok(Expected::all("rejected", "unchanged", "1.0.0"))
+}
+
+/// Only the director says what time it is; once it was heard, the vehicle does not forget it.
+fn clock_set_back(bench: &mut Bench) -> Result<Expected> {
+    let images = bench.pack(&NewApp::good("2.0.0", 2))?;
+    bench.set_clock_back(30)?;
+    forge::release_a_month_ago(bench.repo(), "frozen", &images)?;
+    let url = bench.serve()?;
+    bench.say("the mirror does not say what time it is, and is believed by the clock");
+    forge::hide_time(bench.repo(), true)?;
+    let (_, believed) = bench.ask_tcu(&["verify", &url])?;
+    ensure!(believed["verified"] == true, "{believed}");
+    for hidden in [false, true] {
+        forge::hide_time(bench.repo(), hidden)?;
+        bench.install()?;
+        let end = bench.last_campaign();
+        let end = end.map(|end| (end.state.as_str(), end.attack.as_deref()));
+        ensure!(end == Some(("rejected", Some("freeze"))), "{end:?}");
+    }
+    bench.refresh()?;
+    bench.install()?;
+    Ok(Expected::all("completed", "sealed", "2.0.0"))
 }
 
 fn mix_and_match(bench: &mut Bench) -> Result<Expected> {
