@@ -488,9 +488,11 @@ fn a_key_that_has_two_roles_can_be_parted() {
         let desk = Desk::new();
         let file = |name: &str| desk.path(&format!("repo/keys/director-{name}.pem"));
         let public = |name: &str| SigningKey::load(&file(name)).unwrap().public().clone();
+        let own = public("snapshot").id();
+        fs::copy(file("timestamp"), file("snapshot")).unwrap();
         let change = RootChange {
             add: vec![(RoleName::Snapshot, public("timestamp"))],
-            remove: vec![public("snapshot").id().as_str().to_owned()],
+            remove: vec![own.as_str().to_owned()],
             ..RootChange::default()
         };
         root::change(&desk.repo(), Which::Director, &change, now()).unwrap();
