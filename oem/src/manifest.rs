@@ -123,7 +123,7 @@ pub fn accept(repo: &Repo, vin: &Vin, bytes: &[u8], now: UnixTime) -> Result<Kno
     let record = repo.vehicle(vin)?;
     let known = known(repo, vin)?;
     match proven(&record, &known, bytes, now) {
-        Ok(proven) => record_proven(repo, &record, known, &proven, bytes, now),
+        Ok(proven) => record_proven(repo, &record, &known, &proven, bytes, now),
         Err(Error::Manifest { vin, fault }) => {
             if fault.is_the_units_own() {
                 record_lie(repo, &vin, known, &fault, now)?;
@@ -159,11 +159,12 @@ fn proven(
     proven.map_err(refuse)
 }
 
-/// Of an ECU that did not answer stays what it said before: its floor never falls.
+/// Of an ECU that did not answer stays what it said before: its floor never falls. A vehicle says the same
+/// at each poll: the audit log has only what is news.
 fn record_proven(
     repo: &Repo,
     record: &VehicleRecord,
-    before: Known,
+    before: &Known,
     proven: &Proven,
     bytes: &[u8],
     now: UnixTime,
@@ -178,17 +179,22 @@ fn record_proven(
         accepted: Some(now),
         silent: proven.silent.iter().filter_map(name).collect(),
         disbelieved: None,
-        ..before
+        installed: before.installed.clone(),
     };
     known.installed.extend(said);
     let vin = record.vehicle.vin();
+    let is_as_before = known.installed == before.installed
+        && known.silent == before.silent
+        && known.disbelieved == before.disbelieved;
     let details = json!({
         "vin": vin,
         "digest": sha256(bytes),
         "ecus": proven.reports.len(),
         "silent": known.silent,
     });
-    audit::record(repo, "manifest", &details)?;
+    if !is_as_before {
+        audit::record(repo, "manifest", &details)?;
+    }
     files::write_json(&path(repo, vin), &known, Access::Secret)?;
     Ok(known)
 }

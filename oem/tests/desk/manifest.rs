@@ -104,6 +104,11 @@ fn what_every_ecu_says_is_recorded_once() {
     let next = manifest::nonce(&desk.repo(), &vin(), now()).unwrap();
     assert_ne!(next, nonce);
     assert_eq!(fault(accept(&desk, &bytes)), ManifestFault::Nonce);
+    // The same at the next poll is accepted, and no news.
+    let log = || fs::read(desk.path("repo/keys/audit.log")).unwrap();
+    let before = log();
+    accept(&desk, &signed(&tcu(&desk), &next, &reports(&desk, &next))).unwrap();
+    assert_eq!(log(), before);
 }
 
 /// It holds its own key and all that it ever saw; the ECUs' keys it does not hold.
