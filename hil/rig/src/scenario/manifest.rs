@@ -109,6 +109,7 @@ fn ensure_proven(bench: &Bench, images: &[PathBuf], counter: u32) -> Result<()> 
 fn is_left_out(bench: &Bench, images: Vec<PathBuf>) -> Result<bool> {
     let campaign = "fleet".parse();
     let options = ReleaseOptions {
+        rxswins: std::collections::BTreeMap::new(),
         campaign: campaign.map_err(|error| anyhow::anyhow!("{error}"))?,
         vins: Vec::new(),
         images,
