@@ -18,11 +18,11 @@ use uds::server::Context;
 use uds::service::SecurityLevel;
 use uds::time::{Duration, Instant};
 
-use crate::buffers::Bytes;
 use crate::bytes::Writer;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Then};
 use crate::keys::{KeyStore, MacKeyId};
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 
@@ -148,7 +148,7 @@ impl Access {
     }
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// 27 01: a seed, once an attempt is reserved for its key; zeros where access is granted.
     pub(crate) fn request_seed(&mut self, now: Instant, context: Context) -> Result<Reply, Nrc> {
         if context.unlocked.is_some() {

@@ -5,10 +5,10 @@ use ecu_image::{EcuReport, ImageDigest, NONCE_LEN, REPORT_LEN, RunState, Securit
 use uds::nrc::Nrc;
 
 use crate::boot::{BootReason, Verdict};
-use crate::buffers::Bytes;
 use crate::job::Core;
 use crate::keys::{KeyStore as _, MacKeyId};
 use crate::layout::SlotId;
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::server::put;
 use crate::state::{SlotState, State};
@@ -16,14 +16,15 @@ use crate::state::{SlotState, State};
 /// 31 01 0214 reportState.
 pub const REPORT: u16 = 0x0214;
 /// Bytes of its request.
-pub(crate) const REQUEST_LEN: usize = 4 + NONCE_LEN;
+pub(crate) const REQUEST_LEN: u16 = 20;
+const _: () = assert!(REQUEST_LEN as usize == 4 + NONCE_LEN);
 
 /// Whether the request is for the report.
 pub(crate) fn is_asked(request: &[u8]) -> bool {
     matches!(*request, [_, _, high, low, ..] if u16::from_be_bytes([high, low]) == REPORT)
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// 31 01 0214: needs neither session nor access, since a report says nothing secret, and nothing
     /// but its ECU can make one.
     pub(crate) fn attest(&mut self, request: &[u8], response: &mut [u8]) -> Result<usize, Nrc> {

@@ -21,9 +21,9 @@ use uds::service::{
 use uds::time::Instant;
 
 use crate::access::SEED_LEN;
-use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Then, Work};
+use crate::machine::Storage;
 use crate::platform::Platform;
 
 /// id-RSASSA-PSS, 1.2.840.113549.1.1.10, in BER.
@@ -31,9 +31,9 @@ pub const ALGORITHM: AlgorithmIndicator = [
     0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0A, 0, 0, 0, 0, 0,
 ];
 /// The longest challengeClient, in bytes.
-pub const CLIENT_LEN: usize = 32;
+pub const CLIENT_LEN: u16 = 32;
 /// Lengths of 29 06 that can be right: a proof of 256 to 512 bytes and a key id of 8.
-pub(crate) const PROOF_LEN: (usize, usize) = (288, 544 + CLIENT_LEN);
+pub(crate) const PROOF_LEN: (u16, u16) = (288, 544 + CLIENT_LEN);
 
 /// authenticationReturnParameter (annex B.5).
 const REQUEST_ACCEPTED: u8 = 0x00;
@@ -51,7 +51,7 @@ pub fn message_digest(serial: &[u8; 32], challenge: &[u8; SEED_LEN], client: &[u
     hash.finalize().into()
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// 29, a task that the service table has.
     pub(crate) fn authentication(&mut self, now: Instant, request: &[u8]) -> Result<Reply, Nrc> {
         let request = Authentication::parse(request).map_err(|error| error.nrc())?;
@@ -76,7 +76,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let (Some(key_id), Some(signature)) = (key_id, signature) else {
             return Err(Nrc::REQUEST_OUT_OF_RANGE);
         };
-        if proof.algorithm != ALGORITHM || client.len() > CLIENT_LEN {
+        if proof.algorithm != ALGORITHM || client.len() > usize::from(CLIENT_LEN) {
             return Err(Nrc::REQUEST_OUT_OF_RANGE);
         }
         let mut serial = [0; 32];

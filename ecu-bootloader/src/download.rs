@@ -10,11 +10,13 @@
 //! A block that completes a page is answered as soon as the other buffer is free, so the next page
 //! is received while this one is programmed.
 
+use core::borrow::BorrowMut as _;
+
 use ecu_image::hardened::difference;
 use ecu_image::{GRANT_LEN, SIGNED_LEN, TABLE_PAGE_LEN};
 
 use crate::boot::factory_takes_over;
-use crate::buffers::{Bytes, Which};
+use crate::buffers::Which;
 use crate::erase::count_erase;
 use crate::gate::below;
 use crate::head::{self, HEAD_LEN, Head, page_address, table_address};
@@ -22,6 +24,7 @@ use crate::job::{Answer, Core, Then, Work};
 use crate::keys::KeyStore;
 use crate::keyset::{Use, begin_signature};
 use crate::layout::{METADATA_HEAD, SlotId};
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{Frontier, Progress, SlotState, State};
@@ -98,7 +101,7 @@ pub(crate) enum Reply {
 
 type Replied = Result<Reply, Nrc>;
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// Notes why something failed; 0x72.
     pub(crate) fn refuse(&mut self, failure: Failure) -> Nrc {
         self.failure = failure;
@@ -169,7 +172,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         });
         self.buffers.fill = 0;
         self.buffers.filling = Which::First;
-        self.table.set_waiting(&[]);
+        self.table.borrow_mut().set_waiting(&[]);
         self.drain(Then::Answer(Answer::Download));
     }
 
@@ -261,7 +264,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let same = match buffer.get_mut(..head.page_size()) {
             Some(buffer) if page < head.page_count() => recheck_page(
                 &mut self.platform,
-                &mut self.table,
+                self.table.borrow_mut(),
                 head,
                 page,
                 buffer,
@@ -386,7 +389,8 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     #[inline(never)]
     fn metadata_block(&mut self, part: Part, kept: bool, data: &[u8], answer: Answer) -> Replied {
         // Nothing is being programmed between two blocks of metadata.
-        self.buffers.gather(self.table.take_waiting(), part.len());
+        self.buffers
+            .gather(self.table.borrow_mut().take_waiting(), part.len());
         let rest = self.buffers.gather(data, part.len());
         if self.buffers.fill < part.len() {
             return Ok(Reply::Now(answer));
@@ -402,7 +406,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             Part::Table(_) => Ok(()),
         };
         result.map_err(|failure| self.refuse(failure))?;
-        self.table.set_waiting(rest);
+        self.table.borrow_mut().set_waiting(rest);
         if let Work::Signature = self.work {
             return Ok(Reply::Later);
         }
@@ -419,7 +423,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
         let page = self.buffers.page();
         let (bytes, scratch) = self.buffers.both_mut();
-        self.table.begin(bytes);
+        self.table.borrow_mut().begin(bytes);
         // The slot is chosen below; until then the head names one that nothing can be written to.
         let head = self.head.insert(Head::NONE);
         head::examine(head, bytes, SlotId::Factory, page, &mut self.platform)?;
@@ -548,7 +552,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let bad = Failure::with(Reason::TablePage, index);
         let head = self.head.as_ref().ok_or(bad)?;
         let bytes = self.buffers.whole().get(..TABLE_PAGE_LEN).ok_or(bad)?;
-        if !self.table.has_table(index, bytes) {
+        if !self.table.borrow_mut().has_table(index, bytes) {
             return Err(bad);
         }
         let address = table_address(self.platform.board(), head.slot, index).ok_or(bad)?;
@@ -581,7 +585,10 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     fn page_complete(&mut self, page: u32, size: usize, bad: Failure) -> Result<(), Failure> {
         let head = self.head.as_ref().ok_or(bad)?;
         let address = page_address(self.platform.board(), head, page).ok_or(bad)?;
-        let digest = self.table.digest_of(&mut self.platform, head, page)?;
+        let digest = self
+            .table
+            .borrow_mut()
+            .digest_of(&mut self.platform, head, page)?;
         let data = self.buffers.data_mut(self.buffers.filling);
         let data = data.get_mut(..size).ok_or(bad)?;
         if !is_authentic(data, &digest) {

@@ -1,12 +1,12 @@
 //! Erasing: the metadata area under a freshly accepted grant, the payload area on 31 FF00, and after
 //! a reset the sectors behind the durable pages. Never the confirmed slot.
 
-use crate::buffers::Bytes;
 use crate::flash::FlashError;
 use crate::job::{Answer, Core, Then, Work};
 #[cfg(feature = "key-set-update")]
 use crate::layout::KeySetArea;
 use crate::layout::{Region, SlotId};
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::server::ERASE;
@@ -52,7 +52,7 @@ impl Eraser {
     }
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// Starts to erase, then goes on with `then`. The last gate before the flash: nothing of a slot
     /// that the journal calls confirmed passes it.
     fn erase(&mut self, slot: SlotId, eraser: Eraser, then: Then) {

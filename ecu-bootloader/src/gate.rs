@@ -11,7 +11,6 @@ use ecu_image::signature::SignatureVerifier;
 use ecu_image::{GRANT_LEN, GRANT_MACED_LEN, HEADER_LEN, ImageDigest, SIGNED_LEN};
 
 use crate::boot::BootReason;
-use crate::buffers::Bytes;
 use crate::counter::MonotonicCounter;
 use crate::flash::FlashRead;
 use crate::head::{HEAD_LEN, metadata_address};
@@ -20,6 +19,7 @@ use crate::keys::{KeyStore, MacKeyId};
 use crate::keyset;
 use crate::layout::{METADATA_HEAD, SlotId};
 use crate::ledger::{Ledger, Step};
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::state::{SEALED_CRASHES, SlotState, State};
 
@@ -49,7 +49,7 @@ fn unless_flag(bytes: &[u8], offset: usize) -> u32 {
     u32::from(flag).wrapping_sub(1)
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// Looks at `slot` again; its image was the last one verified.
     pub(crate) fn look_again(&mut self, slot: SlotId, reason: BootReason) -> Ledger {
         let mut ledger = Ledger::open();

@@ -1,9 +1,9 @@
 //! The data identifiers: identification, progress, boot status, last failure.
 
-use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Dids, Phase, Then, Work};
 use crate::layout::SlotId;
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::state::{Progress, SlotState, State};
 use ecu_image::SlotSet;
@@ -68,7 +68,7 @@ impl Out<'_> {
     }
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// 22: up to eight identifiers. The progress waits for what is being programmed, and after a reset for
     /// a scan of what is stored.
     pub(crate) fn read(&mut self, dids: Dids, response: &mut [u8]) -> Result<Read, Nrc> {
@@ -154,7 +154,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             0xF191 => out.put(board.hardware_id.as_bytes()),
             0xF195 => self.write_version(out),
             FINGERPRINT => {
-                let state = self.state.as_ref().unwrap_or(&State::NONE);
+                let state = self.known();
                 out.put(&state.fingerprint);
             }
             _ => return false,
@@ -207,7 +207,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             (None, Some(_)) => 3,
         };
         let target = slot.or_else(|| self.next_target());
-        let state = self.state.as_ref().unwrap_or(&State::NONE);
+        let state = self.known();
         out.put_u8(number);
         out.put_u8(target.map_or(0xFF, SlotId::number));
         out.put(slot.map_or(&[0; 32], |slot| &state.digest(slot).0));
@@ -220,7 +220,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     /// The slot that a download of an image for all slots would go to.
     fn next_target(&mut self) -> Option<SlotId> {
         let floor = self.floor();
-        let state = self.state.as_ref().unwrap_or(&State::NONE);
+        let state = self.known();
         let takes_over = crate::boot::factory_takes_over(&self.evidence, floor);
         let two = self.platform.board().layout.has_b();
         crate::transition::target(state, SlotSet::ALL, two, takes_over).ok()
@@ -230,7 +230,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
     #[inline(never)]
     fn write_status(&mut self, out: &mut Out<'_>) {
         let floor = self.floor();
-        let state = self.state.as_ref().unwrap_or(&State::NONE);
+        let state = self.known();
         let running = self.running.as_ref().map(|running| running.slot);
         let reason = match (&self.running, self.phase) {
             (Some(running), _) => running.reason as u8,
@@ -287,7 +287,7 @@ pub(crate) enum Read {
     Later,
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// 2E F15A.
     pub(crate) fn write_fingerprint(&mut self, fingerprint: [u8; 10]) -> Result<Reply, Nrc> {
         let next = self.edit().ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;

@@ -4,9 +4,11 @@
 //! for and, as [`Then`], what follows. There is one at a time, since a server has one request
 //! pending at a time; pages of a download are programmed beside it.
 
+use core::borrow::BorrowMut as _;
+
 use crate::access::Access;
 use crate::boot::{BootReason, Choice, Evidence, Inputs, ResetCause, Verdict, choose};
-use crate::buffers::{Buffers, Bytes};
+use crate::buffers::Buffers;
 use crate::counter::MonotonicCounter;
 use crate::download::Transfer;
 use crate::erase::Eraser;
@@ -18,11 +20,12 @@ use crate::keyset::Use;
 use crate::keyset::{Signatures, Vouched};
 use crate::layout::SlotId;
 use crate::ledger::Ledger;
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{Frontier, Progress, SlotState, State};
 use crate::transition;
-use crate::verify::{TableCache, Verification};
+use crate::verify::Verification;
 use ecu_image::{Digest, ImageDigest, ImageVersion, SecurityCounter};
 use uds::nrc::Nrc;
 use uds::time::Instant;
@@ -187,51 +190,52 @@ impl BootTarget {
     }
 }
 
-/// The machine without its connection.
-#[derive(Debug)]
-pub(crate) struct Core<P, B> {
-    pub(crate) platform: P,
-    /// The longest block that can be received, in bytes.
-    pub(crate) block: u16,
-    pub(crate) journal: Journal,
+/// The machine without its connection. What is small comes first: code reaches it by shorter
+/// instructions there, which saves kilobytes of flash.
+#[repr(C)]
+pub(crate) struct Core<P, M: Storage> {
+    pub(crate) work: Work,
+    pub(crate) answer: Option<Result<Answer, Nrc>>,
+    pub(crate) phase: Phase,
+    in_flight: Option<InFlight>,
+    pub(crate) cause: ResetCause,
+    pub(crate) programming: bool,
+    pub(crate) self_tested: bool,
     /// Whether the journal was read.
     opened: bool,
     pub(crate) journal_dead: bool,
-    /// The durable state; `None` where the ECU is not provisioned.
-    pub(crate) state: Option<State>,
-    /// The state that is being journaled, or was last.
-    next: State,
-    pub(crate) cause: ResetCause,
-    pub(crate) programming: bool,
-    pub(crate) evidence: Evidence,
-    pub(crate) phase: Phase,
-    pub(crate) running: Option<BootTarget>,
-    pub(crate) boot_event: Option<BootTarget>,
-    pub(crate) self_tested: bool,
-    #[cfg(feature = "key-set-update")]
-    pub(crate) vouched: Vouched,
-    pub(crate) access: Access,
     pub(crate) failure: Failure,
-    pub(crate) work: Work,
-    pub(crate) verification: Verification,
-    /// The identifiers of the request that waits for a scan.
-    pub(crate) dids: Dids,
-    pub(crate) answer: Option<Result<Answer, Nrc>>,
-    pub(crate) eraser: Option<Eraser>,
-    pub(crate) buffers: Buffers<B>,
-    pub(crate) table: TableCache,
-    /// The image at hand; always that of `head.slot` in flash or on its way there.
-    pub(crate) head: Option<Head>,
-    /// The digest of the plaintext of that image, as the last verification computed it.
-    pub(crate) measured: Option<Digest>,
-    pub(crate) transfer: Option<Transfer>,
+    /// The longest block that can be received, in bytes.
+    pub(crate) block: u16,
     /// Pages of the receiving slot known to be durable; `None` after a reset, until scanned.
     pub(crate) durable: Option<u32>,
     /// The pages that must be erased again before a transfer goes on; known with `durable`.
     pub(crate) frontier: Option<Frontier>,
     /// The last page of the scan that is right and not blank: the interrupted one may be.
     pub(crate) suspect: u32,
-    in_flight: Option<InFlight>,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) buffers: Buffers<M::Pages>,
+    pub(crate) eraser: Option<Eraser>,
+    pub(crate) evidence: Evidence,
+    /// The identifiers of the request that waits for a scan.
+    pub(crate) dids: Dids,
+    #[cfg(feature = "key-set-update")]
+    pub(crate) vouched: Vouched,
+    pub(crate) access: Access,
+    /// The image at hand; always that of `head.slot` in flash or on its way there.
+    pub(crate) head: Option<Head>,
+    /// The durable state; `None` where the ECU is not provisioned.
+    pub(crate) state: Option<State>,
+    /// The state that is being journaled, or was last.
+    next: State,
+    /// The digest of the plaintext of that image, as the last verification computed it.
+    pub(crate) measured: Option<Digest>,
+    pub(crate) boot_event: Option<BootTarget>,
+    pub(crate) running: Option<BootTarget>,
+    pub(crate) verification: Verification,
+    pub(crate) journal: Journal,
+    pub(crate) table: M::Table,
+    pub(crate) platform: P,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,9 +245,9 @@ enum InFlight {
     Page,
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// Nothing is read yet. `block`: bytes of the longest block that can be received.
-    pub(crate) fn new(platform: P, pages: B, block: u16) -> Self {
+    pub(crate) fn new(platform: P, pages: M::Pages, table: M::Table, block: u16) -> Self {
         Self {
             journal: Journal::new(&platform.board().layout),
             platform,
@@ -251,7 +255,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             opened: false,
             journal_dead: false,
             state: None,
-            next: State::NONE,
+            next: State::none(),
             cause: ResetCause::PowerOn,
             programming: false,
             evidence: Evidence::default(),
@@ -269,7 +273,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
             answer: None,
             eraser: None,
             buffers: Buffers::new(pages),
-            table: TableCache::new(),
+            table,
             head: None,
             measured: None,
             transfer: None,
@@ -287,7 +291,10 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         }
         let (flash, keys) = self.platform.flash_and_keys();
         let settled = self.journal.find(&mut self.next, flash, keys);
-        let Some(settled) = settled else { return };
+        let Some(settled) = settled else {
+            self.next = State::none();
+            return;
+        };
         self.state = Some(self.next);
         if !settled {
             self.work = Work::Commit(Then::Decide);
@@ -308,6 +315,12 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         } else {
             self.decide();
         }
+    }
+
+    /// The durable state; that of an ECU that was not provisioned where it is not.
+    pub(crate) fn known(&self) -> &State {
+        // Nothing is edited where there is no state.
+        self.state.as_ref().unwrap_or(&self.next)
     }
 
     /// The state to come, a copy of the journal's: to be changed, then committed.
@@ -438,7 +451,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let head = self.head.insert(Head::NONE);
         let expected = state.digest(slot);
         let loaded = head::load(head, &mut self.platform, slot, expected, page, scratch);
-        self.table.begin(scratch);
+        self.table.borrow_mut().begin(scratch);
         if loaded.is_err() {
             self.head = None;
         }
@@ -595,7 +608,7 @@ impl<P: Platform, B: Bytes> Core<P, B> {
         let key_set = self.state.as_ref().and_then(|state| state.key_set.as_ref());
         let result = self.verification.step(
             &mut self.platform,
-            &mut self.table,
+            self.table.borrow_mut(),
             head,
             key_set,
             self.buffers.both_mut(),

@@ -31,7 +31,7 @@ const SINGLE_CHECKS: bool = cfg!(feature = "single-checks");
 const MAGIC: [u8; 4] = *b"CNJR";
 const VERSION: u16 = 1;
 /// What a witness is programmed with; as long as the largest program unit.
-static WITNESS: [u8; 256] = [0; 256];
+const WITNESS: [u8; 256] = [0; 256];
 
 /// Bytes from one entry to the next: the record and its witness, in whole program units.
 #[must_use]
@@ -133,6 +133,8 @@ pub struct Journal {
     /// Where this power cycle appends next; nowhere until a sector was erased in it.
     append: Option<Place>,
     record: [u8; RECORD_LEN as usize],
+    /// Zeros: RAM has more room for them than flash.
+    witness: [u8; 256],
     write: Option<Write>,
 }
 
@@ -157,7 +159,8 @@ impl Journal {
             keep: None,
             newest: None,
             append: None,
-            record: [0xFF; RECORD_LEN as usize],
+            record: [0; RECORD_LEN as usize],
+            witness: WITNESS,
             write: None,
         }
     }
@@ -169,7 +172,7 @@ impl Journal {
         keys: &mut impl KeyStore,
     ) -> (Self, Option<Found>) {
         let mut journal = Self::new(layout);
-        let mut state = State::NONE;
+        let mut state = State::none();
         let settled = journal.find(&mut state, flash, keys);
         (journal, settled.map(|settled| Found { state, settled }))
     }
@@ -245,7 +248,7 @@ impl Journal {
         if next.entry < self.entries() && !self.is_blank(next, flash) {
             return false;
         }
-        let mut state = State::NONE;
+        let mut state = State::none();
         self.is_blank(other, flash) || self.read(other, &mut state, flash, keys).is_some_and(older)
     }
 
@@ -384,7 +387,9 @@ impl Journal {
             },
             Step::Witness => FlashOp::Program {
                 address: address.checked_add(RECORD_LEN)?,
-                bytes: WITNESS.get(..usize::try_from(witness_len(self.program)).ok()?)?,
+                bytes: self
+                    .witness
+                    .get(..usize::try_from(witness_len(self.program)).ok()?)?,
             },
         })
     }

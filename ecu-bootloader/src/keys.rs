@@ -3,10 +3,6 @@
 //! A board with a secure element implements [`KeyStore`] over it; [`SoftKeyStore`] does the same in
 //! software for boards without one, and for the virtual ECU.
 
-use aes::Aes128;
-#[cfg(feature = "aes-256")]
-use aes::Aes256;
-use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
 use ecu_image::{IvSeed, Salt, WrappedKey};
 
@@ -117,9 +113,6 @@ impl KeyStore for SoftKeyStore {
     #[inline(never)]
     fn unwrap(&mut self, wrapped: &WrappedKey) -> Result<Salt, KeyError> {
         self.content = None;
-        if !cfg!(feature = "aes-256") && matches!(wrapped, WrappedKey::Aes256(_)) {
-            return Err(KeyError);
-        }
         let (key, salt) = self.wrap.unwrap(wrapped).map_err(|_| KeyError)?;
         self.content = Some(key);
         Ok(salt)
@@ -129,61 +122,13 @@ impl KeyStore for SoftKeyStore {
         self.content = None;
     }
 
-    #[inline(never)]
     fn cbc_encrypt(&mut self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), KeyError> {
-        match self.content.as_ref().ok_or(KeyError)? {
-            ContentKey::Aes128(key) => {
-                encrypt(cbc::Encryptor::<Aes128>::new(key.into(), iv.into()), data)
-            }
-            #[cfg(feature = "aes-256")]
-            ContentKey::Aes256(key) => {
-                encrypt(cbc::Encryptor::<Aes256>::new(key.into(), iv.into()), data)
-            }
-            #[cfg(not(feature = "aes-256"))]
-            ContentKey::Aes256(_) => Err(KeyError),
-        }
+        let key = self.content.as_ref().ok_or(KeyError)?;
+        key.cbc_encrypt(iv, data).map_err(|_| KeyError)
     }
 
-    #[inline(never)]
     fn cbc_decrypt(&mut self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), KeyError> {
-        match self.content.as_ref().ok_or(KeyError)? {
-            ContentKey::Aes128(key) => {
-                decrypt(cbc::Decryptor::<Aes128>::new(key.into(), iv.into()), data)
-            }
-            #[cfg(feature = "aes-256")]
-            ContentKey::Aes256(key) => {
-                decrypt(cbc::Decryptor::<Aes256>::new(key.into(), iv.into()), data)
-            }
-            #[cfg(not(feature = "aes-256"))]
-            ContentKey::Aes256(_) => Err(KeyError),
-        }
+        let key = self.content.as_ref().ok_or(KeyError)?;
+        key.cbc_decrypt(iv, data).map_err(|_| KeyError)
     }
-}
-
-fn encrypt<M>(mut mode: M, data: &mut [u8]) -> Result<(), KeyError>
-where
-    M: BlockModeEncrypt<BlockSize = aes::cipher::consts::U16>,
-{
-    let (blocks, []) = aes::cipher::Array::slice_as_chunks_mut(data) else {
-        return Err(KeyError);
-    };
-    mode.encrypt_blocks(blocks);
-    Ok(())
-}
-
-fn decrypt<M>(mut mode: M, data: &mut [u8]) -> Result<(), KeyError>
-where
-    M: BlockModeDecrypt<BlockSize = aes::cipher::consts::U16>,
-{
-    let (blocks, []) = aes::cipher::Array::slice_as_chunks_mut(data) else {
-        return Err(KeyError);
-    };
-    if cfg!(feature = "parallel-aes") {
-        mode.decrypt_blocks(blocks);
-    } else {
-        blocks
-            .iter_mut()
-            .for_each(|block| mode.decrypt_block(block));
-    }
-    Ok(())
 }

@@ -15,11 +15,11 @@ use ecu_image::keyset::{KeySet, KeyStatus};
 use ecu_image::signature::SignatureVerifier;
 use ecu_image::{KeyId, Offset};
 
-use crate::buffers::Bytes;
 use crate::flash::FlashRead;
 use crate::head::Head;
 use crate::job::Core;
 use crate::layout::SlotId;
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::KeySetRecord;
@@ -117,7 +117,7 @@ pub(crate) fn begin_signature<P: Platform>(
         .map_err(|_| unknown)
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// The keys of the images in A and B, as far as their headers can be read.
     fn image_keys(&mut self) -> [Option<KeyId>; 2] {
         [SlotId::A, SlotId::B].map(|slot| Some(self.peek(slot)?.key_id()))

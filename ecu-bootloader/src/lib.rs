@@ -74,3 +74,4 @@ mod verify;
 
 pub use buffers::Bytes;
 pub use machine::{BootTarget, Bootloader, Event, Memory, Pages, Storage};
+pub use verify::TableCache;

@@ -1,5 +1,7 @@
 //! The bootloader as one machine.
 
+use core::borrow::BorrowMut;
+
 use uds::can::Frame;
 use uds::isotp::{self, Endpoint};
 use uds::server::{Addressing, Event as ServerEvent, Server};
@@ -13,6 +15,7 @@ use crate::job::{Answer, Core, Phase};
 use crate::mailbox::{Handover, MAX_LEN, Reply, Request};
 use crate::platform::Platform;
 use crate::server::{RESPONSE_LEN, bus, mailbox};
+use crate::verify::TableCache;
 
 pub use crate::job::BootTarget;
 
@@ -37,6 +40,7 @@ pub enum Event {
 pub struct Memory<const BLOCK: usize, const PAGE: usize> {
     block: [u8; BLOCK],
     pages: Pages<PAGE>,
+    table: TableCache,
     outgoing: [u8; RESPONSE_LEN],
     response: [u8; RESPONSE_LEN],
 }
@@ -59,6 +63,7 @@ impl<const BLOCK: usize, const PAGE: usize> Memory<BLOCK, PAGE> {
         Self {
             block: [0; BLOCK],
             pages: Pages([[0; PAGE]; 2]),
+            table: TableCache::new(),
             outgoing: [0; RESPONSE_LEN],
             response: [0; RESPONSE_LEN],
         }
@@ -96,17 +101,21 @@ pub trait Storage {
     type Pages: Bytes;
     /// Memory for a response.
     type Response: Bytes;
-    /// Block, pages, and twice a response.
-    fn split(self) -> (Self::Block, Self::Pages, [Self::Response; 2]);
+    /// Memory for digests.
+    type Table: BorrowMut<TableCache>;
+    /// Block, pages, digests, and twice a response.
+    fn split(self) -> (Self::Block, Self::Pages, Self::Table, [Self::Response; 2]);
 }
 
 impl<const BLOCK: usize, const PAGE: usize> Storage for Memory<BLOCK, PAGE> {
     type Block = [u8; BLOCK];
     type Pages = Pages<PAGE>;
     type Response = [u8; RESPONSE_LEN];
+    type Table = TableCache;
 
-    fn split(self) -> (Self::Block, Self::Pages, [Self::Response; 2]) {
-        (self.block, self.pages, [self.outgoing, self.response])
+    fn split(self) -> (Self::Block, Self::Pages, Self::Table, [Self::Response; 2]) {
+        let responses = [self.outgoing, self.response];
+        (self.block, self.pages, self.table, responses)
     }
 }
 
@@ -114,10 +123,12 @@ impl<'m, const BLOCK: usize, const PAGE: usize> Storage for &'m mut Memory<BLOCK
     type Block = &'m mut [u8];
     type Pages = &'m mut [u8];
     type Response = &'m mut [u8];
+    type Table = &'m mut TableCache;
 
-    fn split(self) -> (Self::Block, Self::Pages, [Self::Response; 2]) {
+    fn split(self) -> (Self::Block, Self::Pages, Self::Table, [Self::Response; 2]) {
         let responses: [Self::Response; 2] = [&mut self.outgoing, &mut self.response];
-        (&mut self.block, self.pages.as_mut(), responses)
+        let pages = self.pages.as_mut();
+        (&mut self.block, pages, &mut self.table, responses)
     }
 }
 
@@ -137,22 +148,24 @@ impl<'m, const BLOCK: usize, const PAGE: usize> Storage for &'m mut Memory<BLOCK
 /// After [`Event::Reset`] the machine is used up: the ECU resets and starts a new one. After
 /// [`Event::Boot`] the application has the bus; frames are ignored, the mailbox is served. An
 /// abnormal reset is learned from the [`ResetCause`] of the next start.
+#[repr(C)]
 pub struct Bootloader<P: Platform, M: Storage = Memory<4095, 4096>> {
-    core: Core<P, M::Pages>,
-    link: Endpoint<M::Block, M::Response>,
-    server: Server<M::Response>,
-    handover: Option<Handover>,
     serving: bool,
     mailing: bool,
-    /// When to leave, without a session, for what can be booted.
-    idle_until: Option<Instant>,
-    reset: Option<Event>,
-    mail: [u8; MAX_LEN],
-    mail_len: usize,
     /// Whether the application waits for the reply to a UDS request.
     mail_expected: bool,
     /// Whether a passed self-test is still to be made durable.
     self_test_due: bool,
+    mail_len: usize,
+    /// When to leave, without a session, for what can be booted.
+    idle_until: Option<Instant>,
+    reset: Option<Event>,
+    handover: Option<Handover>,
+    server: Server<M::Response>,
+    link: Endpoint<M::Block, M::Response, P::Connection>,
+    mail: [u8; MAX_LEN],
+    // Last, since it ends with what is large.
+    core: Core<P, M>,
 }
 
 impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, Memory<BLOCK, PAGE>> {
@@ -167,12 +180,12 @@ impl<P: Platform, const BLOCK: usize, const PAGE: usize> Bootloader<P, Memory<BL
 impl<P: Platform, M: Storage> Bootloader<P, M> {
     /// A bootloader over these buffers. Nothing is read before [`Bootloader::start`].
     pub fn over(mut platform: P, memory: M) -> Self {
-        let connection = platform.board().connection;
+        let connection = platform.connection();
         let config = bus(&mut platform);
-        let (block, pages, [outgoing, response]) = memory.split();
+        let (block, pages, table, [outgoing, response]) = memory.split();
         let longest = u16::try_from(block.as_ref().len()).unwrap_or(u16::MAX);
         Self {
-            core: Core::new(platform, pages, longest),
+            core: Core::new(platform, pages, table, longest),
             link: Endpoint::new(connection, block, outgoing),
             server: Server::new(config, response),
             handover: None,
@@ -191,7 +204,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
     /// in retained RAM.
     pub fn start(&mut self, now: Instant, cause: ResetCause, handover: Option<Handover>) {
         // Only this ECU's own tester connection may be answered.
-        let own = self.core.platform.board().connection;
+        let own = self.link.config();
         self.handover = handover.filter(|handover| {
             handover.request_id == own.rx_id && handover.response_id == own.tx_id
         });

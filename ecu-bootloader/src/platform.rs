@@ -1,5 +1,7 @@
 //! What a board brings: flash, keys, counter, signatures, randomness, and what it is.
 
+use core::borrow::Borrow;
+
 use ecu_image::signature::SignatureVerifier;
 use ecu_image::{EcuSerial, HardwareId, LogicalBlock};
 
@@ -51,9 +53,15 @@ pub trait Platform {
     type Counter: MonotonicCounter;
     /// Verification under image keys and under the pinned roots.
     type Signatures: SignatureVerifier;
+    /// The connection to the tester: [`isotp::Config`](uds::isotp::Config), or a type of a board that
+    /// borrows a constant one, so that no code is linked for what this does not need.
+    type Connection: Borrow<uds::isotp::Config>;
 
-    /// What the board is.
+    /// What the board is. Where it is a constant, much of what is asked of it is answered when the
+    /// board is compiled.
     fn board(&self) -> &Board;
+    /// The CAN connection to the tester, seen from this ECU.
+    fn connection(&self) -> Self::Connection;
     /// The flash.
     fn flash(&mut self) -> &mut Self::Flash;
     /// The keys.
@@ -108,9 +116,14 @@ where
     type Keys = K;
     type Counter = C;
     type Signatures = S;
+    type Connection = uds::isotp::Config;
 
     fn board(&self) -> &Board {
         &self.board
+    }
+
+    fn connection(&self) -> uds::isotp::Config {
+        self.board.connection
     }
 
     fn flash(&mut self) -> &mut F {

@@ -4,7 +4,6 @@ use ecu_image::{HeaderStart, SIGNED_LEN};
 use sha2::{Digest as _, Sha256};
 
 use crate::boot::Verdict;
-use crate::buffers::Bytes;
 #[cfg(feature = "deliberate-bugs")]
 use crate::counter::MonotonicCounter as _;
 use crate::download::Reply;
@@ -12,6 +11,7 @@ use crate::flash::FlashRead as _;
 use crate::head::{fits, metadata_address};
 use crate::job::{Answer, Core, Phase, Purpose, Then, Work};
 use crate::layout::SlotId;
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::server::{ACTIVATE, CHECK, DEPENDENCIES, ERASE, HEALTHY, PRECONDITIONS, REVERT, SEAL};
@@ -21,7 +21,7 @@ use uds::nrc::Nrc;
 use uds::server::Context;
 use uds::service::Session;
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// 31 01 `id`, without option record.
     #[inline(never)]
     pub(crate) fn routine(&mut self, context: Context, id: u16) -> Result<Reply, Nrc> {

@@ -11,10 +11,10 @@ use crate::access;
 use crate::attestation;
 #[cfg(feature = "authentication")]
 use crate::authentication;
-use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::identify::{FINGERPRINT, Read};
 use crate::job::{Answer, Core, Dids};
+use crate::machine::Storage;
 use crate::platform::Platform;
 
 /// 31 01 0203 checkProgrammingPreconditions.
@@ -34,12 +34,16 @@ pub const SEAL: u16 = 0x0212;
 /// 31 01 0213 revert.
 pub const REVERT: u16 = 0x0213;
 
+/// Bytes of a key of SecurityAccess.
+const KEY_LEN: u16 = 16;
+const _: () = assert!(KEY_LEN as usize == access::KEY_LEN);
+
 const ALL: &[Session] = &[Session::DEFAULT, Session::EXTENDED, Session::PROGRAMMING];
 const NOT_PROGRAMMING: &[Session] = &[Session::DEFAULT, Session::EXTENDED];
 const NOT_DEFAULT: &[Session] = &[Session::EXTENDED, Session::PROGRAMMING];
 const PROGRAMMING: &[Session] = &[Session::PROGRAMMING];
 
-const fn sub(value: u8, sessions: &'static [Session], len: usize) -> SubFunctionEntry {
+const fn sub(value: u8, sessions: &[Session], len: u16) -> SubFunctionEntry {
     SubFunctionEntry::new(value, sessions, Length::exactly(len))
 }
 
@@ -51,10 +55,7 @@ const SESSION_CONTROL: &[SubFunctionEntry] = &[
 const RESET: &[SubFunctionEntry] = &[sub(1, ALL, 2), sub(2, ALL, 2), sub(3, ALL, 2)];
 const DTC_INFORMATION: &[SubFunctionEntry] =
     &[sub(1, NOT_PROGRAMMING, 3), sub(2, NOT_PROGRAMMING, 3)];
-const ACCESS: &[SubFunctionEntry] = &[
-    sub(1, NOT_DEFAULT, 2),
-    sub(2, NOT_DEFAULT, 2 + access::KEY_LEN),
-];
+const ACCESS: &[SubFunctionEntry] = &[sub(1, NOT_DEFAULT, 2), sub(2, NOT_DEFAULT, 2 + KEY_LEN)];
 const COMMUNICATION: &[SubFunctionEntry] = &[
     sub(0, NOT_DEFAULT, 3).functional(),
     sub(1, NOT_DEFAULT, 3).functional(),
@@ -75,13 +76,13 @@ const DTC_SETTING: &[SubFunctionEntry] = &[
     SubFunctionEntry::new(2, NOT_DEFAULT, Length::at_least(2)).functional(),
 ];
 
-const fn plain(service: ServiceId, sessions: &'static [Session], length: Length) -> ServiceEntry {
+const fn plain(service: ServiceId, sessions: &[Session], length: Length) -> ServiceEntry {
     ServiceEntry::new(service, sessions, length)
 }
 
 const fn with(
     service: ServiceId,
-    sessions: &'static [Session],
+    sessions: &[Session],
     entries: &'static [SubFunctionEntry],
 ) -> ServiceEntry {
     ServiceEntry::with_sub_functions(service, sessions, entries)
@@ -178,7 +179,7 @@ pub(crate) const fn mailbox() -> Config {
 /// Bytes for the longest response: three DIDs of the longest content.
 pub(crate) const RESPONSE_LEN: usize = 252;
 
-impl<P: Platform, B: Bytes> Handler for Core<P, B> {
+impl<P: Platform, M: Storage> Handler for Core<P, M> {
     fn handle(
         &mut self,
         now: Instant,
@@ -193,7 +194,7 @@ impl<P: Platform, B: Bytes> Handler for Core<P, B> {
     }
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     #[inline(never)]
     fn dispatch(
         &mut self,

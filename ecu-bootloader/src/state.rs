@@ -192,8 +192,12 @@ pub struct State {
 }
 
 impl State {
-    /// What an ECU that was not provisioned would say.
-    pub(crate) const NONE: Self = Self::provisioned(ImageDigest::ZERO, SecurityCounter(0));
+    /// What an ECU that was not provisioned would say. No constant: zeros are written, not copied
+    /// from flash.
+    #[inline(never)]
+    pub(crate) const fn none() -> Self {
+        Self::provisioned(ImageDigest::ZERO, SecurityCounter(0))
+    }
 
     /// The state after provisioning.
     #[must_use]
@@ -321,7 +325,7 @@ impl State {
     /// The state of these bytes; `None` for bytes that [`State::encode`] does not make.
     #[must_use]
     pub fn decode(bytes: &[u8; STATE_LEN]) -> Option<Self> {
-        let mut state = Self::NONE;
+        let mut state = Self::none();
         state.read(bytes).map(|()| state)
     }
 

@@ -28,9 +28,9 @@ const WINDOW_PAGES: u32 = 16;
 
 /// Digests of the image at hand: those of its table pages, as its header has them, and a window of
 /// those of its pages. The window is filled while a whole table page is read and authenticated; so
-/// the table needs 512 bytes of RAM, and is read once for [`WINDOW`] pages.
+/// the table needs 512 bytes of RAM, and is read once for 16 pages.
 #[derive(Debug)]
-pub(crate) struct TableCache {
+pub struct TableCache {
     tables: [[u8; 32]; 16],
     window: [[u8; 32]; WINDOW],
     /// The page of the first digest in the window.

@@ -24,14 +24,20 @@ pub enum CanId {
 impl CanId {
     /// An 11-bit identifier, or `None` above `0x7FF`.
     #[must_use]
-    pub fn standard(raw: u16) -> Option<Self> {
-        embedded_can::StandardId::new(raw).map(Self::Standard)
+    pub const fn standard(raw: u16) -> Option<Self> {
+        match embedded_can::StandardId::new(raw) {
+            Some(id) => Some(Self::Standard(id)),
+            None => None,
+        }
     }
 
     /// A 29-bit identifier, or `None` above `0x1FFF_FFFF`.
     #[must_use]
-    pub fn extended(raw: u32) -> Option<Self> {
-        embedded_can::ExtendedId::new(raw).map(Self::Extended)
+    pub const fn extended(raw: u32) -> Option<Self> {
+        match embedded_can::ExtendedId::new(raw) {
+            Some(id) => Some(Self::Extended(id)),
+            None => None,
+        }
     }
 
     /// The identifier's value without its width.

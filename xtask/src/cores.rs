@@ -71,7 +71,7 @@ pub(crate) fn board(
     let mut build = bare(choose()?, target, false);
     build.args(["--release", "--manifest-path", BOARDS, "--bin", name]);
     build.args(["--no-default-features", "--features", &features.join(",")]);
-    build.env("RUSTFLAGS", flags(target, features));
+    build.env("RUSTFLAGS", flags(target));
     let folder = paths::target().join("boards");
     build.arg("--target-dir").arg(&folder);
     run(build, deadline, tally)?;
@@ -82,16 +82,14 @@ pub(crate) fn board(
     Ok(kept)
 }
 
-/// The linker scripts are for ld. The compact forms of SHA-256 and AES take a quarter of the flash of
-/// the fast ones, AES on words for one block a quarter of the stack; Thumb code takes two thirds of Arm
-/// code.
-fn flags(target: &str, features: &[&str]) -> String {
+/// The linker scripts are for ld. The compact forms of SHA-256 and of the AES of `parallel-aes` take a
+/// quarter of the flash of the fast ones; Thumb code takes two thirds of Arm code. The
+/// threshold of the inliner saves half a kilobyte.
+fn flags(target: &str) -> String {
     let mut flags = "-Clinker-flavor=ld -Clinker=arm-none-eabi-ld \
+        -Cllvm-args=-inline-threshold=15 \
         --cfg sha2_backend_soft=\"compact\" --cfg aes_backend_soft=\"compact\""
         .to_owned();
-    if !features.contains(&"parallel-aes") {
-        flags.push_str(" --cfg cpubits=\"16\"");
-    }
     if target == CORTEX_R5.1 {
         flags.push_str(" -Ctarget-feature=+thumb-mode");
     }

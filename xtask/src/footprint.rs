@@ -17,17 +17,18 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const STACK: u64 = 0x10000;
 
 /// Features beyond the default profile.
-const FEATURES: [&str; 6] = [
+const FEATURES: [&str; 7] = [
     "aes-256",
     "attestation",
     "authentication",
+    "ecdsa-p256",
     "key-set-update",
     "parallel-aes",
     "rsa-4096",
 ];
 
 /// What the tests hold the bootloader to, until it fits the goal: flash, cryptography, RAM.
-pub(crate) const CEILING: [u64; 3] = [54_000, 10_200, 16_384];
+pub(crate) const CEILING: [u64; 3] = [43_000, 5_900, 16_384];
 
 /// Measures, and holds the figures against the goal.
 pub(crate) fn against_goal(json: Option<&Path>) -> Result<()> {

@@ -3,27 +3,22 @@
 use core::arch::{asm, global_asm};
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
-use core::ptr::addr_of_mut;
+use core::ptr::{addr_of, addr_of_mut};
 
-use board_shell::machine::{self, FLASH_LEN, Memory, Parts, layout};
+use board_shell::machine::{self, Memory, Parts, Verifier};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
 use boards::can::Controller;
 use boards::flash::RamFlash;
 use boards::serve::{decide, serve};
 use boards::ticks::Ticks;
-use ecu_bootloader::layout::Layout;
 
-type Machine = machine::Machine<RamFlash>;
+type Machine = machine::Machine<Flash>;
 
 /// Where the linker script has the flash.
-const FLASH_BASE: u32 = 0x0840_0000;
+pub(crate) type Flash = RamFlash<0x0840_0000>;
 /// Two mailboxes.
 const CONTROLLER: usize = 0x0860_2000;
-const LAYOUT: Layout = match layout(FLASH_BASE) {
-    Ok(layout) => layout,
-    Err(_) => panic!("the flash map is not sound"),
-};
 
 // The vectors and the start, in Arm state. The floating-point unit is on, since the ABI uses it.
 global_asm!(
@@ -86,6 +81,7 @@ unsafe extern "C" {
 #[unsafe(link_section = ".bss.machine")]
 static mut MACHINE: MaybeUninit<Machine> = MaybeUninit::uninit();
 static mut MEMORY: Memory = Memory::new();
+static mut VERIFIER: Verifier = Verifier::idle();
 
 fn set_report(word: u32, misused: u32) {
     // SAFETY: one thread; the host reads when the board has stopped.
@@ -106,7 +102,7 @@ extern "C" fn board_main() {
     // SAFETY: this is the only place that takes the block, and it is taken once a start.
     let provision = Provision(unsafe { &mut *addr_of_mut!(PROVISION) });
     // SAFETY: the memory that the linker script has for the flash, used through this alone.
-    let flash = unsafe { RamFlash::new(FLASH_BASE, FLASH_LEN) };
+    let flash = unsafe { Flash::new() };
     let Some(ecu) = made(flash, &provision) else {
         return set_report(report::UNPROVISIONED, 0);
     };
@@ -126,9 +122,10 @@ extern "C" fn board_main() {
 
 /// Makes the machine; what that takes of the stack is free again behind it.
 #[inline(never)]
-fn made(flash: RamFlash, provision: &Provision<'_>) -> Option<&'static mut Machine> {
+fn made(flash: Flash, provision: &Provision<'_>) -> Option<&'static mut Machine> {
     // SAFETY: the roots are written at provisioning, and never after it.
-    let parts = Parts::new(LAYOUT, flash, provision, unsafe { &ROOTS })?;
+    let (roots, verifier) = unsafe { (&*addr_of!(ROOTS), &mut *addr_of_mut!(VERIFIER)) };
+    let parts = Parts::new(flash, provision, roots, verifier);
     // SAFETY: this is the only place that takes the memory, and it is taken once a start.
     let ecu = unsafe { &mut *addr_of_mut!(MACHINE) };
     // SAFETY: as above.

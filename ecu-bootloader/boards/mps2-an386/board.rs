@@ -3,27 +3,22 @@
 use core::arch::global_asm;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
-use core::ptr::addr_of_mut;
+use core::ptr::{addr_of, addr_of_mut};
 
 use board_shell::flash::MemoryFlash as _;
-use board_shell::machine::{self, FLASH_LEN, Memory, Parts, layout};
+use board_shell::machine::{self, Memory, Parts, Verifier};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
 use boards::flash::RamFlash;
 #[cfg(not(feature = "shell"))]
 use boards::ticks::Ticks;
 use ecu_bootloader::Event;
-use ecu_bootloader::layout::Layout;
 use uds::time::Instant;
 
-pub(crate) type Machine = machine::Machine<RamFlash>;
+pub(crate) type Machine = machine::Machine<Flash>;
 
 /// Where the linker script has the flash.
-const FLASH_BASE: u32 = 0x2100_0000;
-const LAYOUT: Layout = match layout(FLASH_BASE) {
-    Ok(layout) => layout,
-    Err(_) => panic!("the flash map is not sound"),
-};
+pub(crate) type Flash = RamFlash<0x2100_0000>;
 
 // The vector table, the start, and where every run ends. The stack is painted so that what was
 // never used can be told.
@@ -117,6 +112,7 @@ fn stop() -> ! {
 #[unsafe(link_section = ".bss.machine")]
 static mut MACHINE: MaybeUninit<Machine> = MaybeUninit::uninit();
 static mut MEMORY: Memory = Memory::new();
+static mut VERIFIER: Verifier = Verifier::idle();
 
 /// What the start calls.
 #[unsafe(no_mangle)]
@@ -126,7 +122,7 @@ extern "C" fn board_main() {
     #[cfg_attr(not(feature = "shell"), allow(unused_mut))]
     let mut provision = Provision(unsafe { &mut *addr_of_mut!(PROVISION) });
     // SAFETY: the memory of `FLASH`, which is used through this alone.
-    let flash = unsafe { RamFlash::new(FLASH_BASE, FLASH_LEN) };
+    let flash = unsafe { Flash::new() };
     let Some(ecu) = made(flash, &provision) else {
         return set_report(report::UNPROVISIONED, 0);
     };
@@ -142,12 +138,13 @@ extern "C" fn board_main() {
 
 /// Makes the machine; what that takes of the stack is free again behind it.
 #[inline(never)]
-fn made(flash: RamFlash, provision: &Provision<'_>) -> Option<&'static mut Machine> {
+fn made(flash: Flash, provision: &Provision<'_>) -> Option<&'static mut Machine> {
     if !provision.is_there() {
         return None;
     }
     // SAFETY: the host writes the roots before the start, and nobody after it.
-    let parts = Parts::new(LAYOUT, flash, provision, unsafe { &ROOTS })?;
+    let (roots, verifier) = unsafe { (&*addr_of!(ROOTS), &mut *addr_of_mut!(VERIFIER)) };
+    let parts = Parts::new(flash, provision, roots, verifier);
     // SAFETY: this is the only place that takes the memory, and it is taken once a start.
     let ecu = unsafe { &mut *addr_of_mut!(MACHINE) };
     // SAFETY: as above.
@@ -156,7 +153,7 @@ fn made(flash: RamFlash, provision: &Provision<'_>) -> Option<&'static mut Machi
 
 /// Runs to the boot decision, reports it and enters what boots.
 #[inline(never)]
-fn boot(ecu: &mut Machine, mut flash: RamFlash, now: Instant) {
+fn boot(ecu: &mut Machine, mut flash: Flash, now: Instant) {
     let mut misused = 0;
     loop {
         let mut moved = ecu.poll(now, 1);
@@ -194,7 +191,7 @@ extern "C" fn fault() -> ! {
 
 /// Serves the bus until an image is to be started or the board reset, which stops the emulator.
 #[cfg(not(feature = "shell"))]
-fn serve(ecu: &mut Machine, flash: RamFlash) {
+fn serve(ecu: &mut Machine, flash: Flash) {
     // SAFETY: two mailboxes in the memory that a host has.
     let can = unsafe { boards::can::Controller::new(CONTROLLER) };
     // SAFETY: the register VALUE of CMSDK timer 0; reading it has no effect.

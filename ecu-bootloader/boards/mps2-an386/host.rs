@@ -4,9 +4,8 @@ use core::ptr::{self, addr_of};
 
 use board_shell::provision::Provision;
 use board_shell::shell::{Host, Restart, Shell};
-use boards::flash::RamFlash;
 
-use crate::board::Machine;
+use crate::board::{Flash, Machine};
 use crate::semihosting::{self, File};
 
 // Places that the linker script and the start name.
@@ -20,7 +19,7 @@ unsafe extern "C" {
 const PAINT: u32 = 0x5AA5_5AA5;
 
 /// Serves the host until a reset, then starts anew as after one.
-pub(crate) fn drive(ecu: &mut Machine, flash: RamFlash, provision: &mut Provision<'_>) {
+pub(crate) fn drive(ecu: &mut Machine, flash: Flash, provision: &mut Provision<'_>) {
     let host = (File::source(c"to-board"), File::sink(c"from-board"));
     let (Some(source), Some(sink)) = host else {
         return;

@@ -3,30 +3,29 @@
 use core::ptr;
 
 use board_shell::flash::{MemoryFlash, PROGRAM, SECTOR};
+use board_shell::machine::FLASH_LEN;
 use ecu_bootloader::flash::{FlashError, FlashOp, FlashRead};
 
-/// The flash. A copy is another view of the same memory: one that the machine reads, and one that
-/// the board performs operations on.
+/// The flash at address `BASE`. A copy is another view of the same memory: one that the machine
+/// reads, and one that the board performs operations on.
 #[derive(Debug, Clone, Copy)]
-pub struct RamFlash {
-    base: u32,
-    len: usize,
-}
+pub struct RamFlash<const BASE: u32>(());
 
-impl RamFlash {
-    /// The flash of `len` bytes at address `base`.
+impl<const BASE: u32> RamFlash<BASE> {
+    /// The flash.
     ///
     /// # Safety
-    /// The memory is there, is used through copies of this flash alone, and by one thread.
+    /// The memory of [`FLASH_LEN`] bytes is there, is used through copies of this flash alone, and by one
+    /// thread.
     #[must_use]
-    pub const unsafe fn new(base: u32, len: usize) -> Self {
-        Self { base, len }
+    pub const unsafe fn new() -> Self {
+        Self(())
     }
 
     /// The memory of `len` bytes at `address`, if it is all in the flash.
     fn place(self, address: u32, len: usize) -> Option<*mut u8> {
-        let start = usize::try_from(address.checked_sub(self.base)?).ok()?;
-        if start.checked_add(len)? > self.len {
+        let start = usize::try_from(address.checked_sub(BASE)?).ok()?;
+        if start.checked_add(len)? > FLASH_LEN {
             return None;
         }
         Some(ptr::with_exposed_provenance_mut(
@@ -63,7 +62,7 @@ impl RamFlash {
     }
 }
 
-impl FlashRead for RamFlash {
+impl<const BASE: u32> FlashRead for RamFlash<BASE> {
     fn read(&mut self, address: u32, buffer: &mut [u8]) -> Result<(), FlashError> {
         let place = self.place(address, buffer.len()).ok_or(FlashError)?;
         // SAFETY: `place` says that these bytes are in the flash; `buffer` is not.
@@ -72,7 +71,9 @@ impl FlashRead for RamFlash {
     }
 }
 
-impl MemoryFlash for RamFlash {
+impl<const BASE: u32> MemoryFlash for RamFlash<BASE> {
+    const BASE: u32 = BASE;
+
     fn perform(&mut self, op: FlashOp<'_>) -> Result<(), FlashError> {
         let done = match op {
             FlashOp::Erase { address, len } => self.erase(address, len),

@@ -6,5 +6,6 @@
 
 pub mod can;
 pub mod flash;
+mod memory;
 pub mod serve;
 pub mod ticks;

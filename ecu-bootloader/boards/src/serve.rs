@@ -10,9 +10,9 @@ use crate::flash::RamFlash;
 
 /// Runs to the boot decision; the event, or `None` where the bootloader stays. And how often the
 /// flash was asked for what it cannot do.
-pub fn decide(
-    ecu: &mut Machine<RamFlash>,
-    mut flash: RamFlash,
+pub fn decide<const BASE: u32>(
+    ecu: &mut Machine<RamFlash<BASE>>,
+    mut flash: RamFlash<BASE>,
     now: Instant,
 ) -> (Option<Event>, u32) {
     let mut misused = 0u32;
@@ -31,9 +31,9 @@ pub fn decide(
 }
 
 /// Serves the bus until an image is to be started, or the board reset.
-pub fn serve(
-    ecu: &mut Machine<RamFlash>,
-    mut flash: RamFlash,
+pub fn serve<const BASE: u32>(
+    ecu: &mut Machine<RamFlash<BASE>>,
+    mut flash: RamFlash<BASE>,
     mut can: Controller,
     mut clock: impl FnMut() -> Instant,
 ) -> Event {

@@ -6,16 +6,19 @@
 
 use core::fmt;
 
-use aes::cipher::consts::{U16, U32, U48};
-use aes::cipher::{
-    Array, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit, KeyIvInit,
+#[cfg(feature = "fast-aes")]
+use aes_kw::{
+    KeyInit as _,
+    cipher::consts::{U32, U48},
 };
-use aes::{Aes128, Aes256};
-use cmac::{Cmac, Mac};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+#[cfg(not(feature = "fast-aes"))]
+use crate::compact as aes;
+#[cfg(feature = "fast-aes")]
+use crate::fast as aes;
 use crate::grant::{GRANT_LEN, Grant, WrappedKey};
 use crate::header::Cipher;
 use crate::id::{Digest, IvSeed, Salt};
@@ -108,9 +111,7 @@ impl MacKey {
     /// AES-CMAC (NIST SP 800-38B) of `message`.
     #[must_use]
     pub fn mac(&self, message: &[u8]) -> [u8; 16] {
-        let mut cmac = Cmac::<Aes128>::new(&self.0.into());
-        cmac.update(message);
-        cmac.finalize().into_bytes().into()
+        aes::cmac(&self.0, message)
     }
 
     /// Whether `mac` is that of `message`; constant time in the MAC's bytes.
@@ -133,6 +134,9 @@ impl MacKey {
         self.verify(EcuReport::maced_bytes(bytes), mac)
     }
 }
+
+/// Whether AES-256 is built in; else its keys are neither unwrapped nor used.
+const AES_256: bool = cfg!(any(feature = "aes-256", feature = "fast-aes"));
 
 /// The content key of an image.
 #[derive(Clone, PartialEq, Eq)]
@@ -198,12 +202,34 @@ impl ContentKey {
         for (byte, number) in block.iter_mut().zip(u128::from(page).to_be_bytes()) {
             *byte ^= number;
         }
-        let mut block = block.into();
-        match self {
-            Self::Aes128(key) => Aes128::new(key.into()).encrypt_block(&mut block),
-            Self::Aes256(key) => Aes256::new(key.into()).encrypt_block(&mut block),
+        // CBC of one block with a zero IV is the block cipher itself.
+        aes::cbc(self.expose(), &[0; 16], &mut block, true);
+        block
+    }
+
+    /// AES-CBC encryption in place.
+    ///
+    /// # Errors
+    /// No whole number of AES blocks; nothing is changed then.
+    pub fn cbc_encrypt(&self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), PartialBlock> {
+        self.cbc(iv, data, true)
+    }
+
+    /// AES-CBC decryption in place.
+    ///
+    /// # Errors
+    /// No whole number of AES blocks; nothing is changed then.
+    pub fn cbc_decrypt(&self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), PartialBlock> {
+        self.cbc(iv, data, false)
+    }
+
+    fn cbc(&self, iv: &[u8; 16], data: &mut [u8], encrypt: bool) -> Result<(), PartialBlock> {
+        let usable = AES_256 || matches!(self, Self::Aes128(_));
+        if !usable || !data.len().is_multiple_of(16) {
+            return Err(PartialBlock);
         }
-        block.into()
+        aes::cbc(self.expose(), iv, data, encrypt);
+        Ok(())
     }
 
     /// Encrypts page `page` in place.
@@ -216,17 +242,7 @@ impl ContentKey {
         page: u32,
         data: &mut [u8],
     ) -> Result<(), PartialBlock> {
-        let iv = self.page_iv(seed, page).into();
-        let blocks = whole_blocks(data)?;
-        match self {
-            Self::Aes128(key) => {
-                cbc::Encryptor::<Aes128>::new(key.into(), &iv).encrypt_blocks(blocks)
-            }
-            Self::Aes256(key) => {
-                cbc::Encryptor::<Aes256>::new(key.into(), &iv).encrypt_blocks(blocks)
-            }
-        }
-        Ok(())
+        self.cbc_encrypt(&self.page_iv(seed, page), data)
     }
 
     /// Decrypts page `page` in place. It authenticates nothing: the page table does, before.
@@ -239,24 +255,7 @@ impl ContentKey {
         page: u32,
         data: &mut [u8],
     ) -> Result<(), PartialBlock> {
-        let iv = self.page_iv(seed, page).into();
-        let blocks = whole_blocks(data)?;
-        match self {
-            Self::Aes128(key) => {
-                cbc::Decryptor::<Aes128>::new(key.into(), &iv).decrypt_blocks(blocks)
-            }
-            Self::Aes256(key) => {
-                cbc::Decryptor::<Aes256>::new(key.into(), &iv).decrypt_blocks(blocks)
-            }
-        }
-        Ok(())
-    }
-}
-
-fn whole_blocks(data: &mut [u8]) -> Result<&mut [Array<u8, U16>], PartialBlock> {
-    match Array::slice_as_chunks_mut(data) {
-        (blocks, []) => Ok(blocks),
-        _ => Err(PartialBlock),
+        self.cbc_decrypt(&self.page_iv(seed, page), data)
     }
 }
 
@@ -276,12 +275,19 @@ impl WrapKey {
     /// Unwraps content key and salt (AES-KW, RFC 3394 clause 2.2.2).
     ///
     /// # Errors
-    /// The integrity check of the wrapping fails.
+    /// The integrity check of the wrapping fails, or it is of a key of AES-256 where there is none.
     pub fn unwrap(&self, wrapped: &WrappedKey) -> Result<(ContentKey, Salt), UnwrapError> {
-        let mut buffer = zeroize::Zeroizing::new([0; 48]);
-        let plain = aes_kw::KwAes128::new(&self.0.into())
-            .unwrap_key(wrapped.as_bytes(), &mut *buffer)
-            .map_err(|_| UnwrapError)?;
+        if !AES_256 && matches!(wrapped, WrappedKey::Aes256(_)) {
+            return Err(UnwrapError);
+        }
+        let mut buffer = zeroize::Zeroizing::new([0; 56]);
+        let bytes = wrapped.as_bytes();
+        let buffer = buffer.get_mut(..bytes.len()).ok_or(UnwrapError)?;
+        buffer.copy_from_slice(bytes);
+        if aes::unwrap(&self.0, buffer) != 0 {
+            return Err(UnwrapError);
+        }
+        let plain = buffer.get(8..).unwrap_or(&[]);
         let (key, salt) = plain.split_last_chunk().ok_or(UnwrapError)?;
         let key = match wrapped {
             WrappedKey::Aes128(_) => ContentKey::Aes128(key.try_into().map_err(|_| UnwrapError)?),
@@ -291,6 +297,7 @@ impl WrapKey {
     }
 
     /// Wraps content key and salt.
+    #[cfg(feature = "fast-aes")]
     #[must_use]
     pub fn wrap(&self, key: &ContentKey, salt: &Salt) -> WrappedKey {
         let kw = aes_kw::KwAes128::new(&self.0.into());

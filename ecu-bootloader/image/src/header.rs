@@ -137,8 +137,7 @@ pub struct HeaderFlags {
 pub enum Algorithm {
     /// RSASSA-PSS with SHA-256, MGF1-SHA-256 and a salt of 32 bytes.
     RsaPssSha256 = 1,
-    /// ECDSA over P-256 with SHA-256. The formats have it; [`signature`](crate::signature) does not
-    /// verify it yet.
+    /// ECDSA over P-256 with SHA-256; an ECU verifies it where the feature `ecdsa-p256` is built in.
     EcdsaP256Sha256 = 2,
 }
 

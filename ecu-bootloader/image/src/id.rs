@@ -32,19 +32,24 @@ impl fmt::Display for TextError {
 impl core::error::Error for TextError {}
 
 /// 1 to 32 characters of printable ASCII without space, zero-filled.
-fn ascii_field(text: &str) -> Result<[u8; 32], TextError> {
-    let bytes = text.as_bytes();
-    if bytes.is_empty() {
+const fn ascii_field(text: &str) -> Result<[u8; 32], TextError> {
+    if text.is_empty() {
         return Err(TextError::Empty);
     }
-    if let Some(byte) = bytes.iter().find(|byte| !byte.is_ascii_graphic()) {
-        return Err(TextError::Character(*byte));
-    }
     let mut field = [0; 32];
-    field
-        .get_mut(..bytes.len())
-        .ok_or(TextError::TooLong(bytes.len()))?
-        .copy_from_slice(bytes);
+    // `const` code has no iterators.
+    let mut bytes = text.as_bytes();
+    let mut places: &mut [u8] = &mut field;
+    while let [byte, rest @ ..] = bytes {
+        if !byte.is_ascii_graphic() {
+            return Err(TextError::Character(*byte));
+        }
+        let [place, more @ ..] = places else {
+            return Err(TextError::TooLong(text.len()));
+        };
+        *place = *byte;
+        (bytes, places) = (rest, more);
+    }
     Ok(field)
 }
 
@@ -76,6 +81,17 @@ macro_rules! ascii_id {
         pub struct $name([u8; 32]);
 
         impl $name {
+            /// The identifier of a text, as a constant too.
+            ///
+            /// # Errors
+            /// Empty, longer than 32 characters, or not printable ASCII.
+            pub const fn new(text: &str) -> Result<Self, TextError> {
+                match ascii_field(text) {
+                    Ok(field) => Ok(Self(field)),
+                    Err(error) => Err(error),
+                }
+            }
+
             /// The identifier of a zero-filled field of 32 bytes.
             ///
             /// # Errors
@@ -107,7 +123,7 @@ macro_rules! ascii_id {
             type Err = TextError;
 
             fn from_str(text: &str) -> Result<Self, TextError> {
-                ascii_field(text).map(Self)
+                Self::new(text)
             }
         }
 

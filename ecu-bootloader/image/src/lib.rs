@@ -25,8 +25,13 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
+pub mod compact;
 pub mod crypto;
+#[cfg(feature = "ecdsa-p256")]
+pub mod ecdsa;
 mod error;
+#[cfg(feature = "fast-aes")]
+mod fast;
 #[cfg(any(all(test, feature = "alloc"), feature = "fuzz"))]
 pub mod fuzz;
 mod grant;

@@ -48,12 +48,15 @@ pub(crate) struct Modulus {
 }
 
 impl Modulus {
-    /// No modulus.
-    pub(crate) const NONE: Self = Self {
-        limbs: [0; MAX_LIMBS],
-        len: 0,
-        inverse: 0,
-    };
+    /// No modulus. No constant: zeros are written, not copied from flash.
+    #[inline]
+    pub(crate) const fn none() -> Self {
+        Self {
+            limbs: [0; MAX_LIMBS],
+            len: 0,
+            inverse: 0,
+        }
+    }
 
     /// Takes the modulus of big-endian bytes, or none where it is even, has its top bit clear, has no
     /// whole number of limbs or too many bits. Whether it is one.
@@ -226,7 +229,7 @@ mod tests {
             let mut bytes = vec![0xA5; len];
             bytes[0] = first;
             bytes[len - 1] = last;
-            let mut modulus = Modulus::NONE;
+            let mut modulus = Modulus::none();
             modulus.set(&bytes)
         };
         assert!(modulus(256, 0x80, 1));
@@ -234,7 +237,7 @@ mod tests {
         assert!(!modulus(256, 0x80, 2));
         assert!(!modulus(255, 0x80, 1));
         assert!(!modulus(MAX_BYTES + 4, 0x80, 1));
-        let mut none = Modulus::NONE;
+        let mut none = Modulus::none();
         assert!(!none.set(&[]));
     }
 
@@ -253,7 +256,7 @@ mod tests {
         fn two_limbs_agree_with_native_arithmetic(n in 1u64 << 63.., a: u64, b: u64) {
             let n = n | 1;
             let (a, b) = (a % n, b % n);
-            let mut modulus = Modulus::NONE;
+            let mut modulus = Modulus::none();
             prop_assert!(modulus.set(&n.to_be_bytes()));
             let number = |value: u64| {
                 let mut number = [0; MAX_LIMBS];

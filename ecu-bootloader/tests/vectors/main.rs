@@ -12,6 +12,7 @@ use std::process::Command;
 
 mod cbc;
 mod cmac;
+mod ecdsa;
 mod keywrap;
 mod pss;
 

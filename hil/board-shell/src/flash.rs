@@ -10,6 +10,9 @@ pub const PROGRAM: u32 = 8;
 /// A flash in memory. The machine reads it and the board performs operations on it, each through
 /// its own copy of the handle.
 pub trait MemoryFlash: FlashRead + Copy {
+    /// Its first address.
+    const BASE: u32;
+
     /// Performs an operation.
     ///
     /// # Errors

@@ -1,17 +1,19 @@
 //! The bootloader of these boards: what each of them is, and its parts.
 
+use core::borrow::Borrow;
+
 use ecu_bootloader::Bootloader;
 use ecu_bootloader::counter::{CounterError, MonotonicCounter};
-use ecu_bootloader::flash::FlashRead;
 use ecu_bootloader::keys::SoftKeyStore;
 use ecu_bootloader::layout::{Layout, LayoutError};
 use ecu_bootloader::platform::{Board, COUNTER_JUMP, Platform};
+pub use ecu_image::pss::Verifier;
 use ecu_image::signature::SoftwareVerifier;
 use ecu_image::{EcuSerial, HardwareId, LogicalBlock, SecurityCounter};
 use uds::can::CanId;
 use uds::isotp;
 
-use crate::flash::{PROGRAM, SECTOR};
+use crate::flash::{MemoryFlash, PROGRAM, SECTOR};
 use crate::provision::{COUNTER, Provision, Roots, SEEDS};
 
 /// Bytes of a payload area.
@@ -48,16 +50,21 @@ pub const fn layout(base: u32) -> Result<Layout, LayoutError> {
 /// Bytes of the flash.
 pub const FLASH_LEN: usize = 4 * 4096 + 3 * (8192 + 256 * 1024);
 
-/// What the board is; `None` where one of the constants above is none of its kind.
+/// What the board is, whose flash begins at `base`. A constant: most of what the machine asks of it is
+/// answered when it is compiled.
 #[must_use]
-pub fn board(layout: Layout) -> Option<Board> {
-    let id = CanId::standard;
-    let mut connection = isotp::Config::new(id(RESPONSE)?, id(REQUEST)?);
-    connection.functional_id = Some(id(FUNCTIONAL)?);
-    Some(Board {
+pub const fn board(base: u32) -> Board {
+    let (Ok(layout), Ok(hardware_id), Ok(serial)) = (
+        layout(base),
+        HardwareId::new(HARDWARE),
+        EcuSerial::new(SERIAL),
+    ) else {
+        panic!("the constants above are not of their kinds");
+    };
+    Board {
         layout,
-        hardware_id: HARDWARE.parse::<HardwareId>().ok()?,
-        serial: SERIAL.parse::<EcuSerial>().ok()?,
+        hardware_id,
+        serial,
         vin: *b"00000000000000000",
         supplier: "canopus",
         boot_software: "boot 0.1.0",
@@ -65,8 +72,34 @@ pub fn board(layout: Layout) -> Option<Board> {
         max_block_length: 2050,
         allow_rsa_2048: false,
         max_counter_jump: COUNTER_JUMP,
-        connection,
-    })
+        connection: CONNECTION,
+    }
+}
+
+/// Classical frames, normal addressing, 11-bit identifiers.
+static CONNECTED: isotp::Config = CONNECTION;
+const CONNECTION: isotp::Config = {
+    let id = (
+        CanId::standard(RESPONSE),
+        CanId::standard(REQUEST),
+        CanId::standard(FUNCTIONAL),
+    );
+    let (Some(response), Some(request), functional) = id else {
+        panic!("the constants above are no identifiers");
+    };
+    let mut connection = isotp::Config::new(response, request);
+    connection.functional_id = functional;
+    connection
+};
+
+/// The connection of these boards.
+#[derive(Debug, Clone, Copy)]
+pub struct Connection;
+
+impl Borrow<isotp::Config> for Connection {
+    fn borrow(&self) -> &isotp::Config {
+        &CONNECTED
+    }
 }
 
 /// A word that stands for one-time-programmable memory.
@@ -84,14 +117,16 @@ impl MonotonicCounter for Counter {
     }
 }
 
+/// The verification of signatures, in a static of the board.
+type Signatures = SoftwareVerifier<&'static Roots, &'static mut Verifier>;
+
 /// What these boards bring.
 #[derive(Debug)]
 pub struct Parts<F> {
-    board: Board,
     flash: F,
     keys: SoftKeyStore,
     counter: Counter,
-    signatures: SoftwareVerifier<&'static Roots>,
+    signatures: Signatures,
     seeds: u32,
 }
 
@@ -99,19 +134,18 @@ impl<F> Parts<F> {
     /// The parts as provisioned.
     #[inline]
     pub fn new(
-        layout: Layout,
         flash: F,
         provision: &Provision<'_>,
         roots: &'static Roots,
-    ) -> Option<Self> {
-        Some(Self {
-            board: board(layout)?,
+        verifier: &'static mut Verifier,
+    ) -> Self {
+        Self {
             flash,
             keys: provision.keys(),
             counter: Counter(provision.word(COUNTER)),
-            signatures: SoftwareVerifier::new(roots),
+            signatures: SoftwareVerifier::over(roots, verifier),
             seeds: provision.word(SEEDS) | 1,
-        })
+        }
     }
 
     /// Leaves in `provision` what survives a reset.
@@ -121,14 +155,24 @@ impl<F> Parts<F> {
     }
 }
 
-impl<F: FlashRead> Platform for Parts<F> {
+impl<F: MemoryFlash> Parts<F> {
+    /// What the board is.
+    const BOARD: &'static Board = &board(F::BASE);
+}
+
+impl<F: MemoryFlash> Platform for Parts<F> {
     type Flash = F;
     type Keys = SoftKeyStore;
     type Counter = Counter;
-    type Signatures = SoftwareVerifier<&'static Roots>;
+    type Signatures = Signatures;
+    type Connection = Connection;
 
     fn board(&self) -> &Board {
-        &self.board
+        Self::BOARD
+    }
+
+    fn connection(&self) -> Connection {
+        Connection
     }
 
     fn flash(&mut self) -> &mut Self::Flash {

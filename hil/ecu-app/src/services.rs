@@ -6,7 +6,7 @@ use uds::service::{ServiceId, Session};
 const ALL: &[Session] = &[Session::DEFAULT, Session::EXTENDED];
 const EXTENDED: &[Session] = &[Session::EXTENDED];
 
-const fn sub(value: u8, sessions: &'static [Session], len: usize) -> SubFunctionEntry {
+const fn sub(value: u8, sessions: &'static [Session], len: u16) -> SubFunctionEntry {
     SubFunctionEntry::new(value, sessions, Length::exactly(len))
 }
 

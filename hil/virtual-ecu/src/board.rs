@@ -56,6 +56,11 @@ impl Platform for VirtualBoard {
     type Keys = SoftKeyStore;
     type Counter = Otp;
     type Signatures = Signatures;
+    type Connection = uds::isotp::Config;
+
+    fn connection(&self) -> uds::isotp::Config {
+        self.board().connection
+    }
 
     fn board(&self) -> &Board {
         &self.board

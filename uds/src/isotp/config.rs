@@ -43,16 +43,20 @@ pub struct Timeouts {
     pub n_cr: Duration,
 }
 
-impl Default for Timeouts {
+impl Timeouts {
     /// 1 s each as in table 21, no confirmation, and a WAIT every 500 ms. N_Cs needs no timer: a
     /// ConsecutiveFrame is offered as soon as STmin allows.
+    pub const USUAL: Self = Self {
+        n_a: None,
+        n_bs: Duration::from_secs(1),
+        n_br: Duration::from_millis(500),
+        n_cr: Duration::from_secs(1),
+    };
+}
+
+impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            n_a: None,
-            n_bs: Duration::from_secs(1),
-            n_br: Duration::from_millis(500),
-            n_cr: Duration::from_secs(1),
-        }
+        Self::USUAL
     }
 }
 
@@ -88,7 +92,7 @@ pub struct Config {
 impl Config {
     /// Classical frames, normal addressing, filled with 0xCC, no limit of block or gap.
     #[must_use]
-    pub fn new(tx_id: CanId, rx_id: CanId) -> Self {
+    pub const fn new(tx_id: CanId, rx_id: CanId) -> Self {
         Self {
             tx_id,
             rx_id,
@@ -100,7 +104,7 @@ impl Config {
             block_size: 0,
             st_min: StMin::ZERO,
             wft_max: 16,
-            timeouts: Timeouts::default(),
+            timeouts: Timeouts::USUAL,
         }
     }
 

@@ -4,6 +4,8 @@ use super::outbox::{Kind, Queue};
 use super::pdu::{Malformed, Pdu};
 use super::receiver::{Progress, Receiver};
 use super::sender::Sender;
+use core::borrow::Borrow;
+
 use super::{Config, Direction, Error, SendError};
 use crate::can::Frame;
 use crate::time::{Instant, earliest};
@@ -63,8 +65,11 @@ pub enum Event {
 /// assert_eq!(ecu.poll_event(), Some(Event::Received { functional: false }));
 /// assert_eq!(ecu.received(), [0x3E, 0x00]);
 /// ```
-pub struct Endpoint<R, T> {
-    config: Config,
+///
+/// `C` is the configuration: [`Config`], or a type of its own that borrows a constant one. Code for a
+/// constant configuration has no more in it than what that needs.
+pub struct Endpoint<R, T, C = Config> {
+    config: C,
     receiver: Receiver<R>,
     sender: Sender<T>,
     /// A functional message to be handed out.
@@ -84,13 +89,14 @@ struct FunctionalMessage {
     len: usize,
 }
 
-impl<R, T> Endpoint<R, T>
+impl<R, T, C> Endpoint<R, T, C>
 where
+    C: Borrow<Config>,
     R: AsRef<[u8]> + AsMut<[u8]>,
     T: AsRef<[u8]> + AsMut<[u8]>,
 {
     /// An idle end. The longest message each way is as long as its storage.
-    pub fn new(config: Config, receive: R, transmit: T) -> Self {
+    pub fn new(config: C, receive: R, transmit: T) -> Self {
         Self {
             config,
             receiver: Receiver::new(receive),
@@ -109,8 +115,8 @@ where
 
     /// The configuration.
     #[must_use]
-    pub const fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> &Config {
+        self.config.borrow()
     }
 
     /// Whether a message is being sent.
@@ -138,8 +144,11 @@ where
     /// # Errors
     /// [`SendError`]; nothing is sent then. A functional message fits a single frame.
     pub fn send_functional(&mut self, _now: Instant, pdu: &[u8]) -> Result<(), SendError> {
-        let id = self.config.functional_id.ok_or(SendError::NoFunctionalId)?;
-        let (len, room) = (pdu.len(), self.config.single_frame_len());
+        let id = self
+            .config()
+            .functional_id
+            .ok_or(SendError::NoFunctionalId)?;
+        let (len, room) = (pdu.len(), self.config().single_frame_len());
         if self.functional_due.is_some() {
             return Err(SendError::Busy);
         }
@@ -149,8 +158,8 @@ where
         if len > room {
             return Err(SendError::NotSingleFrame { len, room });
         }
-        let bytes = Pdu::Single(pdu).emit(self.config.addressing.functional());
-        self.functional_due = self.config.frame(id, bytes);
+        let bytes = Pdu::Single(pdu).emit(self.config().addressing.functional());
+        self.functional_due = self.config().frame(id, bytes);
         Ok(())
     }
 
@@ -160,10 +169,10 @@ where
             Some(byte) => frame.data().first() == Some(&byte),
             None => true,
         };
-        if frame.id() == self.config.rx_id && address(self.config.addressing.rx()) {
+        if frame.id() == self.config().rx_id && address(self.config().addressing.rx()) {
             self.handle_physical(now, frame);
-        } else if Some(frame.id()) == self.config.functional_id
-            && address(self.config.addressing.functional())
+        } else if Some(frame.id()) == self.config().functional_id
+            && address(self.config().addressing.functional())
         {
             self.handle_functional(frame);
         }
@@ -171,7 +180,7 @@ where
 
     fn handle_physical(&mut self, now: Instant, frame: &Frame) {
         let frame_len = frame.data().len();
-        match Pdu::parse(frame.data(), self.config.addressing.overhead()) {
+        match Pdu::parse(frame.data(), self.config().addressing.overhead()) {
             Ok(Pdu::Single(data)) => {
                 self.interrupt_reception();
                 let progress = self.receiver.handle_single(data);
@@ -188,7 +197,7 @@ where
             }) => {
                 let progress = self.receiver.handle_consecutive(
                     now,
-                    &self.config,
+                    self.config.borrow(),
                     sequence_number,
                     data,
                     frame_len,
@@ -196,11 +205,15 @@ where
                 self.report(progress);
             }
             Ok(Pdu::FlowControl(fc)) => {
-                let result = self.sender.handle_flow_control(now, &self.config, Ok(fc));
+                let result = self
+                    .sender
+                    .handle_flow_control(now, self.config.borrow(), Ok(fc));
                 self.report_send(result);
             }
             Err(Malformed::FlowStatus(raw)) => {
-                let result = self.sender.handle_flow_control(now, &self.config, Err(raw));
+                let result = self
+                    .sender
+                    .handle_flow_control(now, self.config.borrow(), Err(raw));
                 self.report_send(result);
             }
             Err(_) => {}
@@ -216,7 +229,7 @@ where
     }
 
     fn handle_functional(&mut self, frame: &Frame) {
-        let parsed = Pdu::parse(frame.data(), self.config.addressing.overhead());
+        let parsed = Pdu::parse(frame.data(), self.config().addressing.overhead());
         let Ok(Pdu::Single(data)) = parsed else {
             return;
         };
@@ -250,7 +263,7 @@ where
             return None;
         }
         let (kind, frame) = self.next_frame(now)?;
-        if let Some(n_a) = self.config.timeouts.n_a {
+        if let Some(n_a) = self.config().timeouts.n_a {
             self.unconfirmed.push(kind);
             self.confirm_by.get_or_insert(now + n_a);
         } else {
@@ -260,16 +273,16 @@ where
     }
 
     fn next_frame(&mut self, now: Instant) -> Option<(Kind, Frame)> {
-        let id = self.config.tx_id;
-        if let Some(fc) = self.receiver.poll_transmit(now, &self.config) {
-            let bytes = Pdu::FlowControl(fc).emit(self.config.addressing.tx());
-            return Some((Kind::FlowControl, self.config.frame(id, bytes)?));
+        let id = self.config().tx_id;
+        if let Some(fc) = self.receiver.poll_transmit(now, self.config.borrow()) {
+            let bytes = Pdu::FlowControl(fc).emit(self.config().addressing.tx());
+            return Some((Kind::FlowControl, self.config().frame(id, bytes)?));
         }
         if let Some(frame) = self.functional_due.take() {
             return Some((Kind::Functional, frame));
         }
-        let bytes = self.sender.poll_transmit(now, &self.config)?;
-        Some((Kind::Data, self.config.frame(id, bytes)?))
+        let bytes = self.sender.poll_transmit(now, self.config.borrow())?;
+        Some((Kind::Data, self.config().frame(id, bytes)?))
     }
 
     /// The oldest unconfirmed frame is on the bus. Only where `Timeouts::n_a` has a value.
@@ -277,7 +290,7 @@ where
         let Some(kind) = self.unconfirmed.pop() else {
             return;
         };
-        self.confirm_by = match self.config.timeouts.n_a {
+        self.confirm_by = match self.config().timeouts.n_a {
             Some(n_a) if !self.unconfirmed.is_empty() => Some(now + n_a),
             _ => None,
         };
@@ -288,11 +301,14 @@ where
         match kind {
             Kind::Data => {
                 let unconfirmed = self.unconfirmed.count(Kind::Data);
-                if self.sender.on_transmitted(now, &self.config, unconfirmed) {
+                if self
+                    .sender
+                    .on_transmitted(now, self.config.borrow(), unconfirmed)
+                {
                     self.events.push(Event::Sent { functional: false });
                 }
             }
-            Kind::FlowControl => self.receiver.on_transmitted(now, &self.config),
+            Kind::FlowControl => self.receiver.on_transmitted(now, self.config.borrow()),
             Kind::Functional => self.events.push(Event::Sent { functional: true }),
             Kind::Stale => {}
         }
@@ -317,7 +333,7 @@ where
         }
         let result = self.sender.handle_timeout(now);
         self.report_send(result);
-        if let Err(error) = self.receiver.handle_timeout(now, &self.config) {
+        if let Err(error) = self.receiver.handle_timeout(now, self.config.borrow()) {
             self.unconfirmed.replace(Kind::FlowControl, Kind::Stale);
             self.events.push(Event::Failed(error));
         }

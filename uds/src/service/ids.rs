@@ -1,6 +1,7 @@
 //! Identifiers that more than one service uses: services, sessions, levels, DIDs, routines.
 
 use core::fmt;
+use core::num::NonZeroU8;
 
 /// A service, by its request identifier (ISO 14229-1 table 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -198,19 +199,18 @@ impl fmt::Debug for Session {
 
 /// A security level, named by its requestSeed sub-function: odd, 0x01 to 0x7D (table 39).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecurityLevel(u8);
+pub struct SecurityLevel(NonZeroU8);
 
 impl SecurityLevel {
     /// `27 01` and `27 02`.
-    pub const ONE: Self = Self(1);
+    pub const ONE: Self = Self(NonZeroU8::MIN);
 
     /// The level whose requestSeed is `value`, or `None` where `value` is even or above 0x7D.
     #[must_use]
     pub const fn new(value: u8) -> Option<Self> {
-        if value & 1 == 1 && value <= 0x7D {
-            Some(Self(value))
-        } else {
-            None
+        match NonZeroU8::new(value) {
+            Some(level) if value & 1 == 1 && value <= 0x7D => Some(Self(level)),
+            _ => None,
         }
     }
 
@@ -227,13 +227,13 @@ impl SecurityLevel {
     /// The requestSeed sub-function.
     #[must_use]
     pub const fn request_seed(self) -> u8 {
-        self.0
+        self.0.get()
     }
 
     /// The sendKey sub-function.
     #[must_use]
     pub const fn send_key(self) -> u8 {
-        self.0.wrapping_add(1)
+        self.0.get().wrapping_add(1)
     }
 }
 

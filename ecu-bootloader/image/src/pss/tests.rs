@@ -166,7 +166,7 @@ fn encode(digest: &ImageDigest, len: usize, fault: Fault, rng: &mut impl Rng) ->
 
 /// `encoded ^ d` modulo n, or `None` where `encoded` is not below n.
 fn raw_sign(pair: &Pair, encoded: &[u8]) -> Option<Vec<u8>> {
-    let mut n = Modulus::NONE;
+    let mut n = Modulus::none();
     assert!(n.set(&pair.private.n_bytes()));
     let mut number = [0; MAX_LIMBS];
     if !read_be(&mut number, encoded) || !n.exceeds(&number) {

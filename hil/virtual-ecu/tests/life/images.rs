@@ -9,9 +9,10 @@ use ecu_image::provision::{CanIdText, EcuProvisioning, ImageKey};
 use ecu_image::pss::key_id;
 use ecu_image::{
     Algorithm, Grant, GrantFlags, HEADER_LEN, Header, HeaderFlags, ImageDigest, ImageVersion,
-    IvSeed, KeySetVersion, LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber,
+    IvSeed, KeyId, KeySetVersion, LogicalBlock, PageSize, Salt, SecurityCounter, SequenceNumber,
     SignatureLen, SlotSet,
 };
+use p256::ecdsa::signature::Signer as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rsa::RsaPrivateKey;
@@ -45,16 +46,34 @@ fn sign(key: &RsaPrivateKey, message: &[u8]) -> Vec<u8> {
     signer.sign_with_rng(&mut rng, message).to_vec()
 }
 
-/// The first key set: the image key, signed by both roots.
+/// Another image key, of ECDSA over P-256.
+fn point_key() -> p256::ecdsa::SigningKey {
+    p256::ecdsa::SigningKey::from_slice(&[0x21; 32]).unwrap()
+}
+
+/// `x ‖ y` of its public point.
+fn point() -> Vec<u8> {
+    let point = point_key().verifying_key().to_sec1_point(false);
+    point.as_bytes()[1..].to_vec()
+}
+
+/// The first key set: both image keys, signed by both roots.
 fn key_set() -> Vec<u8> {
     let content = KeySetContent {
         hardware_id: None,
         version: KeySetVersion(1),
-        keys: vec![NewKey {
-            algorithm: Algorithm::RsaPssSha256,
-            status: KeyStatus::Active,
-            bytes: key().n_bytes().to_vec(),
-        }],
+        keys: vec![
+            NewKey {
+                algorithm: Algorithm::RsaPssSha256,
+                status: KeyStatus::Active,
+                bytes: key().n_bytes().to_vec(),
+            },
+            NewKey {
+                algorithm: Algorithm::EcdsaP256Sha256,
+                status: KeyStatus::Active,
+                bytes: point(),
+            },
+        ],
     };
     roots().iter().fold(content.build().unwrap(), |set, root| {
         let signature = sign(root, KeySet::parse(&set).unwrap().signed_bytes());
@@ -120,6 +139,27 @@ pub(crate) fn image(number: u16, behaviour: Behaviour) -> Image {
 
 /// The image of a program.
 pub(crate) fn image_of(number: u16, plaintext: &[u8]) -> Image {
+    let signed_by = (image_key().public_key().id(), SignatureLen::Rsa2048);
+    image_under(number, plaintext, signed_by, |message| sign(key(), message))
+}
+
+/// As [`image`], signed with ECDSA over P-256.
+pub(crate) fn image_by_point(number: u16, behaviour: Behaviour) -> Image {
+    let config = AppConfig::new(&format!("{number}.0.0"), behaviour).unwrap();
+    let signed_by = (key_id(&point()), SignatureLen::P256);
+    let plaintext = scripted(&config, 30_000).unwrap();
+    image_under(number, &plaintext, signed_by, |message| {
+        let signature: p256::ecdsa::Signature = point_key().sign(message);
+        signature.to_bytes().to_vec()
+    })
+}
+
+fn image_under(
+    number: u16,
+    plaintext: &[u8],
+    (key_id, signature_len): (KeyId, SignatureLen),
+    sign: impl Fn(&[u8]) -> Vec<u8>,
+) -> Image {
     let content_key = ContentKey::Aes128([number.to_le_bytes()[0] ^ 0x5C; 16]);
     let salt = Salt([7; 16]);
     let request = PackRequest {
@@ -135,14 +175,14 @@ pub(crate) fn image_of(number: u16, plaintext: &[u8]) -> Image {
         load_address: 0,
         page_size: PageSize::new(4096).unwrap(),
         flags: HeaderFlags { limp_home: true },
-        key_id: image_key().public_key().id(),
-        signature_len: SignatureLen::Rsa2048,
+        key_id,
+        signature_len,
         content_key: &content_key,
         salt,
         iv_seed: IvSeed([9; 16]),
         plaintext,
     };
-    let sign = |message: &[u8]| Ok::<_, std::convert::Infallible>(sign(key(), message));
+    let sign = |message: &[u8]| Ok::<_, std::convert::Infallible>(sign(message));
     let packed = build(&request, sign).unwrap();
     let header = packed.first_chunk::<HEADER_LEN>().unwrap();
     let digest = Header::digest_of(header);

@@ -8,7 +8,7 @@ use bench::Bench;
 use ecu_bootloader::boot::{BootReason, ResetCause};
 use ecu_bootloader::layout::SlotId;
 use ecu_image::{EcuReport, ImageDigest, RunState};
-use images::image;
+use images::{image, image_by_point};
 use nor::{Cut, Marginal, Tear, When};
 use uds::client;
 use uds::nrc::Nrc;
@@ -83,6 +83,29 @@ fn an_update_runs_becomes_healthy_and_is_sealed_on_classical_and_fd_buses() {
         assert_eq!(bench.status(), [1, 1, 0, 5, 0]);
         assert_eq!(bench.machine.chip().with(|nor| nor.violations()), 0);
     }
+}
+
+/// The second algorithm: an image under a key of P-256 that the key set names is installed, verified at
+/// each boot, and sealed; one whose signature was altered is refused before anything is erased.
+#[test]
+fn an_image_signed_with_ecdsa_is_installed_and_a_forged_one_refused() {
+    let mut bench = started(false);
+    let mut forged = image_by_point(2, Behaviour::Good);
+    // Behind grant and signed part.
+    forged.packed[1024 + 63] ^= 1;
+    let refused = bench.stage(&forged).unwrap_err();
+    let nrc = Nrc::GENERAL_PROGRAMMING_FAILURE;
+    assert!(matches!(refused, client::Error::Negative(found) if found == nrc));
+    bench.stage(&image_by_point(2, Behaviour::Good)).unwrap();
+    bench.activate().unwrap();
+    bench.wait_for("2.0.0", 6);
+    bench.request(&[0x10, 3]).unwrap();
+    bench.unlock().unwrap();
+    bench.routine(0x0212).unwrap();
+    bench.machine.power_cut();
+    bench.power_on();
+    bench.wait_for("2.0.0", 5);
+    assert_eq!(bench.status(), [1, 1, 0, 5, 0]);
 }
 
 /// Over the bus, through the application and its mailbox, in the default session; in the bootloader
