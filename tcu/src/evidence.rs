@@ -227,7 +227,7 @@ impl Evidence {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(FILE);
         let mut file = open(&path).map_err(Error::file(&path))?;
-        let (head, whole, wrong) = follow(&file).map_err(Error::file(&path))?;
+        let (head, whole, wrong) = follow(&file, |_| ()).map_err(Error::file(&path))?;
         let mut evidence = match &wrong {
             Some(EvidenceError::Chain(error)) => return Self::set_aside(dir, error),
             _ => {
@@ -301,19 +301,21 @@ impl Evidence {
     }
 }
 
-/// Checks a record from its first entry to its last, and returns how far it goes. A head that is kept
-/// elsewhere shows whether its end was cut off.
+/// Checks a record from its first entry to its last, and returns how far it goes. A head that was noted
+/// elsewhere must be one of its entries: the record may have grown since, and was not cut off before it.
 ///
 /// # Errors
 ///
 /// [`EvidenceError`].
-pub fn verify(path: &Path, expected: Option<&Head>) -> Result<Head, EvidenceError> {
-    let (head, _, wrong) = follow(&File::open(path)?)?;
+pub fn verify(path: &Path, noted: Option<&Head>) -> Result<Head, EvidenceError> {
+    let mut held = noted.is_none_or(|noted| *noted == Head::EMPTY);
+    let passed = |head: &Head| held |= noted == Some(head);
+    let (head, _, wrong) = follow(&File::open(path)?, passed)?;
     if let Some(wrong) = wrong {
         return Err(wrong);
     }
-    if let Some(expected) = expected {
-        head.expect(expected)?;
+    if let Some(noted) = noted.filter(|_| !held) {
+        head.expect(noted)?;
     }
     Ok(head)
 }
@@ -327,8 +329,11 @@ fn open(path: &Path) -> std::io::Result<File> {
 }
 
 /// Follows the entries of a file: the head after the last good one, its end in bytes, and what is
-/// wrong behind it.
-fn follow(file: &File) -> std::io::Result<(Head, u64, Option<EvidenceError>)> {
+/// wrong behind it. `passed` sees the head after each.
+fn follow(
+    file: &File,
+    mut passed: impl FnMut(&Head),
+) -> std::io::Result<(Head, u64, Option<EvidenceError>)> {
     let mut reader = BufReader::new(file);
     let (mut head, mut whole) = (Head::EMPTY, 0);
     let mut line = Vec::new();
@@ -348,6 +353,7 @@ fn follow(file: &File) -> std::io::Result<(Head, u64, Option<EvidenceError>)> {
         if let Err(error) = head.follow(entry) {
             return Ok((head, whole, Some(error.into())));
         }
+        passed(&head);
         whole = whole.saturating_add(bytes);
     }
 }
@@ -371,10 +377,18 @@ mod tests {
     fn a_record_goes_on_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         fill(dir.path(), 3);
+        let noted = Evidence::open(dir.path()).unwrap().head();
         let head = fill(dir.path(), 2).head();
         assert_eq!(head.sequence, 5);
         let path = dir.path().join(FILE);
-        assert_eq!(verify(&path, Some(&head)).unwrap(), head);
+        for noted in [Head::EMPTY, noted, head] {
+            assert_eq!(verify(&path, Some(&noted)).unwrap(), head);
+        }
+        let other = Head {
+            sequence: 4,
+            ..noted
+        };
+        assert!(verify(&path, Some(&other)).is_err());
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(r#""what":"resumed""#), "{text}");
     }
@@ -399,13 +413,22 @@ mod tests {
     #[test]
     fn a_record_that_was_cut_off_at_an_entry_is_found_by_its_head() {
         let dir = tempfile::tempdir().unwrap();
-        let head = fill(dir.path(), 3).head();
+        fill(dir.path(), 2);
+        let kept = Evidence::open(dir.path()).unwrap().head();
+        let head = fill(dir.path(), 1).head();
         let path = dir.path().join(FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         let two: Vec<&str> = text.lines().take(2).collect();
         std::fs::write(&path, format!("{}\n", two.join("\n"))).unwrap();
         assert_eq!(verify(&path, None).unwrap().sequence, 2);
         assert!(verify(&path, Some(&head)).is_err());
+        // Neither when others have been put in its place.
+        let mut evidence = Evidence::open(dir.path()).unwrap();
+        for campaign in ["other", "more"] {
+            evidence.record(&Decision::Resumed { campaign }).unwrap();
+        }
+        assert!(verify(&path, Some(&head)).is_err());
+        assert!(verify(&path, Some(&kept)).is_ok());
     }
 
     #[test]

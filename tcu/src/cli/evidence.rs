@@ -24,7 +24,8 @@ pub(super) enum Command {
         /// Another record than that of the state folder.
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Where it must end, as an earlier check printed it: shows entries that were cut off.
+        /// An entry that it must have, as an earlier check printed its end: shows entries that were cut
+        /// off or written anew.
         #[arg(long, value_name = "SEQUENCE:DIGEST", value_parser = head)]
         head: Option<Head>,
     },
