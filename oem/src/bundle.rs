@@ -92,7 +92,10 @@ fn archive(entries: &[Entry]) -> std::io::Result<Vec<u8>> {
         header.set_mode(0o644);
         header.set_mtime(0);
         header.set_size(u64::try_from(entry.bytes.len()).unwrap_or(u64::MAX));
-        builder.append_data(&mut header, &entry.path, entry.bytes.as_slice())?;
+        // A name that does not fit is an error: vehicles look at no extension.
+        header.set_path(&entry.path)?;
+        header.set_cksum();
+        builder.append(&header, entry.bytes.as_slice())?;
     }
     let mut bytes = builder.into_inner()?;
     bytes.flush()?;

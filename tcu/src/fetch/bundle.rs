@@ -68,7 +68,8 @@ impl BundleSource {
     }
 
     /// Calls `read` with the entry of that name. Entries are only ever read by name, so where an
-    /// entry wants to be unpacked to does not matter.
+    /// entry wants to be unpacked to does not matter. Names stand in the ustar header alone: the
+    /// extensions for long ones are read into memory, however long a stranger made them.
     fn with_entry<T>(
         &self,
         name: &str,
@@ -76,7 +77,7 @@ impl BundleSource {
     ) -> Result<Option<T>, FetchError> {
         let find = || -> std::io::Result<Option<T>> {
             let mut archive = tar::Archive::new(File::open(&self.path)?);
-            for entry in archive.entries_with_seek()? {
+            for entry in archive.entries_with_seek()?.raw(true) {
                 let mut entry = entry?;
                 if entry.header().entry_type().is_file() && entry.path_bytes() == name.as_bytes() {
                     return read(&mut entry).map(Some);

@@ -237,3 +237,32 @@ fn a_file_that_is_no_bundle_is_rejected_and_one_that_is_not_there_is_not() {
         assert_eq!(error.exit(), Exit::Rejected);
     }
 }
+
+/// An extension names what follows it, in as many bytes as it likes: it is not read.
+#[test]
+fn extensions_of_a_bundle_are_not_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bundle.tar");
+    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    let mut append = |kind, name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_path(name).unwrap();
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        tar.append(&header, bytes).unwrap();
+    };
+    append(tar::EntryType::GNULongName, "x", b"metadata/root.json\0");
+    append(tar::EntryType::Regular, "y", b"forged");
+    append(
+        tar::EntryType::XHeader,
+        "x",
+        b"27 path=metadata/root.json\n",
+    );
+    append(tar::EntryType::Regular, "y", b"forged");
+    append(tar::EntryType::Regular, "metadata/root.json", b"{}");
+    tar.finish().unwrap();
+    let source = Source::new(path.to_str().unwrap(), None).unwrap();
+    let document = run(source.document("metadata/root.json", 100)).unwrap();
+    assert_eq!(document.unwrap(), b"{}");
+}
