@@ -652,6 +652,8 @@ impl Ecu {
                 let gone = matches!(failure.what, What::NotRunning | What::FellBack(_));
                 if forward && gone {
                     self.progress = Progress::Pending;
+                    // What it said before that is so no more.
+                    self.version = None;
                 }
                 // The first reason counts: what follows from a revert does not explain it.
                 if job != Job::Revert || self.failure.is_none() {

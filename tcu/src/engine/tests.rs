@@ -511,3 +511,36 @@ fn rules_that_may_not_hold_while_an_ecu_is_silent_are_named() {
     // `a` is back on its old image, which asks nothing.
     assert!(broken("reverting", 1, Job::Revert).is_empty());
 }
+
+/// What an ECU said while it ran the new image is not said of it once it has lost that.
+#[test]
+fn an_ecu_that_lost_the_new_image_is_not_reported_to_run_it() {
+    let mut records = journal_of("sealing");
+    for record in &mut records {
+        if let Record::End {
+            result: Ok(done), ..
+        } = record
+        {
+            done.version = Some("2.0.0".into());
+        }
+    }
+    let to = |records: &[Record]| {
+        let report = Engine::new(plan(false), policy(), records, 1).report();
+        report.ecus[0].to.clone()
+    };
+    assert_eq!(to(&records), "2.0.0");
+    for what in [
+        What::NotRunning,
+        What::FellBack(BootReason::FellBackToPrevious),
+    ] {
+        let (ecu, job) = (0, Job::Seal);
+        let lost = Record::End {
+            ecu,
+            job,
+            result: Err(failure(what, true)),
+            cost: Cost::default(),
+        };
+        let records = [&records[..], &[Record::Start { ecu, job }, lost]].concat();
+        assert_eq!(to(&records), "1.0.0");
+    }
+}
