@@ -90,6 +90,9 @@ pub struct Memory {
     pub until: Option<(u64, u64)>,
     /// The latest time of day that was seen.
     pub latest: u64,
+    /// A clock that is behind that time: what it said last, and for how many seconds it has been
+    /// steady, over all runs of the program. A vehicle is seldom awake for a day.
+    pub behind: Option<(u64, u64)>,
 }
 
 /// What a campaign waits for.
@@ -177,6 +180,7 @@ impl Policy {
             self.memory = Memory {
                 campaign: campaign.to_owned(),
                 latest: self.memory.latest,
+                behind: self.memory.behind,
                 ..Memory::default()
             };
         }
@@ -306,25 +310,48 @@ impl Policy {
         let passed = now.up.saturating_sub(last.up).as_secs();
         let expected = last.unix.saturating_add(passed);
         if now.unix.abs_diff(expected) > JUMP_S {
-            self.settled_at = self.settled_at.max(now.up.saturating_add(SETTLE));
+            let settled = now.up.saturating_add(SETTLE);
+            match self.memory.behind.take() {
+                Some(_) if self.is_behind(now) => self.wait_behind(now, 0),
+                // It was set right.
+                Some(_) => self.settled_at = settled,
+                None => self.settled_at = self.settled_at.max(settled),
+            }
             if let Some((since, until)) = &mut self.memory.until {
                 let rest = until.saturating_sub(expected);
                 (*since, *until) = (now.unix, now.unix.saturating_add(rest));
             }
         }
+        if let Some((said, steady)) = &mut self.memory.behind {
+            (*said, *steady) = (now.unix, steady.saturating_add(passed));
+        }
         self.memory.latest = self.memory.latest.max(now.unix);
         if now.up >= self.settled_at {
             // What the clock says for so long is right now, even if it said more once.
             self.memory.latest = now.unix;
+            self.memory.behind = None;
         }
+    }
+
+    fn is_behind(&self, now: Now) -> bool {
+        now.unix.saturating_add(JUMP_S) < self.memory.latest
+    }
+
+    /// The clock is behind, and has been steady for so many seconds.
+    fn wait_behind(&mut self, now: Now, steady: u64) {
+        self.memory.behind = Some((now.unix, steady));
+        let rest = SETTLE_BEHIND.saturating_sub(Duration::from_secs(steady));
+        self.settled_at = self.settled_at.max(now.up.saturating_add(rest));
     }
 
     /// The first look at the clock after a start: nobody knows how long the program did not run.
     fn begin(&mut self, now: Now) {
-        if now.unix.saturating_add(JUMP_S) < self.memory.latest {
-            self.settled_at = now.up.saturating_add(SETTLE_BEHIND);
+        if self.is_behind(now) {
+            let known = self.memory.behind.filter(|(said, _)| *said <= now.unix);
+            self.wait_behind(now, known.map_or(0, |(_, steady)| steady));
         } else {
             self.memory.latest = self.memory.latest.max(now.unix);
+            self.memory.behind = None;
         }
         let longest = self.rules.postpone_longest_s;
         if let Some((since, until)) = &mut self.memory.until {

@@ -180,6 +180,42 @@ fn a_clock_behind_what_was_seen_is_believed_after_a_day() {
     assert_eq!(policy.memory().latest, NOON + 24 * HOUR);
 }
 
+/// A vehicle is awake for an hour at a time, and its clock was a year ahead once.
+#[test]
+fn a_clock_behind_what_was_seen_is_believed_after_a_day_of_short_runs() {
+    let mut memory = Memory {
+        latest: NOON + 365 * 24 * HOUR,
+        ..Memory::default()
+    };
+    let mut runs = 0;
+    loop {
+        let mut policy = Policy::new(rules(Mode::Automatic, &["00:00-24:00"]), memory);
+        let now = |up: u64| Now {
+            unix: NOON + runs * 2 * HOUR + up,
+            up: Duration::from_secs(up),
+        };
+        let verdicts = [0, HOUR].map(|up| policy.verdict(now(up)));
+        memory = policy.memory().clone();
+        if verdicts[1] == Verdict::Go {
+            break;
+        }
+        runs += 1;
+        assert!(runs < 30, "{verdicts:?}");
+    }
+    assert_eq!(runs, 23);
+    assert_eq!(memory.behind, None);
+    // One that is set back again has to begin anew.
+    memory.latest = NOON + 365 * 24 * HOUR;
+    memory.behind = Some((NOON, 20 * HOUR));
+    let before = Now {
+        unix: NOON - HOUR,
+        up: Duration::ZERO,
+    };
+    let mut policy = Policy::new(rules(Mode::Automatic, &["00:00-24:00"]), memory);
+    let waits = Verdict::Wait(Why::Clock, seconds(24 * HOUR));
+    assert_eq!(policy.verdict(before), waits);
+}
+
 #[test]
 fn a_postponement_ends_although_the_clock_went_back_while_nothing_ran() {
     let mut policy = policy(Mode::Automatic, &[]);
