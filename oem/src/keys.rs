@@ -196,11 +196,19 @@ impl SigningKey {
         if !text.starts_with(ENCRYPTED) {
             return Self::plain(text).map_err(|error| Error::corrupt(path, error));
         }
-        let passphrase = unlock.passphrase(path)?;
-        let pem = decrypted(text, &passphrase).map_err(|error| {
-            let reason = format!("wrong passphrase, or not an encrypted key: {error}");
-            Error::corrupt(path, reason)
-        })?;
+        let known = unlock.known_passphrases().into_iter();
+        let mut opened = known.filter_map(|known| Some((decrypted(text, &known).ok()?, known)));
+        let (pem, passphrase) = match opened.next() {
+            Some(opened) => opened,
+            None => {
+                let passphrase = unlock.passphrase(path)?;
+                let pem = decrypted(text, &passphrase).map_err(|error| {
+                    let reason = format!("wrong passphrase, or not an encrypted key: {error}");
+                    Error::corrupt(path, reason)
+                })?;
+                (pem, passphrase)
+            }
+        };
         let key = Self::plain(&pem).map_err(|error| Error::corrupt(path, error))?;
         Ok(key.with_passphrase(Some(passphrase)))
     }
