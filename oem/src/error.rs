@@ -234,6 +234,9 @@ pub enum Error {
     /// A folder without repository.
     #[error("{} is no repository; make one with `oem --repo {} init`", .0.display(), .0.display())]
     NoRepository(PathBuf),
+    /// Another process changes the repository.
+    #[error("{} is being changed by another oem; try again", .0.display())]
+    Busy(PathBuf),
     /// A file of the repository that cannot be understood.
     #[error("repository file {}: {reason}", path.display())]
     Corrupt {

@@ -3,7 +3,12 @@
 //! `keys/manifests/VIN.json` holds the nonce that is open and what the last manifest proved. A release
 //! looks at it before it directs an image to an ECU (`below_floor`).
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -22,6 +27,7 @@ use campaign::{
 use ecu_image::{EcuReport, crypto::MacKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::{
     audit,
@@ -255,37 +261,76 @@ pub(crate) fn below_floor(
 }
 
 /// The routes below `/manifest`: `GET /VIN` answers with the nonce, `POST /VIN` takes a manifest.
-pub(crate) fn routes(dir: &std::path::Path) -> Router {
+pub(crate) fn routes(dir: &Path) -> Router {
+    let desk = Desk {
+        dir: dir.to_owned(),
+        turns: Arc::new(Semaphore::new(AT_ONCE)),
+    };
     Router::new()
         .route("/{vin}", get(ask).post(take))
-        .with_state(dir.to_owned())
+        .with_state(desk)
+}
+
+/// So many vehicles are answered at once; others wait without a thread.
+const AT_ONCE: usize = 4;
+/// How long it is tried to get the repository's lock, which each answer holds for a moment, and a
+/// release for longer.
+const LOCK: Duration = Duration::from_secs(5);
+
+/// The repository, as vehicles that send manifests see it.
+#[derive(Clone)]
+struct Desk {
+    dir: PathBuf,
+    turns: Arc<Semaphore>,
 }
 
 type Answer<T> = Result<T, Error>;
 
 /// Runs what waits for the repository's lock where waiting is allowed.
 async fn with_repo<T: Send + 'static>(
-    dir: PathBuf,
+    desk: Desk,
     vin: String,
     act: impl FnOnce(&Repo, &Vin) -> Answer<T> + Send + 'static,
 ) -> Result<T, StatusCode> {
     let vin: Vin = vin.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
-    let work = tokio::task::spawn_blocking(move || act(&Repo::open(&dir)?, &vin));
+    if !Repo::knows(&desk.dir, &vin) {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    let turn = desk.turns.acquire_owned().await;
+    let work = tokio::task::spawn_blocking(move || {
+        let result = act(&open(&desk.dir)?, &vin);
+        drop(turn);
+        result
+    });
     let result = work.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     result.map_err(|error| match error {
         Error::UnknownVehicle(_) | Error::NoTcuKey(_) => StatusCode::NOT_FOUND,
         // Another manifest was faster, or the nonce too old: the next question may be answered.
         Error::Manifest { fault, .. } if *fault == ManifestFault::Nonce => StatusCode::CONFLICT,
         Error::Manifest { .. } => StatusCode::FORBIDDEN,
+        Error::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     })
 }
 
+/// The repository, if it can be had within a while.
+fn open(dir: &Path) -> Result<Repo, Error> {
+    let end = Instant::now() + LOCK;
+    loop {
+        match Repo::open_now(dir) {
+            Err(Error::Busy(_)) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 async fn ask(
-    extract::State(dir): extract::State<PathBuf>,
+    extract::State(desk): extract::State<Desk>,
     extract::Path(vin): extract::Path<String>,
 ) -> Response {
-    let nonce = with_repo(dir, vin, |repo, vin| nonce(repo, vin, crate::time::now()));
+    let nonce = with_repo(desk, vin, |repo, vin| nonce(repo, vin, crate::time::now()));
     match nonce.await {
         Ok(nonce) => nonce.to_string().into_response(),
         Err(status) => status.into_response(),
@@ -293,11 +338,11 @@ async fn ask(
 }
 
 async fn take(
-    extract::State(dir): extract::State<PathBuf>,
+    extract::State(desk): extract::State<Desk>,
     extract::Path(vin): extract::Path<String>,
     body: Bytes,
 ) -> StatusCode {
-    let taken = with_repo(dir, vin, move |repo, vin| {
+    let taken = with_repo(desk, vin, move |repo, vin| {
         accept(repo, vin, &body, crate::time::now()).map(drop)
     });
     taken

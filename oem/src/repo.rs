@@ -11,7 +11,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -231,15 +231,53 @@ impl Repo {
         }
     }
 
+    /// The same, for whoever cannot wait: [`Error::Busy`] where another process changes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repo::open`].
+    pub fn open_now(dir: &Path) -> Result<Self, Error> {
+        if !dir.join("keys/state.json").exists() {
+            return Err(Error::NoRepository(dir.to_owned()));
+        }
+        Self::try_lock(dir)?.ok_or_else(|| Error::Busy(dir.to_owned()))
+    }
+
+    /// Whether the vehicle is known, without waiting for anybody.
+    pub(crate) fn knows(dir: &Path, vin: &Vin) -> bool {
+        dir.join(format!("keys/vehicles/{vin}.json")).exists()
+    }
+
     fn lock(dir: &Path) -> Result<Self, Error> {
+        if let Some(repo) = Self::try_lock(dir)? {
+            return Ok(repo);
+        }
+        eprintln!(
+            "oem: waiting for another oem that changes {}",
+            dir.display()
+        );
         let path = dir.join("keys/lock");
         let lock = File::create(&path).map_err(Error::file(&path))?;
         lock.lock().map_err(Error::file(&path))?;
-        Ok(Self {
+        Ok(Self::locked(dir, lock))
+    }
+
+    fn try_lock(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join("keys/lock");
+        let lock = File::create(&path).map_err(Error::file(&path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Self::locked(dir, lock))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Error::file(&path)(error)),
+        }
+    }
+
+    fn locked(dir: &Path, lock: File) -> Self {
+        Self {
             dir: dir.to_owned(),
             unlock: Unlock::default(),
             _lock: lock,
-        })
+        }
     }
 
     /// The same repository, whose keys are opened so.

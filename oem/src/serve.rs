@@ -8,8 +8,15 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
+use hyper_util::rt::TokioTimer;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -24,6 +31,10 @@ const PUBLISHED: [&str; 3] = ["metadata", "director", "targets"];
 /// How long open downloads may go on after the order to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long a client may take to send the head of a request, and again for all of it and its answer's
+/// head. A download may take longer: its answer has begun.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A server that listens and waits to be run.
 pub struct Server {
     listener: TcpListener,
@@ -31,6 +42,7 @@ pub struct Server {
     tls: RustlsConfig,
     app: Router,
     handle: Handle<SocketAddr>,
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Server {
@@ -76,7 +88,15 @@ impl Server {
             tls: RustlsConfig::from_config(Arc::new(tls_config(dir)?)),
             app,
             handle: Handle::new(),
+            patience: PATIENCE,
         })
+    }
+
+    /// The same server, which waits so long for the head of a request, and for the rest of it.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Where clients reach it.
@@ -104,13 +124,24 @@ impl Server {
             stop.recv().await;
             handle.graceful_shutdown(Some(DRAIN));
         });
-        axum_server::from_tcp_rustls(self.listener, self.tls)
+        let in_time = middleware::from_fn_with_state(self.patience, in_time);
+        let mut server = axum_server::from_tcp_rustls(self.listener, self.tls)
             .map_err(system("serving"))?
-            .handle(self.handle)
-            .serve(self.app.into_make_service())
+            .handle(self.handle);
+        let mut http = server.http_builder().http1();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.patience);
+        server
+            .serve(self.app.layer(in_time).into_make_service())
             .await
             .map_err(system("serving"))
     }
+}
+
+/// Who sends slowly, or waits for a desk at work, does not hold a connection for ever.
+async fn in_time(State(patience): State<Duration>, request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(patience, next.run(request)).await;
+    answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 /// SIGINT and SIGTERM as one.

@@ -1,6 +1,7 @@
 //! The resources, and who may use them.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
@@ -9,8 +10,8 @@ use std::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path as Segments, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{DefaultBodyLimit, FromRequestParts, Path as Segments},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -167,14 +168,25 @@ impl Caller {
     }
 }
 
+/// Before anything else of a request is looked at: whoever has no token is not listened to.
+impl FromRequestParts<Arc<Backend>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        backend: &Arc<Backend>,
+    ) -> Result<Self, Refusal> {
+        let named = Segments::<BTreeMap<String, String>>::from_request_parts(parts, backend).await;
+        let Segments(named) = named.map_err(|_| Refusal::NotFound)?;
+        let part = |name: &str| named.get(name).map_or("", String::as_str);
+        let (tenant, vin) = (part("tenant"), part("vin"));
+        Self::new(backend.clone(), tenant, vin, &parts.headers)
+    }
+}
+
 type Answer = Result<Json<Value>, Refusal>;
 
-async fn poll(
-    State(backend): State<Arc<Backend>>,
-    Segments((tenant, vin)): Segments<(String, String)>,
-    headers: HeaderMap,
-) -> Answer {
-    let caller = Caller::new(backend, &tenant, &vin, &headers)?;
+async fn poll(caller: Caller) -> Answer {
     let own_vin = caller.vin.clone();
     let (action, unknown) = caller
         .with_store(move |backend, vin, store| {
@@ -204,11 +216,9 @@ async fn poll(
 }
 
 async fn deployment_base(
-    State(backend): State<Arc<Backend>>,
-    Segments((tenant, vin, action)): Segments<(String, String, i64)>,
-    headers: HeaderMap,
+    caller: Caller,
+    Segments((_, _, action)): Segments<(String, String, i64)>,
 ) -> Answer {
-    let caller = Caller::new(backend, &tenant, &vin, &headers)?;
     let (own_vin, base) = (caller.vin.clone(), caller.base.clone());
     let document = caller.with_store(move |backend, vin, store| {
         let released = deployment(&backend.dir, &own_vin)?.ok_or(Refusal::NotFound)?;
@@ -223,11 +233,9 @@ async fn deployment_base(
 }
 
 async fn cancel_action(
-    State(backend): State<Arc<Backend>>,
-    Segments((tenant, vin, id)): Segments<(String, String, i64)>,
-    headers: HeaderMap,
+    caller: Caller,
+    Segments((_, _, id)): Segments<(String, String, i64)>,
 ) -> Answer {
-    let caller = Caller::new(backend, &tenant, &vin, &headers)?;
     let action = caller.with_store(move |_, vin, store| Ok(store.action(vin, id)?));
     match action.await?.map(|action| action.state) {
         Some(ActionState::Canceling) => {
@@ -239,22 +247,18 @@ async fn cancel_action(
 }
 
 async fn deployment_feedback(
-    State(backend): State<Arc<Backend>>,
-    Segments((tenant, vin, action)): Segments<(String, String, i64)>,
-    headers: HeaderMap,
+    caller: Caller,
+    Segments((_, _, action)): Segments<(String, String, i64)>,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
-    let caller = Caller::new(backend, &tenant, &vin, &headers)?;
     feedback(&caller, action, false, &body).await
 }
 
 async fn cancel_feedback(
-    State(backend): State<Arc<Backend>>,
-    Segments((tenant, vin, action)): Segments<(String, String, i64)>,
-    headers: HeaderMap,
+    caller: Caller,
+    Segments((_, _, action)): Segments<(String, String, i64)>,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
-    let caller = Caller::new(backend, &tenant, &vin, &headers)?;
     feedback(&caller, action, true, &body).await
 }
 
@@ -274,29 +278,18 @@ async fn feedback(
     }
 }
 
-async fn config_data(
-    State(backend): State<Arc<Backend>>,
-    Segments((tenant, vin)): Segments<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<StatusCode, Refusal> {
+async fn config_data(caller: Caller, body: Bytes) -> Result<StatusCode, Refusal> {
     #[derive(Deserialize)]
     struct ConfigData {
         data: Value,
     }
-    let caller = Caller::new(backend, &tenant, &vin, &headers)?;
     let said: ConfigData = parse(&body)?;
     let stored = caller.with_store(move |_, vin, store| Ok(store.attributes(vin, &said.data)?));
     stored.await.map(|()| StatusCode::OK)
 }
 
 /// A report that a vehicle kept until this answer: counted once, however often it comes.
-async fn report(
-    State(backend): State<Arc<Backend>>,
-    Segments(vin): Segments<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
+async fn report(caller: Caller, body: Bytes) -> Answer {
     #[derive(Deserialize)]
     struct Stored {
         id: String,
@@ -311,7 +304,6 @@ async fn report(
         id: String,
         state: String,
     }
-    let caller = Caller::new(backend, "", &vin, &headers)?;
     let Stored { id, report } = parse(&body)?;
     if id.is_empty() || id.len() > 128 {
         return Err(Refusal::BadRequest(

@@ -1,10 +1,17 @@
 //! The server over TLS: whole files, ranges, and nothing that is secret.
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::common::Desk;
 use oem::{Error, serve::Server};
 use reqwest::{Certificate, Client, StatusCode, header::RANGE};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 struct Running {
     desk: Desk,
@@ -16,10 +23,15 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::with_patience(Duration::from_secs(60))
+    }
+
+    fn with_patience(patience: Duration) -> Self {
         // Another process-wide provider would only be an equal one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let desk = Desk::new();
         let server = Server::bind(&desk.repo_dir(), "127.0.0.1:0".parse().unwrap(), 60).unwrap();
+        let server = server.with_patience(patience);
         let ca = fs::read(desk.path("out/ca.pem")).unwrap();
         let client = Client::builder()
             .tls_certs_only([Certificate::from_pem(&ca).unwrap()])
@@ -129,6 +141,61 @@ async fn a_manifest_is_asked_for_and_taken() {
     assert_eq!(post(good).await, StatusCode::CONFLICT);
     let unknown = running.get("manifest/WCANEPUS000000009", None).await;
     assert_eq!(unknown.0, StatusCode::NOT_FOUND);
+    running.stop().await;
+}
+
+/// Sends `request` and no more, and reads until the server ends the connection.
+fn talk(running: &Running, request: &str) -> String {
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(running.desk.path("out/ca.pem")).unwrap();
+    roots.add(ca).unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let address = running.url.strip_prefix("https://").unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, TcpStream::connect(address).unwrap());
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // A server that ends without a closing alert is an error here, and an end all the same.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+/// Nobody holds a connection, or makes the desk read, without a token and without going on.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_slowly_or_without_a_token_is_sent_away() {
+    let running = Running::with_patience(Duration::from_secs(1));
+    let vin = crate::common::VIN;
+    let (head, body, unknown) = tokio::task::block_in_place(|| {
+        let long = "host: x\r\ncontent-length: 500000\r\n\r\n";
+        let head = talk(&running, "GET /metadata/root.json HTTP/1.1\r\nhost: ");
+        let body = talk(
+            &running,
+            &format!("POST /manifest/{vin} HTTP/1.1\r\n{long}"),
+        );
+        let unknown = talk(&running, &format!("POST /reports/{vin} HTTP/1.1\r\n{long}"));
+        (head, body, unknown)
+    });
+    assert!(!head.contains("200"), "{head}");
+    assert!(body.starts_with("HTTP/1.1 408"), "{body}");
+    assert!(unknown.starts_with("HTTP/1.1 401"), "{unknown}");
+    running.stop().await;
+}
+
+/// A release that takes long holds the lock; a vehicle is told to come back, a stranger nothing.
+#[tokio::test]
+async fn a_desk_at_work_has_vehicles_come_back() {
+    let running = Running::start();
+    let held = running.desk.repo();
+    let unknown = running.get("manifest/WCANEPUS000000009", None).await;
+    assert_eq!(unknown.0, StatusCode::NOT_FOUND);
+    let path = format!("manifest/{}", crate::common::VIN);
+    let known = running.get(&path, None).await;
+    assert_eq!(known.0, StatusCode::SERVICE_UNAVAILABLE);
+    drop(held);
+    assert_eq!(running.get(&path, None).await.0, StatusCode::OK);
     running.stop().await;
 }
 
