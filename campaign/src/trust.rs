@@ -93,19 +93,30 @@ impl Trust {
         Self::provisioned(stored(&file.image), stored(&file.director), file.time)
     }
 
-    /// The documents as JSON. The caller stores it atomically.
+    /// The documents as JSON. The caller stores it atomically. Where they are more than
+    /// [`Trust::from_json`] reads, targets are left out: they are fetched again, and what forbids older
+    /// ones stays.
     ///
     /// # Errors
     ///
     /// [`Malformed`]; not for any trust that was verified.
     pub fn to_json(&self) -> Result<Vec<u8>, Malformed> {
+        let bytes = self.to_json_of(|_| true)?;
+        if bytes.len() <= TRUST_MAX_LEN {
+            return Ok(bytes);
+        }
+        self.to_json_of(|role| ["root", "timestamp", "snapshot"].contains(&role))
+    }
+
+    fn to_json_of(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<u8>, Malformed> {
         let texts = |stored: &Stored| {
             let text = |(role, bytes): (&str, &[u8])| {
                 let text = core::str::from_utf8(bytes);
                 let text = text.map_err(|_| Malformed::Rule("not UTF-8"))?;
                 Ok((role.to_string(), text.to_string()))
             };
-            stored.iter().map(text).collect::<Result<_, Malformed>>()
+            let wanted = stored.iter().filter(|(role, _)| wanted(role));
+            wanted.map(text).collect::<Result<_, Malformed>>()
         };
         let file = File {
             image: texts(&self.image)?,
@@ -160,4 +171,28 @@ impl Trust {
 
 fn json_error(error: &serde_json::Error) -> Malformed {
     Malformed::Json(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_can_be_read_again_however_much_was_believed() {
+        let mut trust = Trust {
+            image: Stored::root(b"root"),
+            director: Stored::root(b"root"),
+            known: KnownTime::default(),
+            policy: KeyPolicy::default(),
+        };
+        trust.image.insert("snapshot", b"snapshot");
+        trust
+            .image
+            .insert("targets", &alloc::vec![b'x'; TRUST_MAX_LEN]);
+        let bytes = trust.to_json().unwrap();
+        assert!(bytes.len() < TRUST_MAX_LEN);
+        let file: File = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(file.image["snapshot"], "snapshot");
+        assert!(!file.image.contains_key("targets"));
+    }
 }

@@ -26,6 +26,7 @@ Examples:
   oem --repo fleet publish spring.draft
   oem --repo fleet serve --listen 0.0.0.0:8443
   oem inspect brake.img
+  oem --json --repo fleet refresh
 
 Exit codes:
   0  done
@@ -43,9 +44,12 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "DIR", default_value = ".")]
     pub repo: PathBuf,
     /// The file whose first line opens encrypted keys and tokens; else $OEM_PASSPHRASE and $OEM_PIN,
-    /// else the terminal.
+    /// else the terminal. $OEM_PIN comes first for tokens.
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// Print what was done as one line of JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

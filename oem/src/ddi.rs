@@ -3,7 +3,7 @@
 //!
 //! A deployment is what the director has released for a vehicle, one chunk for each ECU. It tells
 //! the vehicle to look, and is trusted by nobody: the signed metadata decide. What vehicles say is
-//! stored in `fleet.sqlite` ([`store`]).
+//! stored in `keys/fleet.sqlite` ([`store`]).
 
 pub mod auth;
 mod deployment;

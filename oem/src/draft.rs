@@ -169,7 +169,9 @@ impl Draft {
             }
         }
         match signed.is_empty() {
-            true => Err(Error::Draft(format!("key {id} may sign no part of it"))),
+            true => Err(Error::Draft(format!(
+                "key {id} may sign no part of it; `oem root show` says whose keys may"
+            ))),
             false => Ok(signed),
         }
     }
@@ -297,11 +299,18 @@ impl Draft {
                 what: "of the targets",
                 shortfall,
             })?;
-        let plan = release::plan(repo, options, self.made)?;
+        let mut plan = release::plan(repo, options, self.made)?;
+        // Interrupted after the first document, it is completed.
+        plan.go_on(repo, document.unverified(), &envelope.to_json()?)?;
         // Another release, another image under the same name, a changed request: none of them was
         // signed.
         if Envelope::new(&plan.image_targets)?.signed != envelope.signed {
-            let reason = "what is published, or an image, has changed since it was made";
+            let reason = "what is published, or an image, has changed since it was made; make it anew \
+                          with `oem release --draft` and have it signed";
+            return Err(Error::Draft(reason.into()));
+        }
+        if plan.vehicles.is_empty() {
+            let reason = "all of it is published already; there is nothing left to do";
             return Err(Error::Draft(reason.into()));
         }
         let signed = plan.sign_with(repo, Some(envelope), now)?;

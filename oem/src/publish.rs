@@ -51,7 +51,17 @@ pub fn published(
     vin: &Vin,
 ) -> Result<Option<Believed>, Error> {
     let (root, _) = root::newest(repo, repository)?;
-    published_under(repo, repository, vin, root.header.version)
+    let version = root.header.version;
+    published_under(repo, repository, vin, version).map_err(|error| {
+        let before = version.saturating_sub(1).max(1);
+        match published_under(repo, repository, vin, before) {
+            Ok(Some(_)) if before < version => Error::Root(format!(
+                "{repository}: root version {version} is in use, and what is published is not signed \
+                 under it yet; repeat the `oem rotate` or `oem publish` that was interrupted"
+            )),
+            _ => error,
+        }
+    })
 }
 
 /// What is published, as one sees it who believes the root of that version and knows none after it.
@@ -86,11 +96,32 @@ pub(crate) fn published_under(
 
 /// The next targets statement after `before`.
 #[must_use]
-pub fn next_header(before: Option<&Believed>, expires: UnixTime) -> Header {
+pub fn next_header(
+    repo: &Repo,
+    repository: Repository,
+    vin: &Vin,
+    before: Option<&Believed>,
+    expires: UnixTime,
+) -> Header {
     let version = before
         .and_then(|before| before.targets(TOP_TARGETS))
         .map_or(0, |targets| targets.header.version);
-    Header::new(RoleName::Targets, version.saturating_add(1), expires)
+    let version = next_free(repo, repository, vin, version, TOP_TARGETS);
+    Header::new(RoleName::Targets, version, expires)
+}
+
+/// The next version of a numbered document of which there is no file: one that an interrupted release
+/// left behind may have been seen, and never changes.
+fn next_free(repo: &Repo, repository: Repository, vin: &Vin, version: u64, role: &str) -> u64 {
+    let mut next = version.saturating_add(1);
+    let file = |version: u64| {
+        let name = format!("{version}.{role}.json");
+        repo.path(&layout::metadata_path(repository, vin, &name))
+    };
+    while file(next).exists() {
+        next = next.saturating_add(1);
+    }
+    next
 }
 
 /// Signs `targets`, and the snapshot and timestamp that make it current.
@@ -136,8 +167,8 @@ pub fn edition_of(
 
     let version = before
         .and_then(Believed::snapshot)
-        .map_or(0, |snapshot| snapshot.header.version)
-        .saturating_add(1);
+        .map_or(0, |snapshot| snapshot.header.version);
+    let version = next_free(repo, repository, vin, version, "snapshot");
     let header = Header::new(RoleName::Snapshot, version, targets.header.expires);
     let mut snapshot = Snapshot::new(header, named);
     // Delegated roles stay as they were.
@@ -185,32 +216,73 @@ fn timestamp(
 }
 
 /// Signs the timestamps of everything that is published anew, so that it stays believed; needs the
-/// online keys alone. Returns the vehicles whose director was refreshed.
+/// online keys alone. What cannot be refreshed does not keep the rest from it.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`], [`Error::File`], [`Error::Crypto`].
-pub fn refresh(repo: &Repo, now: UnixTime) -> Result<Vec<Vin>, Error> {
-    let mut refreshed = Vec::new();
+/// [`Error::Audit`], [`Error::File`]: nothing was refreshed.
+pub fn refresh(repo: &Repo, now: UnixTime) -> Result<Refreshed, Error> {
+    let mut refreshed = Refreshed::default();
     let vins = repo.vins()?;
     audit::record(repo, "refresh", &json!({ "vehicles": vins.len() }))?;
     let directors = vins.iter().map(|vin| (Repository::Director, vin));
     let image = vins.first().map(|vin| (Repository::Image, vin));
     for (repository, vin) in image.into_iter().chain(directors) {
-        let Some(before) = published(repo, repository, vin)? else {
-            continue;
+        let what = match repository {
+            Repository::Image => repository.to_string(),
+            Repository::Director => format!("{repository} of {vin}"),
         };
-        let Some(current) = before.timestamp() else {
-            continue;
-        };
-        let snapshot = current.meta.snapshot.clone();
-        let (path, bytes) = timestamp(repo, repository, vin, Some(&before), snapshot, now)?;
-        files::write_atomic(&repo.path(&path), &bytes, Access::Public)?;
-        if repository == Repository::Director {
-            refreshed.push(vin.clone());
+        match refresh_one(repo, repository, vin, now) {
+            Ok(None) => {}
+            Ok(Some(until)) => {
+                if until <= now {
+                    refreshed.expired.push((what, until));
+                }
+                if repository == Repository::Director {
+                    refreshed.vehicles.push(vin.clone());
+                }
+            }
+            Err(error) => refreshed.failed.push((what, error)),
         }
     }
     Ok(refreshed)
+}
+
+/// What a refresh did.
+#[derive(Debug, Default)]
+pub struct Refreshed {
+    /// The vehicles whose director was refreshed.
+    pub vehicles: Vec<Vin>,
+    /// Repositories that are not believed all the same, since another of their documents has expired,
+    /// and when: a release signs it anew.
+    pub expired: Vec<(String, UnixTime)>,
+    /// Repositories that could not be refreshed.
+    pub failed: Vec<(String, Error)>,
+}
+
+/// Signs the timestamp of one repository anew; until when its other documents are believed, where
+/// there is one.
+fn refresh_one(
+    repo: &Repo,
+    repository: Repository,
+    vin: &Vin,
+    now: UnixTime,
+) -> Result<Option<UnixTime>, Error> {
+    let Some(before) = published(repo, repository, vin)? else {
+        return Ok(None);
+    };
+    let Some(current) = before.timestamp() else {
+        return Ok(None);
+    };
+    let snapshot = current.meta.snapshot.clone();
+    let (path, bytes) = timestamp(repo, repository, vin, Some(&before), snapshot, now)?;
+    files::write_atomic(&repo.path(&path), &bytes, Access::Public)?;
+    let ends = [
+        Some(before.root().header.expires),
+        before.snapshot().map(|it| it.header.expires),
+        before.targets(TOP_TARGETS).map(|it| it.header.expires),
+    ];
+    Ok(ends.into_iter().flatten().min())
 }
 
 impl Edition {

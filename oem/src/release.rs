@@ -208,9 +208,10 @@ pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan
     let Some(first) = vehicles.first() else {
         return Err(Error::NoVehicle);
     };
-    let before = published(repo, Repository::Image, first.record.vehicle.vin())?;
+    let vin = first.record.vehicle.vin();
+    let before = published(repo, Repository::Image, vin)?;
     Ok(Plan {
-        image_targets: image_targets(repo, before.as_ref(), &images, expires)?,
+        image_targets: image_targets(repo, vin, before.as_ref(), &images, expires)?,
         before,
         vehicles,
         left_out,
@@ -287,7 +288,8 @@ fn plan_vehicle(
     let vin = record.vehicle.vin().clone();
     let before = published(repo, Repository::Director, &vin)?;
     let known = manifest::known(repo, &vin)?;
-    let mut targets = Targets::new(publish::next_header(before.as_ref(), expires));
+    let header = publish::next_header(repo, Repository::Director, &vin, before.as_ref(), expires);
+    let mut targets = Targets::new(header);
     targets.custom = Some(value(&DirectorStatement {
         campaign_id: options.campaign.clone(),
         vin: vin.clone(),
@@ -337,11 +339,12 @@ fn plan_vehicle(
 /// The image repository's document: what it had before and the images of this release.
 fn image_targets(
     repo: &Repo,
+    vin: &Vin,
     before: Option<&Believed>,
     images: &[Image],
     expires: UnixTime,
 ) -> Result<Targets, Error> {
-    let header = publish::next_header(before, expires);
+    let header = publish::next_header(repo, Repository::Image, vin, before, expires);
     let old = before.and_then(|before| before.targets(TOP_TARGETS));
     let mut targets = old.cloned().unwrap_or_else(|| Targets::new(header.clone()));
     targets.header = header;
@@ -441,6 +444,39 @@ impl Plan {
         Ok(Signed { image, directors })
     }
 
+    /// Makes the plan that of a release that was signed before: its image targets get the number that
+    /// they were given then, where nothing else has it. Where they are published already, vehicles that
+    /// have been directed to them are left out.
+    pub(crate) fn go_on(
+        &mut self,
+        repo: &Repo,
+        signed: &Targets,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let Some(first) = self.vehicles.first() else {
+            return Ok(());
+        };
+        let (version, before) = (signed.header.version, self.before.as_ref());
+        let name = format!("{version}.targets.json");
+        let path = layout::metadata_path(Repository::Image, first.record.vehicle.vin(), &name);
+        let path = repo.path(&path);
+        let written = path.exists()
+            && files::read(&path, u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+                .ok()
+                .as_deref()
+                == Some(bytes);
+        let current = before.and_then(|it| it.targets(TOP_TARGETS));
+        let current = current.map_or(0, |targets| targets.header.version);
+        if !written || current > version {
+            return Ok(());
+        }
+        self.image_targets.header = signed.header.clone();
+        if current == version {
+            self.vehicles.retain(|vehicle| !vehicle.is_directed());
+        }
+        Ok(())
+    }
+
     pub(crate) fn summary(&self, campaign: &CampaignId) -> Summary {
         let vehicles = self.vehicles.iter().map(|vehicle| {
             let ecus = ecu_names(vehicle, &self.images);
@@ -451,6 +487,23 @@ impl Plan {
             vehicles: vehicles.collect(),
             left_out: self.left_out.clone(),
         }
+    }
+}
+
+impl VehiclePlan {
+    /// Whether the director says already what it would say: the same campaign and the same images.
+    fn is_directed(&self) -> bool {
+        let names = |targets: &Targets| -> Vec<_> {
+            let targets = targets.targets.iter();
+            targets
+                .map(|(path, target)| (path.clone(), target.hashes.clone()))
+                .collect()
+        };
+        let before = self.before.as_ref().and_then(|it| it.targets(TOP_TARGETS));
+        before.is_some_and(|before| {
+            before.custom == self.director_targets.custom
+                && names(before) == names(&self.director_targets)
+        })
     }
 }
 

@@ -284,7 +284,8 @@ pub(crate) fn renew(
             }
             (None, _) => {
                 let mut next = statement.clone();
-                next.header = publish::next_header(Some(&before), statement.header.expires);
+                let expires = statement.header.expires;
+                next.header = publish::next_header(repo, repository, vin, Some(&before), expires);
                 publish::edition(repo, repository, vin, Some(&before), &next, now)
             }
         }?;
@@ -316,18 +317,14 @@ pub fn draft(
     let mut targets = None;
     if repository == Repository::Image {
         let vins = repo.vins()?;
-        let published = match vins.first() {
-            Some(vin) => published(repo, repository, vin)?,
-            None => None,
-        };
-        let old = published.filter(|it| !targets_believed(&root, it));
-        if let Some((old, statement)) = old
-            .as_ref()
-            .and_then(|it| Some((it, it.targets(TOP_TARGETS)?)))
-        {
-            let mut next = statement.clone();
-            next.header = publish::next_header(Some(old), next.header.expires);
-            targets = Some(Envelope::new(&next)?);
+        if let Some(vin) = vins.first() {
+            let old = published(repo, repository, vin)?;
+            let old = old.filter(|it| !targets_believed(&root, it));
+            if let Some(statement) = old.as_ref().and_then(|it| it.targets(TOP_TARGETS)) {
+                let (mut next, expires) = (statement.clone(), statement.header.expires);
+                next.header = publish::next_header(repo, repository, vin, old.as_ref(), expires);
+                targets = Some(Envelope::new(&next)?);
+            }
         }
     }
     Ok(Draft {
@@ -421,7 +418,10 @@ pub(crate) fn take(repo: &Repo, which: Which, draft: &Draft, now: UnixTime) -> R
     if !again {
         if version != before.header.version.saturating_add(1) {
             let newest = before.header.version;
-            let reason = format!("it makes root version {version}, the newest is {newest}");
+            let reason = format!(
+                "it makes root version {version}, the newest is {newest}; make it anew with `--draft` \
+                 and have it signed"
+            );
             return Err(Error::Draft(reason));
         }
         follows(&before, envelope)?;

@@ -1,6 +1,7 @@
 //! Runs a parsed command line.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     path::Path,
     time::SystemTime,
@@ -8,7 +9,7 @@ use std::{
 
 use campaign::UnixTime;
 use clap::{CommandFactory as _, Parser as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     bundle, cli,
@@ -74,40 +75,37 @@ fn now() -> UnixTime {
 pub fn run(cli: &Cli) -> Result<(), Error> {
     let unlock = || Unlock::new(cli.passphrase_file.clone());
     let open = || Ok::<_, Error>(Repo::open(&cli.repo)?.with_unlock(unlock()));
+    let json = cli.json;
     match &cli.command {
         Command::Init(arguments) => run_init(cli, arguments),
-        Command::Vehicle(command) => run_vehicle(&open()?, command),
-        Command::Pack(arguments) => run_pack(&open()?, arguments),
-        Command::Grant(arguments) => run_grant(&open()?, arguments),
+        Command::Vehicle(command) => run_vehicle(&open()?, command, json),
+        Command::Pack(arguments) => run_pack(&open()?, arguments, json),
+        Command::Grant(arguments) => run_grant(&open()?, arguments, json),
         Command::Release(arguments) => run_release(&open()?, arguments),
         Command::Bundle(arguments) => {
             let (vin, out) = (&arguments.vin, &arguments.out);
             let campaign = bundle::bundle(&open()?, vin, out, now())?;
-            let ecus = campaign.ecus.len();
-            say(&format!(
-                "campaign {} for {ecus} ECUs in {}",
-                campaign.id,
-                out.display()
-            ))
+            let (id, ecus) = (&campaign.id, campaign.ecus.len());
+            let text = format!("campaign {id} for {ecus} ECUs in {}", out.display());
+            let value = json!({ "campaign": id, "ecus": ecus, "out": out });
+            tell(json, &value, &text)
         }
-        Command::Refresh => {
-            let vins = publish::refresh(&open()?, now())?;
-            say(&format!("timestamps of {} vehicles refreshed", vins.len()))
-        }
+        Command::Refresh => refreshed(publish::refresh(&open()?, now())?, json),
         Command::Rotate { role } => {
             let version = rotate::rotate(&open()?, *role, now())?;
-            say(&format!("root version {version} names the new key"))
+            let text = format!("root version {version} names the new key");
+            tell(json, &json!({ "root": version }), &text)
         }
         Command::Serve(arguments) => run_serve(&cli.repo, arguments),
-        Command::Fleet(command) => run_fleet(&cli.repo, command),
+        Command::Fleet(command) => run_fleet(&cli.repo, command, json),
         Command::Keyset(command) => trust::keyset(cli, command),
         Command::Manifest(command) => trust::manifest(&open()?, command),
         Command::Audit(command) => trust::audit(&open()?, command),
-        Command::Root(command) => trust::root(&open()?, command),
-        Command::Revoke { key, draft } => trust::revoke(&open()?, key, draft.as_deref()),
-        Command::Sign { draft, key } => trust::sign(draft, key, &unlock()),
+        Command::Root(command) => trust::root(&open()?, command, json),
+        Command::Revoke { key, draft } => trust::revoke(&open()?, key, draft.as_deref(), json),
+        Command::Sign { draft, key } => trust::sign(draft, key, &unlock(), json),
         Command::Publish { draft, json } => trust::publish(&open()?, draft, *json),
-        Command::Key(command) => trust::key(command, &unlock()),
+        Command::Key(command) => trust::key(command, &unlock(), json),
         Command::Inspect(arguments) => run_inspect(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -122,6 +120,37 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             write_out(&page)
         }
     }
+}
+
+/// Says what has expired all the same, and fails with the first that could not be refreshed.
+fn refreshed(done: publish::Refreshed, json: bool) -> Result<(), Error> {
+    let count = done.vehicles.len();
+    let expired: BTreeMap<_, _> = done.expired.iter().cloned().collect();
+    let failed = done.failed.iter();
+    let failed: BTreeMap<_, _> = failed
+        .map(|(what, error)| (what, error.to_string()))
+        .collect();
+    let value = json!({ "vehicles": done.vehicles, "expired": expired, "failed": failed });
+    let text = format!("timestamps of {count} vehicles refreshed");
+    tell(json, &value, &text)?;
+    for (what, expired) in done.expired {
+        warn(&format!(
+            "{what}: its root, snapshot or targets expired at {expired}; vehicles believe it again after \
+             the next release, or for a root after `oem rotate`"
+        ));
+    }
+    let mut failed = done.failed.into_iter();
+    let first = failed.next();
+    failed.for_each(|(what, error)| warn(&format!("{what}: {error}")));
+    first.map_or(Ok(()), |(what, error)| {
+        warn(&format!("{what} was not refreshed; the others were"));
+        Err(error)
+    })
+}
+
+fn warn(line: &str) {
+    // Nobody is left to tell when this fails.
+    let _ = writeln!(io::stderr(), "oem: {line}");
 }
 
 fn run_inspect(arguments: &cli::Inspect) -> Result<(), Error> {
@@ -143,29 +172,47 @@ fn run_init(cli: &Cli, arguments: &cli::Init) -> Result<(), Error> {
         options.passphrase = Some(unlock.passphrase(&dir.join("keys"))?);
     }
     init(dir, &options, now())?;
-    say(&format!(
+    let secret = dir.join("keys");
+    let text = format!(
         "repository in {}; keep {} secret",
         dir.display(),
-        dir.join("keys").display()
-    ))
+        secret.display()
+    );
+    tell(
+        cli.json,
+        &json!({ "repository": dir, "secret": secret }),
+        &text,
+    )
 }
 
-fn run_vehicle(repo: &Repo, command: &cli::Vehicle) -> Result<(), Error> {
+fn run_vehicle(repo: &Repo, command: &cli::Vehicle, json: bool) -> Result<(), Error> {
     match command {
         cli::Vehicle::Add { spec, out } => {
             let record = vehicle::add(repo, spec, out)?;
             let (vin, ecus) = (record.vehicle.vin(), record.ecus.len());
-            say(&format!(
+            let text = format!(
                 "vehicle {vin} with {ecus} ECUs; its files are in {}",
                 out.display()
-            ))
+            );
+            tell(
+                json,
+                &json!({ "vin": vin, "ecus": ecus, "out": out }),
+                &text,
+            )
         }
-        cli::Vehicle::Export { vin, out } => vehicle::export(repo, vin, out),
+        cli::Vehicle::Export { vin, out } => {
+            vehicle::export(repo, vin, out)?;
+            match json {
+                true => say(&json!({ "vin": vin, "out": out }).to_string()),
+                false => Ok(()),
+            }
+        }
+        cli::Vehicle::List if json => say(&json!({ "vehicles": repo.vins()? }).to_string()),
         cli::Vehicle::List => repo.vins()?.iter().try_for_each(|vin| say(vin.as_str())),
     }
 }
 
-fn run_pack(repo: &Repo, arguments: &cli::Pack) -> Result<(), Error> {
+fn run_pack(repo: &Repo, arguments: &cli::Pack, json: bool) -> Result<(), Error> {
     let options = PackOptions {
         hardware_id: arguments.hardware_id,
         version: arguments.version,
@@ -178,26 +225,26 @@ fn run_pack(repo: &Repo, arguments: &cli::Pack) -> Result<(), Error> {
     };
     let (input, out) = (&arguments.input, &arguments.out);
     let packed = pack_file(repo, input, arguments.format, &options, out)?;
-    say(&format!(
-        "image {} of {} bytes in {}",
-        packed.digest,
-        packed.bytes.len(),
-        out.display()
-    ))
+    let (digest, bytes) = (packed.digest, packed.bytes.len());
+    let text = format!("image {digest} of {bytes} bytes in {}", out.display());
+    tell(
+        json,
+        &json!({ "image": digest, "bytes": bytes, "out": out }),
+        &text,
+    )
 }
 
-fn run_grant(repo: &Repo, arguments: &cli::Grant) -> Result<(), Error> {
+fn run_grant(repo: &Repo, arguments: &cli::Grant, json: bool) -> Result<(), Error> {
     let options = GrantOptions {
         vin: arguments.vin.clone(),
         ecu: arguments.ecu.clone(),
         sequence: arguments.sequence,
         allow_downgrade: arguments.allow_downgrade,
     };
-    let sequence = grant_file(repo, &arguments.image, &options, &arguments.out)?;
-    say(&format!(
-        "grant with sequence {sequence} in {}",
-        arguments.out.display()
-    ))
+    let out = &arguments.out;
+    let sequence = grant_file(repo, &arguments.image, &options, out)?;
+    let text = format!("grant with sequence {sequence} in {}", out.display());
+    tell(json, &json!({ "sequence": sequence, "out": out }), &text)
 }
 
 fn run_release(repo: &Repo, arguments: &cli::Release) -> Result<(), Error> {
@@ -212,7 +259,8 @@ fn run_release(repo: &Repo, arguments: &cli::Release) -> Result<(), Error> {
     };
     if let Some(path) = &arguments.draft {
         draft::of_release(repo, &options, now())?.store(path)?;
-        return say(&format!("to be signed: {}", path.display()));
+        let text = format!("to be signed: {}", path.display());
+        return tell(arguments.json, &json!({ "draft": path }), &text);
     }
     released(&release(repo, &options, now())?, arguments.json)
 }
@@ -251,7 +299,7 @@ fn run_serve(dir: &Path, arguments: &cli::Serve) -> Result<(), Error> {
     })
 }
 
-fn run_fleet(dir: &Path, command: &cli::Fleet) -> Result<(), Error> {
+fn run_fleet(dir: &Path, command: &cli::Fleet, as_json: bool) -> Result<(), Error> {
     match command {
         cli::Fleet::Status { json } => {
             let status = fleet::Status::of(dir)?;
@@ -262,11 +310,26 @@ fn run_fleet(dir: &Path, command: &cli::Fleet) -> Result<(), Error> {
             }
             status.lines().iter().try_for_each(|line| say(line))
         }
-        cli::Fleet::Cancel { vin } => match fleet::cancel(dir, vin)? {
-            Some(action) => say(&format!("action {action} is taken back with the next poll")),
-            None => say(&format!("{vin} has nothing open")),
-        },
-        cli::Fleet::Token { vin } => say(&fleet::token(dir, vin.as_ref())?),
+        cli::Fleet::Cancel { vin } => {
+            let action = fleet::cancel(dir, vin)?;
+            let text = match action {
+                Some(action) => format!("action {action} is taken back with the next poll"),
+                None => format!("{vin} has nothing open"),
+            };
+            tell(as_json, &json!({ "action": action }), &text)
+        }
+        cli::Fleet::Token { vin } => {
+            let token = fleet::token(dir, vin.as_ref())?;
+            tell(as_json, &json!({ "token": token }), &token)
+        }
+    }
+}
+
+/// Says what was done, for machines or for people.
+fn tell(json: bool, value: &Value, text: &str) -> Result<(), Error> {
+    match json {
+        true => say(&value.to_string()),
+        false => say(text),
     }
 }
 

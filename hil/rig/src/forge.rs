@@ -167,7 +167,8 @@ pub fn direct_to_own_image(repo: &Path, campaign: &str, image: &Path) -> Result<
 fn direct(repo: &Path, campaign: &str, mut statement: Targets) -> Result<()> {
     let (repo, vin, now) = (Repo::open(repo)?, vin()?, now()?);
     let before = published(&repo, Repository::Director, &vin)?;
-    statement.header = next_header(before.as_ref(), now.plus_days(30));
+    let expires = now.plus_days(30);
+    statement.header = next_header(&repo, Repository::Director, &vin, before.as_ref(), expires);
     if let Some(custom) = statement.custom.as_mut() {
         custom["campaignId"] = campaign.into();
     }

@@ -1,6 +1,10 @@
 //! What vehicles said, in SQLite: answered only once it is on the disk.
 
-use std::path::Path;
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -167,14 +171,37 @@ pub struct Store {
     connection: Connection,
 }
 
+/// Brings the file from where it was once, beside what is published, and makes it the owner's alone;
+/// the files that SQLite puts beside it get its mode.
+fn own(dir: &Path, path: &Path) -> Result<(), Error> {
+    if !path.exists() {
+        for end in ["-wal", "-shm", ""] {
+            let old = dir.join(format!("fleet.sqlite{end}"));
+            let new = dir.join(format!("keys/fleet.sqlite{end}"));
+            match fs::rename(&old, new) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file(&old)(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o600).open(path);
+    let owned = file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)));
+    owned.map_err(Error::file(path))
+}
+
 impl Store {
-    /// Opens or creates `fleet.sqlite` in the repository.
+    /// Opens or creates `keys/fleet.sqlite` in the repository: who drives which vehicle, and what it
+    /// said, is nobody else's.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`]: not a store, of another version, or not accessible.
+    /// [`Error::Corrupt`]: not a store, of another version, or not accessible; [`Error::File`].
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("fleet.sqlite");
+        let path = dir.join("keys/fleet.sqlite");
+        own(dir, &path)?;
         let open = || -> rusqlite::Result<(Connection, i64)> {
             let connection = Connection::open(&path)?;
             connection.busy_timeout(std::time::Duration::from_secs(10))?;
@@ -413,7 +440,7 @@ impl Store {
             transaction.commit()?;
             Ok(value)
         })();
-        done.map_err(|error: rusqlite::Error| Error::corrupt(Path::new("fleet.sqlite"), error))
+        done.map_err(|error: rusqlite::Error| Error::corrupt(Path::new("keys/fleet.sqlite"), error))
     }
 }
 
@@ -461,4 +488,33 @@ fn state_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<State> {
     let name: String = row.get(column)?;
     let state = State::ALL.into_iter().find(|state| state.name() == name);
     state.ok_or(rusqlite::Error::InvalidQuery)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vehicles_said_is_the_owners_alone_wherever_it_was_before() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("keys")).unwrap();
+        let mode = |name: &str| {
+            fs::metadata(dir.path().join(name))
+                .unwrap()
+                .permissions()
+                .mode()
+        };
+        let mut store = Store::open(dir.path()).unwrap();
+        store.polled("v", None, 7).unwrap();
+        store.attributes("v", &serde_json::json!({})).unwrap();
+        assert_eq!(mode("keys/fleet.sqlite") & 0o777, 0o600);
+        assert_eq!(mode("keys/fleet.sqlite-wal") & 0o777, 0o600);
+        drop(store);
+        let old = dir.path().join("fleet.sqlite");
+        fs::rename(dir.path().join("keys/fleet.sqlite"), &old).unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        assert!(!store.is_unknown("v").unwrap() && !old.exists());
+        assert_eq!(mode("keys/fleet.sqlite") & 0o777, 0o600);
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use campaign::manifest::MANIFEST_MAX_LEN;
 use serde_json::json;
 
-use super::{now, released, run_inspect, say};
+use super::{now, released, run_inspect, say, tell};
 use crate::{
     audit,
     cli::{self, Cli},
@@ -65,15 +65,18 @@ pub(super) fn keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
                 drop: drop.clone(),
             };
             keyset::make(&open()?, &changes, RSA_BITS, out)?;
-            say(&format!("unsigned key set in {}", out.display()))
+            let text = format!("unsigned key set in {}", out.display());
+            tell(cli.json, &json!({ "key_set": out }), &text)
         }
         cli::Keyset::Sign { input, root, out } => {
             keyset::sign_with(input, &SigningKey::open(root, &unlock())?, out)?;
-            say(&format!("signed key set in {}", out.display()))
+            let text = format!("signed key set in {}", out.display());
+            tell(cli.json, &json!({ "key_set": out }), &text)
         }
         cli::Keyset::Use { input } => {
             let version = keyset::take(&open()?, input)?;
-            say(&format!("key set {version} is in use"))
+            let text = format!("key set {version} is in use");
+            tell(cli.json, &json!({ "version": version }), &text)
         }
         cli::Keyset::Show(arguments) => run_inspect(arguments),
     }
@@ -125,7 +128,7 @@ pub(super) fn manifest(repo: &Repo, command: &cli::Manifest) -> Result<(), Error
     }
 }
 
-pub(super) fn root(repo: &Repo, command: &cli::Root) -> Result<(), Error> {
+pub(super) fn root(repo: &Repo, command: &cli::Root, as_json: bool) -> Result<(), Error> {
     match command {
         cli::Root::Show { repository, json } => {
             let (root, _) = root::newest(repo, (*repository).into())?;
@@ -157,26 +160,48 @@ pub(super) fn root(repo: &Repo, command: &cli::Root) -> Result<(), Error> {
             let which = arguments.repository;
             if let Some(path) = &arguments.draft {
                 root::draft(repo, which, &change, now())?.store(path)?;
-                return say(&format!("to be signed: {}", path.display()));
+                let text = format!("to be signed: {}", path.display());
+                return tell(as_json, &json!({ "draft": path }), &text);
             }
             let version = root::change(repo, which, &change, now())?;
-            say(&format!("root version {version} is in use"))
+            let text = format!("root version {version} is in use");
+            tell(as_json, &json!({ "root": version }), &text)
         }
     }
 }
 
-pub(super) fn revoke(repo: &Repo, key: &str, draft: Option<&Path>) -> Result<(), Error> {
-    match revoke::revoke(repo, key, draft, now())? {
-        Revoked::Draft => say("to be signed; nothing has changed yet"),
-        Revoked::KeySet => say("unsigned key set; next: `oem keyset sign` twice, `oem keyset use`"),
-        Revoked::Root(version) => say(&format!("root version {version} no longer names the key")),
-    }
+pub(super) fn revoke(
+    repo: &Repo,
+    key: &str,
+    draft: Option<&Path>,
+    as_json: bool,
+) -> Result<(), Error> {
+    let (value, text) = match revoke::revoke(repo, key, draft, now())? {
+        Revoked::Draft => {
+            let text = "to be signed; nothing has changed yet";
+            (json!({ "draft": draft }), text.to_owned())
+        }
+        Revoked::KeySet => {
+            let text = "unsigned key set; next: `oem keyset sign` twice, `oem keyset use`";
+            (json!({ "key_set": draft }), text.to_owned())
+        }
+        Revoked::Root(version) => {
+            let text = format!("root version {version} no longer names the key");
+            (json!({ "root": version }), text)
+        }
+    };
+    tell(as_json, &value, &text)
 }
 
-pub(super) fn sign(path: &Path, key: &Path, unlock: &Unlock) -> Result<(), Error> {
+pub(super) fn sign(path: &Path, key: &Path, unlock: &Unlock, as_json: bool) -> Result<(), Error> {
     let mut draft = Draft::load(path)?;
     let roles = draft.sign(&SigningKey::open(key, unlock)?)?;
     draft.store(path)?;
+    if as_json {
+        let roles: Vec<_> = roles.iter().map(ToString::to_string).collect();
+        let value = json!({ "signed": roles, "signatures": draft.approvals()? });
+        return say(&value.to_string());
+    }
     for role in roles {
         say(&format!("{role} signed"))?;
     }
@@ -194,7 +219,7 @@ pub(super) fn publish(repo: &Repo, path: &Path, json: bool) -> Result<(), Error>
     }
 }
 
-pub(super) fn key(command: &cli::Key, unlock: &Unlock) -> Result<(), Error> {
+pub(super) fn key(command: &cli::Key, unlock: &Unlock, as_json: bool) -> Result<(), Error> {
     let (key, public) = match command {
         cli::Key::New {
             out,
@@ -222,5 +247,10 @@ pub(super) fn key(command: &cli::Key, unlock: &Unlock) -> Result<(), Error> {
         cli::Key::Public { key, out } => (SigningKey::open(key, unlock)?, out),
     };
     keys::write_public(key.public(), public)?;
-    say(key.public().id().as_str())
+    let id = key.public().id();
+    tell(
+        as_json,
+        &json!({ "key_id": id, "public": public }),
+        id.as_str(),
+    )
 }

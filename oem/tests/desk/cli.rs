@@ -82,3 +82,30 @@ fn help_scripts_and_manual_are_printed() {
         format!("{}\n", crate::common::VIN)
     );
 }
+
+#[test]
+fn what_was_done_is_said_as_json_too() {
+    let desk = Desk::new();
+    let vin = crate::common::VIN;
+    let image = desk.pack("hw-a", "1.0.0", 4);
+    let (image, out) = (image.to_str().unwrap(), desk.path("again"));
+    let bundle = desk.path("spring.tar");
+    let (out, bundle) = (out.to_str().unwrap(), bundle.to_str().unwrap());
+    let done = |arguments: &[&str]| -> serde_json::Value {
+        let text = check(&desk, &[&["--json"], arguments].concat(), 0);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(done(&["vehicle", "list"])["vehicles"][0], vin);
+    let exported = done(&["vehicle", "export", "--vin", vin, "--out", out]);
+    assert_eq!(exported["out"], out);
+    let released = done(&["release", "--campaign", "spring", "--image", image]);
+    assert_eq!(released["campaign"], "spring");
+    assert_eq!(done(&["refresh"])["vehicles"][0], vin);
+    let bundled = done(&["bundle", "--vin", vin, "--out", bundle]);
+    assert_eq!(bundled["ecus"], 1);
+    assert_eq!(done(&["rotate", "image-timestamp"])["root"], 2);
+    assert!(done(&["fleet", "token"])["token"].is_string());
+    let shown = done(&["root", "show", "image"]);
+    assert_eq!(shown["version"], 2, "as with `oem root show --json`");
+}

@@ -111,6 +111,61 @@ fn two_of_three_release_and_the_vehicle_believes_it() {
     assert!(matches!(error, Error::Draft(_)), "{error}");
 }
 
+/// Power fails after any of the documents: what was signed is published by doing it again.
+#[test]
+fn an_interrupted_publication_is_completed_by_repeating_it() {
+    let desk = desk();
+    let keys = ["bob/targets.pem", "eve/targets.pem"];
+    let spring = signed(&desk, &options(&desk, "1.0.0"), &keys);
+    spring.publish(&desk.repo(), now()).unwrap();
+    let mut summer = options(&desk, "1.1.0");
+    summer.campaign = "summer".parse().unwrap();
+    let summer = signed(&desk, &summer, &keys);
+    let before = [desk.files("repo/metadata"), desk.files("repo/director")].concat();
+    summer.publish(&desk.repo(), now()).unwrap();
+    let after = [desk.files("repo/metadata"), desk.files("repo/director")].concat();
+    let written = |name: &str| -> Vec<PathBuf> {
+        let new = after.iter().filter(|file| !before.contains(file));
+        let new = new.map(|(path, _)| path.clone());
+        let of = |path: &PathBuf| path.to_str().unwrap().contains(name);
+        new.filter(of).collect()
+    };
+    let undo = |paths: &[PathBuf]| {
+        for path in paths {
+            match before.iter().find(|(old, _)| old == path) {
+                Some((_, bytes)) => fs::write(path, bytes).unwrap(),
+                None => fs::remove_file(path).unwrap(),
+            }
+        }
+    };
+    let all = written("/director/");
+    assert_eq!(all.len(), 3, "{all:?}");
+    let image = written("/metadata/");
+    let timestamp = |name: &str| vec![desk.path(&format!("repo/{name}/timestamp.json"))];
+    let director = format!("director/{}", crate::common::VIN);
+    for undone in [
+        timestamp(&director),
+        all.clone(),
+        [all.clone(), timestamp("metadata")].concat(),
+        [all.clone(), image].concat(),
+    ] {
+        undo(&undone);
+        let kept = desk.files("repo");
+        summer.publish(&desk.repo(), now()).unwrap();
+        assert_eq!(verify(&desk).unwrap().id.as_str(), "summer", "{undone:?}");
+        for (path, bytes) in kept {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let numbered = name.starts_with(|first: char| first.is_ascii_digit());
+            if numbered && path.extension().is_some_and(|it| it == "json") {
+                assert!(fs::read(&path).unwrap() == bytes, "{path:?} was changed");
+            }
+        }
+        assert!(matches!(publish_error(&desk, &summer), Error::Draft(_)));
+    }
+    // What came before it is not published again in its place.
+    assert!(matches!(publish_error(&desk, &spring), Error::Draft(_)));
+}
+
 #[test]
 fn a_draft_is_published_as_it_was_signed_or_not_at_all() {
     let desk = desk();

@@ -359,7 +359,9 @@ fn a_refreshed_timestamp_keeps_a_release_believed() {
         "{expired}"
     );
     let before = desk.files("repo");
-    assert_eq!(publish::refresh(&desk.repo(), later).unwrap(), [vin()]);
+    let refreshed = publish::refresh(&desk.repo(), later).unwrap();
+    assert_eq!(refreshed.vehicles, [vin()]);
+    assert!(refreshed.expired.is_empty() && refreshed.failed.is_empty());
     assert!(verify_at(&desk, later).is_ok());
     let after = desk.files("repo");
     let changed: Vec<_> = after
@@ -394,6 +396,55 @@ fn every_key_can_be_replaced_and_the_vehicle_follows() {
     let director = format!("repo/director/{VIN}");
     assert!(newest(&format!("{director}/6.root.json")));
     assert!(!newest(&format!("{director}/7.root.json")));
+    desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
+        .unwrap();
+    assert_eq!(verify(&desk).unwrap().id.as_str(), "summer");
+}
+
+/// A vehicle's damaged folder is no reason to let those of all others expire; and what a new timestamp
+/// does not help is said.
+#[test]
+fn a_refresh_goes_on_after_what_is_damaged_and_says_what_has_expired() {
+    let desk = Desk::new();
+    desk.release("spring", &[desk.pack("hw-a", "1.2.3", 4)])
+        .unwrap();
+    let damaged = desk.path(&format!("repo/director/{VIN}/timestamp.json"));
+    let whole = fs::read(&damaged).unwrap();
+    fs::write(&damaged, "{").unwrap();
+    let before = fs::read(desk.path("repo/metadata/timestamp.json")).unwrap();
+    let refreshed = publish::refresh(&desk.repo(), now()).unwrap();
+    assert_eq!(refreshed.vehicles, []);
+    let [(what, Error::Corrupt { .. })] = &refreshed.failed[..] else {
+        panic!("{refreshed:?}");
+    };
+    assert!(what.contains(VIN), "{what}");
+    let after = fs::read(desk.path("repo/metadata/timestamp.json")).unwrap();
+    assert_ne!(before, after, "the image repository's was made anew");
+    fs::write(&damaged, whole).unwrap();
+    let late = now().plus_days(31);
+    let refreshed = publish::refresh(&desk.repo(), late).unwrap();
+    assert_eq!(refreshed.expired.len(), 2, "{:?}", refreshed.expired);
+}
+
+/// Between the new root and what has to be signed under it the desk says what to do.
+#[test]
+fn an_interrupted_rotation_says_how_it_is_completed() {
+    let desk = Desk::new();
+    desk.release("spring", &[desk.pack("hw-a", "1.2.3", 4)])
+        .unwrap();
+    let timestamp = desk.path("repo/metadata/timestamp.json");
+    let before = fs::read(&timestamp).unwrap();
+    rotate(&desk.repo(), Rotated::ImageTimestamp, now()).unwrap();
+    fs::write(&timestamp, before).unwrap();
+    let (key, pending) = ("repo/keys/timestamp.pem", "repo/keys/timestamp.new.pem");
+    fs::rename(desk.path(key), desk.path(pending)).unwrap();
+    let old = desk.path("repo/keys/timestamp.before-2.pem");
+    fs::rename(old, desk.path(key)).unwrap();
+    let error = desk
+        .release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
+        .unwrap_err();
+    assert!(error.to_string().contains("`oem rotate`"), "{error}");
+    rotate(&desk.repo(), Rotated::ImageTimestamp, now()).unwrap();
     desk.release("summer", &[desk.pack("hw-a", "1.2.4", 4)])
         .unwrap();
     assert_eq!(verify(&desk).unwrap().id.as_str(), "summer");

@@ -46,10 +46,19 @@ fn a_desk_goes_on_after_more_roots_than_one_refresh_takes() {
     let desk = Desk::new();
     desk.release("spring", &[desk.pack("hw-a", "1.0.0", 4)])
         .unwrap();
-    for version in 2..=67 {
-        let rotated = rotate(&desk.repo(), Rotated::ImageTimestamp, now()).unwrap();
-        assert_eq!(rotated, version);
+    let (mut next, _) = root::newest(&desk.repo(), Repository::Image).unwrap();
+    let key = SigningKey::load(&desk.path("repo/keys/root.pem")).unwrap();
+    for version in 2..=66 {
+        next.header.version = version;
+        let document = SigningKey::sign_document(&next, &[&key]).unwrap();
+        fs::write(
+            desk.path(&format!("repo/metadata/{version}.root.json")),
+            document,
+        )
+        .unwrap();
     }
+    let rotated = rotate(&desk.repo(), Rotated::ImageTimestamp, now()).unwrap();
+    assert_eq!(rotated, 67);
     publish::refresh(&desk.repo(), now()).unwrap();
     desk.release("summer", &[desk.pack("hw-a", "1.1.0", 4)])
         .unwrap();
