@@ -22,8 +22,10 @@ use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use futures_util::stream::{Stream, StreamExt, unfold};
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
@@ -34,14 +36,19 @@ use crate::board::{Board, Doing, Status};
 use crate::desk::{Desk, NotTaken, Offer, Reply};
 use crate::error::Error;
 
+/// How the names of bundles begin that are brought.
+const UPLOAD: &str = "upload-";
+
 /// What the handlers share.
 #[derive(Debug, Clone)]
 struct Shared {
     desk: Arc<Desk>,
     board: Arc<Board>,
-    /// Where a bundle is put, and the most bytes that it may have.
-    upload: PathBuf,
+    /// Where bundles are put, and the most bytes that one may have.
+    uploads: PathBuf,
     upload_max: u64,
+    /// One bundle comes at a time.
+    upload_turn: Arc<Semaphore>,
 }
 
 /// What `GET /v1/status` answers.
@@ -93,8 +100,8 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 pub struct Access {
     /// The socket.
     pub socket: PathBuf,
-    /// Where a bundle is put.
-    pub upload: PathBuf,
+    /// The folder in which bundles are put.
+    pub uploads: PathBuf,
     /// The most bytes that a bundle may have.
     pub upload_max: u64,
 }
@@ -107,11 +114,13 @@ pub struct Access {
 pub fn serve(access: Access, desk: Arc<Desk>, board: Arc<Board>) -> Result<JoinHandle<()>, Error> {
     let path = access.socket;
     let listener = listen(&path).map_err(Error::file(&path))?;
+    remove_left(&access.uploads);
     let app = router(Shared {
         desk,
         board,
-        upload: access.upload,
+        uploads: access.uploads,
         upload_max: access.upload_max,
+        upload_turn: Arc::new(Semaphore::new(1)),
     });
     let app = app.into_make_service_with_connect_info::<Peer>();
     Ok(tokio::spawn(async move {
@@ -221,53 +230,60 @@ async fn postpone(
     answer(shared.desk.postpone(&who, campaign, seconds))
 }
 
-/// Takes a bundle. It lies beside the images until the service has verified it, and is named only
-/// when it is whole.
+/// Takes a bundle, if the desk does: it is asked before anything is written. The file is the bundle's
+/// own and is deleted with it, whatever becomes of it.
 async fn campaign(State(shared): State<Shared>, request: Request) -> Response {
+    if let Err(error) = shared.desk.may_upload() {
+        return problem(StatusCode::CONFLICT, &error.to_string());
+    }
+    let Ok(_turn) = shared.upload_turn.try_acquire() else {
+        return problem(StatusCode::CONFLICT, "another bundle is coming in");
+    };
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > shared.upload_max) {
         return too_long(shared.upload_max);
     }
-    let part = shared.upload.with_extension("part");
-    match receive(request.into_body(), &part, shared.upload_max).await {
-        Ok(true) => {}
-        Ok(false) => {
-            discard(&part);
-            return too_long(shared.upload_max);
-        }
+    match receive(request.into_body(), &shared.uploads, shared.upload_max).await {
+        Ok(Some(bundle)) => answer(shared.desk.upload(bundle)),
+        Ok(None) => too_long(shared.upload_max),
         Err(error) => {
-            discard(&part);
             let what = format!("the bundle cannot be stored: {error}");
-            return problem(StatusCode::INSUFFICIENT_STORAGE, &what);
+            problem(StatusCode::INSUFFICIENT_STORAGE, &what)
         }
     }
-    if let Err(error) = std::fs::rename(&part, &shared.upload) {
-        return problem(StatusCode::INSUFFICIENT_STORAGE, &error.to_string());
-    }
-    answer(shared.desk.upload(shared.upload.clone()))
 }
 
-/// Whether the whole body is in the file: `false` where it is longer than allowed.
-async fn receive(body: Body, path: &Path, max: u64) -> std::io::Result<bool> {
-    let mut file = tokio::fs::File::create(path).await?;
+/// The whole body in a file of the folder; `None` where it is longer than allowed.
+async fn receive(body: Body, folder: &Path, max: u64) -> std::io::Result<Option<TempPath>> {
+    let mut builder = tempfile::Builder::new();
+    let (file, path) = builder.prefix(UPLOAD).tempfile_in(folder)?.into_parts();
+    let mut file = tokio::fs::File::from_std(file);
     let mut stream = body.into_data_stream();
     let mut have = 0_u64;
     while let Some(bytes) = stream.next().await {
         let bytes = bytes.map_err(std::io::Error::other)?;
         have = have.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if have > max {
-            return Ok(false);
+            return Ok(None);
         }
         file.write_all(&bytes).await?;
     }
     file.sync_all().await?;
-    Ok(true)
+    Ok(Some(path))
 }
 
-fn discard(path: &Path) {
-    // What stays is overwritten by the next upload.
-    let _ = std::fs::remove_file(path);
+/// Deletes bundles that a killed service left: nobody knows of them any more.
+fn remove_left(folder: &Path) {
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = file.file_name();
+        let left = name.to_str().is_some_and(|name| {
+            name.starts_with(UPLOAD) || ["upload.tar", "upload.part"].contains(&name)
+        });
+        if left && let Err(error) = std::fs::remove_file(file.path()) {
+            tracing::warn!(path = %file.path().display(), %error, "not deleted");
+        }
+    }
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

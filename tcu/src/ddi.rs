@@ -11,6 +11,7 @@ mod feedback;
 mod machine;
 mod memory;
 mod options;
+mod protocol;
 mod reports;
 mod run;
 #[cfg(test)]
@@ -21,8 +22,9 @@ pub use document::{
     ActionId, Cancellation, Chunk, Confirmation, Deployment, DocumentError, Mode, Offer, Poll,
 };
 pub use feedback::{Execution, Feedback, Finished};
-pub use machine::{Answer, Confirm, Fate, Machine, Order, Policy, Request, Resource};
+pub use machine::Machine;
 pub use memory::Memory;
 pub use options::Options;
+pub use protocol::{Answer, Confirm, Fate, Order, Policy, Request, Resource};
 pub use reports::Reports;
 pub use run::{Channel, run};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tempfile::TempPath;
 use tokio::sync::watch;
 
 use crate::board::{Board, Doing};
@@ -86,10 +87,49 @@ struct Inner {
     /// The campaign that is being installed, and its phase.
     begun: Option<(String, Option<Phase>)>,
     waiting: Option<Why>,
-    upload: Option<PathBuf>,
+    upload: Option<TempPath>,
     takes_uploads: bool,
     preconditions: Value,
     paused: bool,
+    stored: Times,
+}
+
+/// The times that are stored, of which a write behind every look at the clock would be one too many.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    latest: u64,
+    behind: Option<u64>,
+}
+
+impl Times {
+    fn of(memory: &Memory) -> Self {
+        Self {
+            latest: memory.latest,
+            behind: memory.behind.map(|(_, steady)| steady),
+        }
+    }
+
+    fn is_old(self, memory: &Memory) -> bool {
+        let now = Self::of(memory);
+        let far = |one: u64, other: u64| one.abs_diff(other) > 600;
+        let behind = match (self.behind, now.behind) {
+            (Some(then), Some(now)) => far(then, now),
+            (then, now) => then != now,
+        };
+        far(self.latest, now.latest) || behind
+    }
+}
+
+impl Inner {
+    fn may_upload(&self) -> Result<(), NotTaken> {
+        if !self.takes_uploads {
+            return Err(NotTaken::Follows);
+        }
+        match self.begun {
+            Some(_) => Err(NotTaken::Installing),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Inner {
@@ -138,11 +178,10 @@ impl Desk {
     ) -> Result<Self, Error> {
         let memory_path = state.dir().join(MEMORY);
         let rxswins_path = state.dir().join(RXSWINS);
+        let memory = recall(&memory_path, "the answers; they are asked for again");
         let inner = Inner {
-            policy: Policy::new(
-                rules,
-                recall(&memory_path, "the answers; they are asked for again"),
-            ),
+            stored: Times::of(&memory),
+            policy: Policy::new(rules, memory),
             evidence: Evidence::open(state.dir())?,
             memory_path,
             rxswins: (recall(&rxswins_path, "the RXSWINs"), BTreeMap::new()),
@@ -192,13 +231,12 @@ impl Desk {
         Ok(result)
     }
 
-    /// Waits until a campaign may be installed, by policy and preconditions, and records that it
-    /// begins.
+    /// Waits until a campaign may be installed, by policy and preconditions.
     ///
     /// # Errors
     ///
-    /// [`Error::Declined`], [`Error::Stopped`], [`Error::File`]: nothing was begun.
-    pub async fn admit(&self, plan: &Plan) -> Result<(), Error> {
+    /// [`Error::Declined`], [`Error::Stopped`], [`Error::File`].
+    pub async fn wait(&self, plan: &Plan) -> Result<(), Error> {
         let mut control = self.control.subscribe();
         self.offer(plan)?;
         loop {
@@ -208,7 +246,7 @@ impl Desk {
             }
             let (why, rest) = match self.verdict()? {
                 Verdict::Declined => return Err(Error::Declined(plan.campaign.clone())),
-                Verdict::Go if wanted.permit.stage => return self.start(plan),
+                Verdict::Go if wanted.permit.stage => return Ok(()),
                 Verdict::Go => (None, None),
                 Verdict::Wait(why, rest) => (Some(why), rest),
             };
@@ -251,15 +289,22 @@ impl Desk {
         let after = inner.policy.memory();
         let same = Memory {
             latest: after.latest,
+            behind: after.behind,
             ..before.clone()
         };
-        if same != *after || after.latest.abs_diff(before.latest) > 600 {
+        if same != *after || inner.stored.is_old(after) {
+            inner.stored = Times::of(after);
             store(&inner.memory_path, after)?;
         }
         Ok(result)
     }
 
-    fn start(&self, plan: &Plan) -> Result<(), Error> {
+    /// Records that a campaign begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`]: it does not.
+    pub fn start(&self, plan: &Plan) -> Result<(), Error> {
         let mut guard = self.inner();
         let inner = &mut *guard;
         inner.expect_rxswins(plan);
@@ -367,11 +412,11 @@ impl Desk {
     }
 
     /// The installation ended before it began, or without a report.
-    pub fn abandon(&self, error: &Error) {
+    pub fn abandon(&self, why: &impl std::fmt::Display) {
         let mut inner = self.inner();
         inner.waiting = None;
         if let Some((campaign, _)) = inner.begun.take() {
-            let (campaign, why) = (&campaign, &error.to_string());
+            let (campaign, why) = (&campaign, &why.to_string());
             note(&mut inner.evidence, &Decision::Abandoned { campaign, why });
         }
         drop(inner);
@@ -542,19 +587,24 @@ impl Desk {
         })
     }
 
-    /// A bundle has been brought. It is verified as anything else.
+    /// Whether a bundle would be taken now.
     ///
     /// # Errors
     ///
     /// [`NotTaken`].
-    pub fn upload(&self, bundle: PathBuf) -> Result<Reply, NotTaken> {
+    pub fn may_upload(&self) -> Result<(), NotTaken> {
+        self.inner().may_upload()
+    }
+
+    /// A bundle has been brought. It is verified as anything else. One that was brought before and has
+    /// not been looked at gives way.
+    ///
+    /// # Errors
+    ///
+    /// [`NotTaken`]; the file is deleted then.
+    pub fn upload(&self, bundle: TempPath) -> Result<Reply, NotTaken> {
         let mut inner = self.inner();
-        if !inner.takes_uploads {
-            return Err(NotTaken::Follows);
-        }
-        if inner.begun.is_some() {
-            return Err(NotTaken::Installing);
-        }
+        inner.may_upload()?;
         inner.upload = Some(bundle);
         drop(inner);
         self.wake();
@@ -563,7 +613,7 @@ impl Desk {
 
     /// A bundle that was brought and is not looked at yet.
     #[must_use]
-    pub fn take_upload(&self) -> Option<PathBuf> {
+    pub fn take_upload(&self) -> Option<TempPath> {
         self.inner().upload.take()
     }
 

@@ -184,6 +184,9 @@ pub enum Error {
     /// The vehicle takes too long to say what it runs.
     #[error("the vehicle's manifest takes too long")]
     Overdue,
+    /// The service could not store what it was told, so it does not count.
+    #[error("{0}")]
+    NotStored(String),
     /// SIGTERM or SIGINT.
     #[error("stopped; run again to go on")]
     Stopped,
@@ -226,6 +229,30 @@ impl Error {
         }
     }
 
+    /// Whether what is refused now may be taken later without another campaign: metadata that have
+    /// expired or are being replaced, a mirror that lags behind, a file that came damaged.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        use campaign::error::DocumentFault as Fault;
+        match self {
+            Self::Metadata(campaign::VerifyError::Document { refusal, .. }) => matches!(
+                refusal.fault,
+                Fault::Missing
+                    | Fault::Expired { .. }
+                    | Fault::NotAsNamed
+                    | Fault::Version { .. }
+                    | Fault::NamesOlder { .. }
+                    | Fault::ChainTooLong
+            ),
+            Self::Metadata(campaign::VerifyError::Time(_)) => true,
+            Self::Fetch(error) => matches!(
+                error,
+                FetchError::Missing(_) | FetchError::Hash(_) | FetchError::Contradiction(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -249,7 +276,11 @@ impl Error {
                 Exit::Unreachable
             }
             Self::Stopped => Exit::Incomplete,
-            Self::File { .. } | Self::Busy(_) | Self::Journal(_) | Self::Link { .. } => Exit::Io,
+            Self::File { .. }
+            | Self::NotStored(_)
+            | Self::Busy(_)
+            | Self::Journal(_)
+            | Self::Link { .. } => Exit::Io,
         }
     }
 }

@@ -141,8 +141,14 @@ pub trait Origin {
     /// [`FetchError::NoSource`], [`FetchError::Ca`], or a bundle cannot be opened.
     fn open(&self, ca: Option<&Path>) -> Result<Source, FetchError>;
 
-    /// Everything is verified, and the first ECU is about to be touched.
-    fn begins(&self) {}
+    /// Everything of this campaign is verified, and the first ECU is about to be touched.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being begun.
+    fn begins(&self, _campaign: &str) -> Result<(), crate::error::Error> {
+        Ok(())
+    }
 }
 
 /// The URL of a repository or the path of a bundle.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use campaign::ids::EcuName;
 use campaign::time::Nonce;
@@ -15,6 +16,7 @@ use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::admission::{self, Started};
 use crate::desk::Desk;
 use crate::engine::{
     self, CampaignReport, CampaignState, EcuReport, EcuResult, Engine, Journal as _, Member, Plan,
@@ -155,6 +157,7 @@ impl Context {
             });
             let images: Vec<_> = campaign.ecus.iter().map(|target| target.sha256).collect();
             source.agrees(&images)?;
+            self.make_room(&images, state)?;
             for target in &campaign.ecus {
                 let path = fetch(&source, target, state, output).await?;
                 validate::image(&path, target, &campaign.image_keys, &self.images)?;
@@ -170,6 +173,20 @@ impl Context {
             detail: "metadata and images are verified".into(),
         });
         Ok(campaign)
+    }
+
+    /// Deletes images that neither these nor the journal's last campaign need: those of a campaign
+    /// that was replaced may fill the disk.
+    fn make_room(&self, images: &[Digest], state: &State) -> Result<(), Error> {
+        let last = state.journal()?.last()?;
+        let last = last.iter().flat_map(|last| &last.plan.ecus);
+        let last = last.flat_map(|ecu| {
+            let restore = ecu.restore.as_ref().map(|restore| restore.artifact);
+            [Some(ecu.artifact), restore].into_iter().flatten()
+        });
+        let needed = images.iter().copied().chain(last);
+        state.clean_cache(&needed.collect::<Vec<_>>());
+        Ok(())
     }
 
     /// Finishes the campaign that the journal holds, or else installs the one of `origin`.
@@ -229,8 +246,18 @@ impl Context {
     ) -> Result<Report, Error> {
         let cached = plan.ecus.iter().map(|ecu| ecu.artifact);
         let cached = cached.chain(kept(&plan, state)?);
-        let cached: Vec<_> = cached.map(|artifact| state.image(&artifact)).collect();
-        state.clean_cache(&cached);
+        state.clean_cache(&cached.collect::<Vec<_>>());
+        let plan = match &self.desk {
+            Some(desk) if !plan.has_nothing_to_do() => {
+                let again = async || {
+                    let prepared = self.prepare(origin, state, output, &mut None).await?;
+                    Ok(prepared.0)
+                };
+                let start = Instant::now();
+                admission::wait(desk, plan, || start.elapsed(), again).await?
+            }
+            _ => plan,
+        };
         if plan.has_nothing_to_do() {
             // Nothing to do is nothing to remember.
             if let Some(desk) = &self.desk {
@@ -239,20 +266,23 @@ impl Context {
             let done = [Record::Done(CampaignState::Completed)];
             return Ok(Engine::new(plan, self.policy.clone(), &done, 0).report());
         }
-        if let Some(desk) = &self.desk {
-            desk.admit(&plan).await?;
-        }
+        let started = self.desk.as_deref().map(|desk| Started::new(desk, &plan));
+        let started = started.transpose()?;
         let begin = async {
             self.precheck(&plan, output).await?;
             let mut journal = state.journal()?;
-            origin.begins();
+            origin.begins(&plan.campaign)?;
             journal.begin(&plan)?;
             Ok(journal)
         };
         match begin.await {
-            Ok(journal) => self.transact(plan, &[], journal, state, output).await,
+            Ok(journal) => {
+                started.into_iter().for_each(Started::goes_on);
+                self.transact(plan, &[], journal, state, output).await
+            }
             Err(error) => {
-                self.desk.iter().for_each(|desk| desk.abandon(&error));
+                let started = started.into_iter();
+                started.for_each(|started| started.ends(&error));
                 Err(error)
             }
         }
@@ -265,6 +295,22 @@ impl Context {
     /// [`Error::Journal`].
     pub fn is_at_rest(&self, state: &State) -> Result<bool, Error> {
         Ok(state.journal()?.last()?.is_none_or(|entry| entry.finished))
+    }
+
+    /// Whether this campaign was the last one, and every ECU is back on its old image: with the same
+    /// grants it is the same release, and would wear the same ECUs again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub fn has_reverted(&self, plan: &Plan, state: &State) -> Result<bool, Error> {
+        let last = state.journal()?.last()?;
+        Ok(last.is_some_and(|last| {
+            let grants = |plan: &Plan| plan.ecus.iter().map(|ecu| ecu.grant.clone()).collect();
+            let (now, then): (Vec<_>, Vec<_>) = (grants(plan), grants(&last.plan));
+            let end = Record::Done(CampaignState::Reverted);
+            last.records.last() == Some(&end) && last.plan.campaign == plan.campaign && now == then
+        }))
     }
 
     /// Goes on with a campaign whose ECUs need fresh grants, where `origin` has them by now.

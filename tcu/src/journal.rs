@@ -154,6 +154,21 @@ impl SqliteJournal {
         }
     }
 
+    /// Looks through the whole file for damage.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] with what is wrong first.
+    pub fn check(&self) -> Result<(), JournalError> {
+        let found = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match found.map_err(failed)?.as_str() {
+            "ok" => Ok(()),
+            wrong => Err(JournalError(format!("malformed: {wrong}"))),
+        }
+    }
+
     /// Begins a campaign: later records belong to it.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 pub mod api;
 pub mod board;
 #[cfg(feature = "deliberate-bugs")]

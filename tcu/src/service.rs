@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::RngExt;
+use tempfile::TempPath;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -118,13 +119,12 @@ impl Service<'_> {
         let mut refused = Refused::default();
         let mut courier = Courier::new(context, &self.repository, self.policy.interval)?;
         let mut control = context.control.clone();
-        // A bundle stays the source until it is decided upon.
-        let mut bundle: Option<String> = None;
+        // A bundle stays the source until it is decided upon; then it is deleted.
+        let mut bundle: Option<TempPath> = None;
         loop {
-            bundle = desk
-                .take_upload()
-                .map_or(bundle, |path| path.to_str().map(str::to_owned));
-            let origin = bundle.as_ref().unwrap_or(&self.repository);
+            bundle = desk.take_upload().or(bundle);
+            let brought = bundle.as_ref().and_then(|path| path.to_str());
+            let origin = brought.unwrap_or(&self.repository);
             let jitter: f64 = crate::random().random_range(0.0..0.25);
             let pause = self.policy.interval + self.policy.interval.mul_f64(jitter);
             let due = Instant::now() + pause;
@@ -226,6 +226,16 @@ impl Service<'_> {
         let mut name = None;
         let prepared = context.prepare(origin, self.state, output, &mut name);
         let result = match prepared.await {
+            // Whoever brings it in a bundle wants it tried.
+            Ok((plan, _))
+                if origin == self.repository && context.has_reverted(&plan, self.state)? =>
+            {
+                tracing::info!(
+                    campaign = plan.campaign,
+                    "it was reverted before, and rests"
+                );
+                return Ok(None);
+            }
             Ok((plan, _)) => context.execute(origin, plan, self.state, output).await,
             Err(error) => Err(error),
         };

@@ -9,6 +9,7 @@ use ecu_image::Digest;
 
 use crate::error::Error;
 use crate::journal::SqliteJournal;
+use crate::ports::Outbox as _;
 
 /// An opened state folder; no other process has it meanwhile.
 #[derive(Debug)]
@@ -81,7 +82,11 @@ impl State {
     ///
     /// [`Error::Journal`] for everything else that keeps it from being used; [`Error::File`].
     pub fn mend_journal(&self) -> Result<Option<(String, String)>, Error> {
-        let read = self.journal().and_then(|mut journal| Ok(journal.last()?));
+        let read = self.journal().and_then(|mut journal| {
+            journal.check()?;
+            journal.last()?;
+            Ok(journal.undelivered(1)?)
+        });
         let why = match read {
             Ok(_) => return Ok(None),
             Err(Error::Journal(error)) if is_damage(&error.0) => error.0,
@@ -118,9 +123,14 @@ impl State {
             true => Error::configuration(path)(error),
             false => Error::file(path)(error),
         })?;
-        Trust::from_json(&bytes).map_err(|error| Error::Trust {
-            path: path.to_owned(),
-            what: error.to_string(),
+        Trust::from_json(&bytes).map_err(|error| match pinned {
+            true => Error::Trust {
+                path: path.to_owned(),
+                what: error.to_string(),
+            },
+            // No matter of configuration: a campaign under way goes on without it. It is not begun
+            // anew by itself, since it is what forbids older documents.
+            false => Error::file(path)(std::io::Error::other(error.to_string())),
         })
     }
 
@@ -138,10 +148,15 @@ impl State {
         replace(&path, &bytes).map_err(Error::file(&path))
     }
 
-    /// Deletes what is in the cache but for these images.
-    pub fn clean_cache(&self, keep: &[PathBuf]) {
+    /// Deletes what is in the cache but for these images, whole or in part.
+    pub fn clean_cache(&self, keep: &[Digest]) {
+        let keep: Vec<String> = keep.iter().map(Digest::to_string).collect();
+        let kept = |path: &Path| {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            name.is_some_and(|name| keep.iter().any(|keep| keep == name))
+        };
         let files = std::fs::read_dir(self.cache()).into_iter().flatten();
-        for file in files.flatten().filter(|file| !keep.contains(&file.path())) {
+        for file in files.flatten().filter(|file| !kept(&file.path())) {
             if let Err(error) = std::fs::remove_file(file.path()) {
                 tracing::warn!(path = %file.path().display(), %error, "not deleted");
             }
@@ -168,4 +183,42 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_cleaned_of_all_but_what_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let names = ["img", "part", "etag"].map(|end| format!("{}.{end}", Digest([1; 32])));
+        let others = [format!("{}.img", Digest([2; 32])), "other".to_owned()];
+        for name in names.iter().chain(&others) {
+            std::fs::write(state.cache().join(name), "x").unwrap();
+        }
+        state.clean_cache(&[Digest([1; 32])]);
+        assert!(names.iter().all(|name| state.cache().join(name).exists()));
+        assert!(others.iter().all(|name| !state.cache().join(name).exists()));
+    }
+
+    /// Pages of the file that nothing reads at the start are looked at, too.
+    #[test]
+    fn damage_anywhere_in_the_journal_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        drop(state.journal().unwrap());
+        let path = dir.path().join("journal.sqlite");
+        let whole = std::fs::read(&path).unwrap();
+        assert!(state.mend_journal().unwrap().is_none());
+        let pages = whole.len() / 4096;
+        for page in 1..pages {
+            let mut bytes = whole.clone();
+            bytes[page * 4096..][..4096].fill(0xA5);
+            std::fs::write(&path, bytes).unwrap();
+            let mended = state.mend_journal().unwrap();
+            assert!(mended.is_some(), "page {page} of {pages}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use reqwest::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -66,18 +67,22 @@ impl Client {
     ) -> Result<T, Error> {
         let response = request.send().await;
         let response = response.map_err(|error| failed(&self.socket, &error))?;
-        let good = response.status().is_success();
+        let status = response.status();
         let bytes = response.bytes().await;
         let bytes = bytes.map_err(|error| failed(&self.socket, &error))?;
-        if good {
+        if status.is_success() {
             let value = serde_json::from_slice(&bytes);
             return value.map_err(|error| failed(&self.socket, &error));
         }
         let problem: Result<Problem, _> = serde_json::from_slice(&bytes);
-        Err(Error::Refused(problem.map_or_else(
+        let problem = problem.map_or_else(
             |_| String::from_utf8_lossy(&bytes).into_owned(),
             |problem| problem.error,
-        )))
+        );
+        Err(match status {
+            StatusCode::INSUFFICIENT_STORAGE => Error::NotStored(problem),
+            _ => Error::Refused(problem),
+        })
     }
 
     /// Follows the events until the service ends: each with its name and its data.

@@ -48,7 +48,7 @@ fn service() -> Service {
     let desk = desk_in(dir.path(), &control, &board);
     let access = Access {
         socket: dir.path().join("run/tcu.sock"),
-        upload: dir.path().join("upload.tar"),
+        uploads: dir.path().to_owned(),
         upload_max: LIMIT,
     };
     let client = Client::new(&access.socket).unwrap();
@@ -79,7 +79,10 @@ fn said() -> Said {
 /// Lets the campaign come to the desk and wait there.
 async fn at_the_desk(service: &Service) -> JoinHandle<Result<(), Error>> {
     let desk = service.desk.clone();
-    let waiting = tokio::spawn(async move { desk.admit(&plan()).await });
+    let waiting = tokio::spawn(async move {
+        desk.wait(&plan()).await?;
+        desk.start(&plan())
+    });
     while !service.desk.is_waiting() {
         tokio::task::yield_now().await;
     }
@@ -126,10 +129,7 @@ async fn a_campaign_is_declined_and_stays_declined_after_a_restart() {
     let _: Reply = service.client.post("/v1/cancel", &said()).await.unwrap();
     assert!(matches!(waiting.await.unwrap(), Err(Error::Declined(_))));
     let again = desk_in(service.dir.path(), &service.control, &service.board);
-    assert!(matches!(
-        again.admit(&plan()).await,
-        Err(Error::Declined(_))
-    ));
+    assert!(matches!(again.wait(&plan()).await, Err(Error::Declined(_))));
 }
 
 #[tokio::test]
@@ -230,13 +230,57 @@ async fn a_bundle_is_taken_up_to_its_bound() {
     for length in [true, false] {
         assert_eq!(upload(&service, vec![7; most + 1], length).await, 413);
         assert!(!service.desk.has_upload());
-        assert!(!service.dir.path().join("upload.part").exists());
+        assert_eq!(brought(&service), 0);
         assert_eq!(upload(&service, vec![7; most], length).await, 200);
         let bundle = service.desk.take_upload().unwrap();
-        assert_eq!(std::fs::metadata(bundle).unwrap().len(), LIMIT);
+        assert_eq!(std::fs::metadata(&bundle).unwrap().len(), LIMIT);
+        // The next one is a file of its own, and replaces what nobody has looked at.
+        for _ in 0..2 {
+            assert_eq!(upload(&service, vec![8; 10], length).await, 200);
+            assert_eq!(brought(&service), 2);
+        }
+        assert_eq!(std::fs::metadata(&bundle).unwrap().len(), LIMIT);
+        drop((bundle, service.desk.take_upload()));
+        assert_eq!(brought(&service), 0);
     }
     service.desk.refuse_uploads();
     assert_eq!(upload(&service, vec![7; 10], true).await, 409);
+    assert_eq!(brought(&service), 0);
+}
+
+/// Bundles in the folder.
+fn brought(service: &Service) -> usize {
+    let files = std::fs::read_dir(service.dir.path()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(UPLOAD)).count()
+}
+
+/// A body of which the first bytes come, and no more.
+fn endless(service: &Service) -> reqwest::RequestBuilder {
+    let socket = service.dir.path().join("run/tcu.sock");
+    let http = reqwest::Client::builder().unix_socket(socket).build();
+    let first = futures_util::stream::iter([Ok::<_, Infallible>(vec![7; 10])]);
+    let body = reqwest::Body::wrap_stream(first.chain(futures_util::stream::pending()));
+    http.unwrap().post("http://tcu/v1/campaign").body(body)
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_not_wanted_is_refused_before_it_is_sent() {
+    let service = service();
+    let first = tokio::spawn(endless(&service).send());
+    while brought(&service) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let second = endless(&service).send().await.unwrap();
+    assert_eq!(second.status().as_u16(), 409, "one at a time");
+    first.abort();
+    while brought(&service) == 1 {
+        tokio::task::yield_now().await;
+    }
+    service.desk.refuse_uploads();
+    let refused = endless(&service).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 409);
+    assert_eq!(brought(&service), 0);
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ impl Options {
         let mib = self.api.upload_max_mib.map_or(1024, |mib| mib.get());
         Some(Access {
             socket: self.api.socket.clone()?,
-            upload: self.state.join("upload.tar"),
+            uploads: self.state.clone(),
             upload_max: mib.saturating_mul(1 << 20),
         })
     }

@@ -9,132 +9,15 @@ use reqwest::Url;
 
 use super::document::{Cancellation, Confirmation, Deployment, DocumentError, Mode, Poll};
 use super::feedback::{Execution, Feedback, Finished};
+use super::protocol::{Answer, Confirm, Fate, Order, Policy, Request, Resource};
 use super::{ActionId, Memory};
-use crate::fetch::{Limits, Retry};
+use crate::fetch::Retry;
 
 /// Feedbacks that wait at most; older ones that say less than an end give way.
 const QUEUE_MAX: usize = 16;
 /// Reports of which it is remembered that the server has them, so that none is told again while it
 /// waits for another backend.
 const TOLD_MAX: usize = 64;
-
-/// What is done about a deployment that waits to be confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Confirm {
-    /// Confirm it: what the metadata says decides anyway.
-    Accept,
-    /// Deny it.
-    Deny,
-    /// Leave it to somebody else.
-    Leave,
-}
-
-/// Bounds and choices.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// Between two polls, where the server does not say.
-    pub interval: Duration,
-    /// The shortest and the longest that the server may ask for.
-    pub bounds: (Duration, Duration),
-    /// What is done about a deployment that waits to be confirmed.
-    pub confirm: Confirm,
-    /// How often and how fast a request is repeated.
-    pub limits: Limits,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(300),
-            bounds: (Duration::from_secs(10), Duration::from_secs(86_400)),
-            confirm: Confirm::Accept,
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// Below which resource of the vehicle a feedback is posted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
-    /// A deployment.
-    Deployment,
-    /// A cancellation.
-    Cancellation,
-}
-
-/// A request to the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// `GET` the vehicle's base resource.
-    Poll,
-    /// `GET` a deployment.
-    Deployment(Url),
-    /// `GET` a cancellation.
-    Cancellation(Url),
-    /// `GET` a deployment that waits to be confirmed.
-    Confirmation(Url),
-    /// `PUT` the vehicle's attributes.
-    ConfigData(Url),
-    /// `POST` how an action stands.
-    Feedback(Resource, Feedback),
-    /// `POST` whether a deployment is confirmed.
-    Confirm(ActionId, bool),
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// It was answered with 200 and a document, which may be empty.
-    Document(Vec<u8>),
-    /// The server does not have what was asked for, or is done with it: 404, 409 and 410.
-    Gone,
-    /// It will not be answered: not authorised, or another status that stays.
-    Refused(String),
-    /// It may be answered another time, not before the server's `Retry-After`.
-    Failed(Option<Duration>),
-}
-
-/// What became of a campaign.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// Every ECU runs what the campaign names, sealed.
-    Completed,
-    /// Refused or reverted: every ECU is as it was.
-    Failed(String),
-    /// Not at an end: it is tried again after the next poll. `begun` says that ECUs were touched, so
-    /// that it is for the transaction to say how it ends.
-    Unfinished {
-        /// Whether ECUs were touched.
-        begun: bool,
-        /// Why, for people.
-        why: String,
-    },
-    /// Everything is downloaded and verified; no ECU was touched.
-    Prepared,
-    /// It was given up before an ECU was touched.
-    Abandoned,
-}
-
-/// What the driver shall do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// Send this and say what became of it.
-    Send(Request),
-    /// Store this, then go on: what follows relies on it.
-    Remember(Memory),
-    /// Install what the metadata says, with the images of this deployment.
-    Install(Deployment),
-    /// Go on with the campaign in the journal.
-    Resume,
-    /// Download and verify it, and no more.
-    Prepare(Deployment),
-    /// The server has this report.
-    Delivered(String),
-    /// Give it up: at once where it has not begun, else as the transaction allows.
-    Abandon,
-    /// Nothing before this time, unless something happens.
-    Wait(Duration),
-}
 
 /// How far the vehicle is with the action that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +38,20 @@ struct Active {
     work: Work,
     /// The cancellation that wants it to end.
     cancelled_by: Option<ActionId>,
+    /// The last thing that was said of it while it is not at an end: a server keeps what it is told,
+    /// and takes only so much.
+    said: Option<Feedback>,
+}
+
+impl Active {
+    const fn new(action: ActionId, work: Work) -> Self {
+        Self {
+            action,
+            work,
+            cancelled_by: None,
+            said: None,
+        }
+    }
 }
 
 /// The protocol of one vehicle with its server. Time is the caller's, from any origin.
@@ -167,11 +64,16 @@ pub struct Machine {
     active: Option<Active>,
     /// A campaign runs, of whatever action.
     runs: bool,
+    /// When the campaign that the journal holds and that is not at an end goes on by itself, whether
+    /// an action stands for it or not.
+    resume_at: Option<Duration>,
     /// What there is to do besides requests, oldest first.
     orders: VecDeque<Order>,
     queue: VecDeque<Request>,
     /// Reports that the server has, the newest first.
     told: VecDeque<String>,
+    /// What the server does not take now: said again once it has answered a poll.
+    later: VecDeque<Request>,
     in_flight: Option<Request>,
     next_poll: Duration,
     /// No request before this time.
@@ -181,33 +83,32 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Of a vehicle that remembers `memory`. `resumes` says that the journal has a campaign that has
-    /// not ended; its fate is reported under the action that is remembered, if one is.
+    /// Of a vehicle that remembers `memory`. `resumes` is the campaign in the journal that has not
+    /// ended; its fate is reported under the action that is remembered, if it was begun under that.
     #[must_use]
     pub fn new(
         server: Url,
         policy: Policy,
         memory: Memory,
-        resumes: bool,
+        resumes: Option<&str>,
         seed: u64,
         now: Duration,
     ) -> Self {
         let retry = Retry::new(policy.limits.clone(), seed);
-        let action = memory.action.clone().filter(|_| resumes);
+        let own = resumes.is_some() && memory.campaign.as_deref() == resumes;
+        let action = memory.action.clone().filter(|_| own);
         let mut machine = Self {
             policy,
             server,
             remembered: true,
-            active: action.map(|action| Active {
-                action,
-                work: Work::Runs,
-                cancelled_by: None,
-            }),
+            active: action.map(|action| Active::new(action, Work::Begun)),
             memory,
-            runs: resumes,
-            orders: resumes.then_some(Order::Resume).into_iter().collect(),
+            runs: false,
+            resume_at: resumes.map(|_| now),
+            orders: VecDeque::new(),
             queue: VecDeque::new(),
             told: VecDeque::new(),
+            later: VecDeque::new(),
             in_flight: None,
             next_poll: now,
             quiet_until: now,
@@ -228,21 +129,36 @@ impl Machine {
             self.remembered = true;
             return Order::Remember(self.memory.clone());
         }
+        let resume_at = self.resume_at.filter(|_| !self.runs);
+        if resume_at.is_some_and(|at| at <= now) {
+            self.start(Order::Resume);
+        }
         if let Some(order) = self.orders.pop_front() {
             return order;
         }
+        let until = match self.request(now) {
+            Ok(request) => {
+                self.in_flight = Some(request.clone());
+                return Order::Send(request);
+            }
+            Err(until) => until,
+        };
+        Order::Wait(resume_at.map_or(until, |at| at.min(until)))
+    }
+
+    /// The next request, or when there may be one. A poll that is due comes first: what a server does
+    /// not take may not keep the vehicle from hearing it.
+    fn request(&mut self, now: Duration) -> Result<Request, Duration> {
         if self.in_flight.is_some() {
-            return Order::Wait(Duration::MAX);
+            return Err(Duration::MAX);
         }
         if now < self.quiet_until {
-            return Order::Wait(self.quiet_until);
+            return Err(self.quiet_until);
         }
-        if self.queue.is_empty() && now < self.next_poll {
-            return Order::Wait(self.next_poll);
+        if now >= self.next_poll {
+            return Ok(Request::Poll);
         }
-        let request = self.queue.pop_front().unwrap_or(Request::Poll);
-        self.in_flight = Some(request.clone());
-        Order::Send(request)
+        self.queue.pop_front().ok_or(self.next_poll)
     }
 
     /// A request was answered.
@@ -257,20 +173,21 @@ impl Machine {
         if let Answer::Refused(why) = &answer {
             tracing::warn!(%why, ?request, "the server refuses");
         }
+        let refused = matches!(answer, Answer::Refused(_));
         let document = match answer {
             Answer::Document(document) => Some(document),
             _ => None,
         };
         match request {
             Request::Poll => self.on_poll(now, document),
+            // Whoever may not speak now may again: the server has not heard it.
+            Request::Feedback(resource, feedback) if refused => self.keep(resource, feedback),
             Request::Feedback(Resource::Deployment, feedback) if feedback.is_final() => {
                 self.on_end_confirmed(&feedback);
             }
             Request::Feedback(_, feedback) => {
                 if let Some(id) = feedback.report {
-                    self.told.truncate(TOLD_MAX);
-                    self.told.push_front(id.clone());
-                    self.orders.push_back(Order::Delivered(id));
+                    self.give_up_report(id);
                 }
             }
             Request::ConfigData(_) | Request::Confirm(..) => {}
@@ -286,16 +203,25 @@ impl Machine {
         }
     }
 
-    /// A report is there: `done` of `of` ECUs are through with the campaign. It is told until an
-    /// answer leads to [`Order::Delivered`]; one that is told already is not told twice.
-    pub fn on_report(&mut self, id: &str, what: &str, done: usize, of: usize) {
-        let active = self.active.as_ref().map(|active| &active.action);
-        let ended = self.memory.ended.as_ref().map(|ended| &ended.id);
-        let Some(action) = active
-            .or(ended)
-            .filter(|_| !self.told.iter().any(|told| told == id))
-        else {
+    /// The campaign of this name begins under the action whose order runs. The caller has stored it
+    /// by [`Memory::begin`] before.
+    pub fn on_begun(&mut self, campaign: &str) {
+        if self.active.is_some() && self.memory.campaign.as_deref() != Some(campaign) {
+            self.memory.campaign = Some(campaign.to_owned());
+            self.remembered = false;
+        }
+    }
+
+    /// A report is there: `done` of `of` ECUs are through with `campaign`. It is told until an answer
+    /// leads to [`Order::Delivered`]; one that is told already is not told twice. What no action asked
+    /// for is not told at all, and is done with at once.
+    pub fn on_report(&mut self, id: &str, campaign: &str, what: &str, done: usize, of: usize) {
+        if self.told.iter().any(|told| told == id) {
             return;
+        }
+        let Some(action) = self.action_of(campaign) else {
+            tracing::info!(campaign, "a report is not told: no action asked for it");
+            return self.give_up_report(id.to_owned());
         };
         let details = [what.to_owned(), format!("report {id}")];
         let feedback = Feedback::new(action, Execution::Proceeding, Finished::None, details);
@@ -304,20 +230,49 @@ impl Machine {
         self.tell(Resource::Deployment, feedback);
     }
 
+    /// The action under which a campaign was begun: the active one, or the last that ended.
+    fn action_of(&self, campaign: &str) -> Option<&ActionId> {
+        let is = |known: &Option<String>| known.as_deref() == Some(campaign);
+        let active = self.active.as_ref().map(|active| &active.action);
+        let ended = self.memory.ended.as_ref().map(|ended| &ended.id);
+        active
+            .filter(|_| is(&self.memory.campaign))
+            .or_else(|| ended.filter(|_| is(&self.memory.ended_campaign)))
+    }
+
+    fn give_up_report(&mut self, id: String) {
+        self.told.truncate(TOLD_MAX);
+        self.told.push_front(id.clone());
+        self.orders.push_back(Order::Delivered(id));
+    }
+
+    /// What was not taken and would not be said again otherwise: the end of an action is, whenever the
+    /// server offers it.
+    fn keep(&mut self, resource: Resource, feedback: Feedback) {
+        if feedback.report.is_some() {
+            push(&mut self.later, Request::Feedback(resource, feedback));
+        } else if let Some(active) = &mut self.active {
+            active.said = None;
+        }
+    }
+
     /// The campaign, or its preparation, has come to an end for now.
-    pub fn on_fate(&mut self, fate: Fate) {
+    pub fn on_fate(&mut self, now: Duration, fate: Fate) {
         self.runs = false;
         self.orders.retain(|order| *order != Order::Abandon);
-        let Some(active) = self.active.as_mut() else {
+        let pause = self.jittered(self.policy.interval);
+        self.resume_at =
+            matches!(fate, Fate::Unfinished { begun: true, .. }).then(|| now.saturating_add(pause));
+        // What runs may be a campaign of nobody here.
+        let Some(active) = self.active.as_mut().filter(|it| it.work == Work::Runs) else {
             return;
         };
         active.work = match fate {
             Fate::Prepared => Work::Prepared,
-            Fate::Unfinished { begun: true, .. } => Work::Begun,
+            Fate::Unfinished { begun: true, .. } if self.memory.campaign.is_some() => Work::Begun,
             _ => Work::Idle,
         };
-        let (action, cancelled_by) = (active.action.clone(), active.cancelled_by.take());
-        let say = |execution, why| Feedback::new(&action, execution, Finished::None, why);
+        let cancelled_by = active.cancelled_by.take();
         match (fate, cancelled_by) {
             (Fate::Completed, cancel) => {
                 if let Some(cancel) = cancel {
@@ -333,27 +288,43 @@ impl Machine {
             }
             (_, Some(cancel)) => self.give_up(&cancel),
             (Fate::Abandoned, None) => self.forget(),
-            (Fate::Unfinished { why, .. }, None) => {
-                self.tell(Resource::Deployment, say(Execution::Proceeding, vec![why]));
-            }
-            (Fate::Prepared, None) => {
-                self.tell(Resource::Deployment, say(Execution::Downloaded, vec![]));
-            }
+            (Fate::Unfinished { why, .. }, None) => self.say(Execution::Proceeding, Some(why)),
+            (Fate::Prepared, None) => self.say(Execution::Downloaded, None),
+        }
+    }
+
+    /// How the active action stands, where that is news.
+    fn say(&mut self, execution: Execution, why: Option<String>) {
+        let Some(active) = self.active.as_mut() else {
+            return;
+        };
+        let feedback = Feedback::new(&active.action, execution, Finished::None, why);
+        if active.said.as_ref() != Some(&feedback) {
+            active.said = Some(feedback.clone());
+            self.tell(Resource::Deployment, feedback);
         }
     }
 
     fn on_failure(&mut self, now: Duration, request: Request, asked: Option<Duration>) {
         let pause = self.retry.failed(0, asked);
-        // A poll or a document will come again; what the server was to be told may not get lost.
-        if matches!(request, Request::Feedback(..) | Request::Confirm(..)) {
-            self.queue.push_front(request);
-        } else {
-            self.next_poll = now;
-        }
-        let pause = pause.unwrap_or_else(|| {
+        let keeps = matches!(request, Request::Feedback(..) | Request::Confirm(..));
+        let given_up = pause.is_none();
+        if given_up {
             self.retry = Retry::new(self.policy.limits.clone(), self.random.random());
-            self.jittered(self.policy.interval)
-        });
+        }
+        // A poll or a document will come again; what the server was to be told may not get lost, nor
+        // stand in the way of all else.
+        match (keeps, given_up) {
+            (true, true) => {
+                push(&mut self.later, request);
+                if asked.is_none() {
+                    return;
+                }
+            }
+            (true, false) => self.queue.push_front(request),
+            (false, _) => self.next_poll = now,
+        }
+        let pause = pause.unwrap_or_else(|| self.jittered(self.policy.interval));
         self.quiet_until = now.saturating_add(pause);
     }
 
@@ -362,6 +333,7 @@ impl Machine {
         let Some(poll) = document.map(|bytes| Poll::read(&bytes, &self.server)) else {
             return;
         };
+        self.queue.append(&mut self.later);
         let poll = match poll {
             Ok(poll) => poll,
             Err(error) => return refuse_document(&error),
@@ -376,7 +348,11 @@ impl Machine {
             poll.confirmation.map(Request::Confirmation),
             poll.deployment.map(Request::Deployment),
         ];
-        self.queue.extend(requests.into_iter().flatten());
+        for request in requests.into_iter().flatten() {
+            if !self.queue.contains(&request) {
+                self.queue.push_back(request);
+            }
+        }
     }
 
     fn read<T>(
@@ -400,16 +376,22 @@ impl Machine {
             self.memory.confirmed = false;
             return self.tell_end_again();
         }
-        match &self.active {
-            // One at a time: the server offers it again.
-            _ if self.runs => return,
-            Some(active) if active.action != deployment.action => match active.work {
-                Work::Runs => return,
-                Work::Begun => return self.start(Order::Resume),
-                Work::Idle | Work::Prepared => self.adopt(&deployment.action),
-            },
-            Some(_) => {}
-            None => self.adopt(&deployment.action),
+        // One at a time: the server offers it again.
+        if self.runs {
+            return;
+        }
+        // It may be the one that was given up, as long as the server has not heard that.
+        let gives_up = |request: &Request| matches!(request, Request::Feedback(Resource::Cancellation, last) if last.is_final());
+        if self.queue.iter().chain(&self.later).any(gives_up) {
+            return;
+        }
+        // What the journal holds comes first, whoever asked for it.
+        if self.resume_at.is_some() {
+            return self.start(Order::Resume);
+        }
+        let active = self.active.as_ref();
+        if active.is_none_or(|active| active.action != deployment.action) {
+            self.adopt(&deployment.action);
         }
         let Some(active) = &self.active else {
             return;
@@ -417,7 +399,6 @@ impl Machine {
         let install = deployment.update != Mode::Skip;
         let prepare = deployment.download != Mode::Skip;
         match active.work {
-            Work::Begun => self.start(Order::Resume),
             Work::Idle | Work::Prepared if install => {
                 self.start(Order::Install(deployment));
             }
@@ -428,8 +409,14 @@ impl Machine {
         }
     }
 
+    /// Starts what concerns the active action; but for a campaign that goes on and is another's.
     fn start(&mut self, order: Order) {
-        if let Some(active) = self.active.as_mut() {
+        let goes_on = order == Order::Resume;
+        if let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|it| !goes_on || it.work == Work::Begun)
+        {
             active.work = Work::Runs;
         }
         self.runs = true;
@@ -439,12 +426,9 @@ impl Machine {
     /// A new action, of which nothing is done.
     fn adopt(&mut self, action: &ActionId) {
         self.memory.action = Some(action.clone());
+        self.memory.campaign = None;
         self.remembered = false;
-        self.active = Some(Active {
-            action: action.clone(),
-            work: Work::Idle,
-            cancelled_by: None,
-        });
+        self.active = Some(Active::new(action.clone(), Work::Idle));
         let noticed = Feedback::new(action, Execution::Scheduled, Finished::None, []);
         self.tell(Resource::Deployment, noticed);
     }
@@ -466,7 +450,9 @@ impl Machine {
                 }
                 Work::Begun => {
                     active.cancelled_by = Some(cancellation.action);
-                    self.start(Order::Resume);
+                    if !self.runs {
+                        self.start(Order::Resume);
+                    }
                     self.orders.push_back(Order::Abandon);
                 }
                 Work::Idle | Work::Prepared => self.give_up(&cancellation.action),
@@ -496,7 +482,9 @@ impl Machine {
         let last = Feedback::new(&active.action, Execution::Closed, finished, details);
         self.memory = Memory {
             action: None,
+            campaign: None,
             ended: Some(last),
+            ended_campaign: self.memory.campaign.take(),
             confirmed: false,
         };
         self.remembered = false;
@@ -526,6 +514,7 @@ impl Machine {
     fn forget(&mut self) {
         self.active = None;
         self.memory.action = None;
+        self.memory.campaign = None;
         self.remembered = false;
     }
 
@@ -543,22 +532,27 @@ impl Machine {
     /// is away for hours need not know every step.
     fn tell(&mut self, resource: Resource, feedback: Feedback) {
         let request = Request::Feedback(resource, feedback);
-        if self.queue.contains(&request) || self.in_flight.as_ref() == Some(&request) {
-            return;
+        let waits = self.queue.contains(&request) || self.later.contains(&request);
+        if !waits && self.in_flight.as_ref() != Some(&request) {
+            push(&mut self.queue, request);
         }
-        if self.queue.len() >= QUEUE_MAX {
-            let lesser = |request: &Request| matches!(request, Request::Feedback(_, feedback) if !feedback.is_final());
-            if let Some(oldest) = self.queue.iter().position(lesser) {
-                self.queue.remove(oldest);
-            }
-        }
-        self.queue.push_back(request);
     }
 
     /// Up to a quarter longer, so that a fleet does not poll as one.
     fn jittered(&mut self, interval: Duration) -> Duration {
         interval.saturating_add(interval.mul_f64(self.random.random_range(0.0..0.25)))
     }
+}
+
+/// Adds a request; where there are too many, the oldest that says less than an end gives way.
+fn push(queue: &mut VecDeque<Request>, request: Request) {
+    if queue.len() >= QUEUE_MAX {
+        let lesser = |request: &Request| matches!(request, Request::Feedback(_, feedback) if !feedback.is_final());
+        if let Some(oldest) = queue.iter().position(lesser) {
+            queue.remove(oldest);
+        }
+    }
+    queue.push_back(request);
 }
 
 fn refuse_document(error: &DocumentError) {

@@ -19,9 +19,15 @@ pub struct Memory {
     /// The action whose campaign is being installed.
     #[serde(default)]
     pub action: Option<ActionId>,
+    /// The campaign that was begun under it; none before an ECU is touched.
+    #[serde(default)]
+    pub campaign: Option<String>,
     /// The last action that ended, and how: said again if the server still offers it.
     #[serde(default)]
     pub ended: Option<Feedback>,
+    /// The campaign that was begun under that one.
+    #[serde(default)]
+    pub ended_campaign: Option<String>,
     /// Whether the server has confirmed that.
     #[serde(default)]
     pub confirmed: bool,
@@ -49,6 +55,20 @@ impl Memory {
             }
             None => Self::default(),
         }
+    }
+
+    /// Stores durably that a campaign is about to begin under the action that is remembered: whatever
+    /// happens to the vehicle from here on, its fate is told under that action and no other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn begin(path: &Path, campaign: &str) -> Result<(), Error> {
+        let memory = Self {
+            campaign: Some(campaign.to_owned()),
+            ..Self::load(path)
+        };
+        memory.store(path)
     }
 
     /// Stores it durably.

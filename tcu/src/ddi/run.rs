@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Answer, Deployment, Fate, Machine, Memory, Order, Policy, Reports, Server};
 use crate::engine::{CampaignState, EcuResult, Report};
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::fetch::{Announced, FetchError, HttpSource, Limits, Origin, Source};
 use crate::install::Context;
 use crate::manifest::Courier;
@@ -45,7 +46,23 @@ pub struct Channel<'a> {
 struct Campaign<'r> {
     repository: &'r str,
     announced: Announced,
-    begun: &'r AtomicBool,
+    begun: &'r Begun,
+    memory: &'r Path,
+}
+
+/// What is known of the campaign that runs.
+#[derive(Debug, Default)]
+struct Begun {
+    /// ECUs are touched, or may be.
+    touched: AtomicBool,
+    /// Its name, where it was begun here and the machine has not been told.
+    campaign: std::sync::Mutex<Option<String>>,
+}
+
+impl Begun {
+    fn campaign(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.campaign.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Origin for Campaign<'_> {
@@ -54,8 +71,11 @@ impl Origin for Campaign<'_> {
         Ok(Source::Http(source.with(self.announced.clone())))
     }
 
-    fn begins(&self) {
-        self.begun.store(true, Ordering::Relaxed);
+    fn begins(&self, campaign: &str) -> Result<(), Error> {
+        Memory::begin(self.memory, campaign)?;
+        *self.begun.campaign() = Some(campaign.to_owned());
+        self.begun.touched.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -84,10 +104,9 @@ pub async fn run(
     let (set, control) = watch::channel(*context.control.borrow());
     let mut outer = std::mem::replace(&mut context.control, control);
     let memory_path = Memory::path(state.dir());
-    let resumes = state
-        .journal()?
-        .last()?
-        .is_some_and(|entry| !entry.finished);
+    let last = state.journal()?.last()?;
+    let resumes = last.filter(|entry| !entry.finished);
+    let resumes = resumes.map(|entry| entry.plan.campaign);
     let epoch = Instant::now();
     let seed = crate::random().random();
     let memory = Memory::load(&memory_path);
@@ -96,11 +115,11 @@ pub async fn run(
         server.root().clone(),
         policy,
         memory,
-        resumes,
+        resumes.as_deref(),
         seed,
         Duration::ZERO,
     );
-    let begun = AtomicBool::new(resumes);
+    let begun = Begun::default();
     let job = JobContext {
         context: &context,
         repository,
@@ -109,14 +128,15 @@ pub async fn run(
         output: &Mutex::new(output),
         begun: &begun,
         courier: &Mutex::new(courier),
+        memory: &memory_path,
     };
     let mut manifest: Option<Telling<'_>> = None;
     let (mut work, mut exchange): (Option<Work<'_>>, Option<Exchange<'_>>) = (None, None);
     let (mut delivery, mut deliver_at): (Option<Delivery<'_>>, _) = (None, Duration::ZERO);
-    tell_reports(&mut machine, state)?;
+    tell_reports(&mut machine, &begun, state)?;
     loop {
         if work.is_some() {
-            tell_reports(&mut machine, state)?;
+            tell_reports(&mut machine, &begun, state)?;
         }
         let until = loop {
             match machine.next(epoch.elapsed()) {
@@ -129,12 +149,12 @@ pub async fn run(
                 Order::Prepare(deployment) => work = Some(Box::pin(job.prepare(deployment))),
                 Order::Delivered(id) if reports.is_none() => state.journal()?.delivered(&id)?,
                 Order::Delivered(_) => {}
-                Order::Abandon if begun.load(Ordering::Relaxed) => {
+                Order::Abandon if begun.touched.load(Ordering::Relaxed) => {
                     set.send_modify(|control| control.cancel = true);
                 }
                 Order::Abandon => {
                     work = None;
-                    machine.on_fate(Fate::Abandoned);
+                    machine.on_fate(epoch.elapsed(), Fate::Abandoned);
                 }
                 Order::Wait(until) => break until,
             }
@@ -166,9 +186,9 @@ pub async fn run(
             fate = ready(&mut work) => {
                 work = None;
                 deliver_at = deliver_at.min(epoch.elapsed());
-                tell_reports(&mut machine, state)?;
+                tell_reports(&mut machine, &begun, state)?;
                 set.send_modify(|control| control.cancel = false);
-                machine.on_fate(fate?);
+                machine.on_fate(epoch.elapsed(), fate?);
             }
             () = ready(&mut manifest) => manifest = None,
             () = tokio::time::sleep(pause.min(Duration::from_secs(86_400))) => {}
@@ -178,7 +198,7 @@ pub async fn run(
                     *control = Control { cancel: wanted.cancel || control.cancel, ..wanted };
                 });
                 if wanted.stop {
-                    return end(machine, work, &memory_path).await;
+                    return end(machine, work, &begun, state).await;
                 }
             }
         }
@@ -186,9 +206,17 @@ pub async fn run(
 }
 
 /// Lets what runs come to its own end, and remembers what became of it.
-async fn end(mut machine: Machine, work: Option<Work<'_>>, memory: &Path) -> Result<(), Error> {
+async fn end(
+    mut machine: Machine,
+    work: Option<Work<'_>>,
+    begun: &Begun,
+    state: &State,
+) -> Result<(), Error> {
+    let memory = &Memory::path(state.dir());
     if let Some(work) = work {
-        machine.on_fate(work.await?);
+        let fate = work.await;
+        tell_reports(&mut machine, begun, state)?;
+        machine.on_fate(Duration::ZERO, fate?);
     }
     loop {
         match machine.next(Duration::ZERO) {
@@ -207,8 +235,11 @@ async fn ready<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) ->
     }
 }
 
-/// Tells what the journal reports and the server has not got yet.
-fn tell_reports(machine: &mut Machine, state: &State) -> Result<(), Error> {
+/// Tells what has begun, and what the journal reports and the server has not got yet.
+fn tell_reports(machine: &mut Machine, begun: &Begun, state: &State) -> Result<(), Error> {
+    if let Some(campaign) = begun.campaign().take() {
+        machine.on_begun(&campaign);
+    }
     for stored in state.journal()?.undelivered(REPORTS_MAX)? {
         let ecus = &stored.report.ecus;
         let done = |ecu: &&crate::engine::EcuReport| {
@@ -217,12 +248,18 @@ fn tell_reports(machine: &mut Machine, state: &State) -> Result<(), Error> {
         let phase = crate::output::phase_name(stored.phase);
         machine.on_report(
             &stored.id,
+            &stored.report.campaign.id,
             phase,
             ecus.iter().filter(done).count(),
             ecus.len(),
         );
     }
     Ok(())
+}
+
+/// Whether the campaign is refused for good: the server offers what may pass again.
+fn is_refusal(error: &Error) -> bool {
+    error.exit() == Exit::Rejected && !error.may_pass()
 }
 
 /// What campaigns need.
@@ -232,7 +269,8 @@ struct JobContext<'r, 'o> {
     server: &'r Server,
     state: &'r State,
     output: &'r Mutex<&'o mut Output>,
-    begun: &'r AtomicBool,
+    begun: &'r Begun,
+    memory: &'r Path,
     /// Whoever talks to the ECUs holds it: one at a time.
     courier: &'r Mutex<Courier>,
 }
@@ -255,18 +293,30 @@ impl JobContext<'_, '_> {
         let mut courier = self.courier.lock().await;
         let campaign = self.campaign(&deployment);
         let mut output = self.output.lock().await;
-        let installed = self.context.install(&campaign, self.state, &mut output);
-        let installed = installed.await;
-        courier.owe();
-        if let Ok(report) = &installed {
-            output.report(report);
+        if !self.context.is_at_rest(self.state)? {
+            let why = "another campaign has not ended".to_owned();
+            return Ok(Fate::Unfinished { begun: true, why });
         }
-        self.fate(installed)
+        let mut name = None;
+        let (context, state) = (self.context, self.state);
+        let prepared = context.prepare(&campaign, state, &mut output, &mut name);
+        let installed = match prepared.await {
+            Ok((plan, _)) => context.execute(&campaign, plan, state, &mut output).await,
+            Err(error) => Err(error),
+        };
+        courier.owe();
+        let report = match installed {
+            Err(error) if is_refusal(&error) => context.rejected(name, &error),
+            Err(error) => return self.fate(Err(error)),
+            Ok(report) => report,
+        };
+        output.report(&report);
+        self.fate(Ok(report))
     }
 
     async fn resume(&self) -> Result<Fate, Error> {
         let mut courier = self.courier.lock().await;
-        self.begun.store(true, Ordering::Relaxed);
+        self.begun.touched.store(true, Ordering::Relaxed);
         let mut output = self.output.lock().await;
         let resumed = self
             .context
@@ -292,25 +342,24 @@ impl JobContext<'_, '_> {
             .verify(&campaign, self.state, &mut output, &mut name);
         match verified.await {
             Ok(_) => Ok(Fate::Prepared),
-            Err(error) if error.exit() == crate::error::Exit::Rejected => {
-                Ok(Fate::Failed(error.to_string()))
-            }
+            Err(error) if is_refusal(&error) => Ok(Fate::Failed(error.to_string())),
             Err(error) => self.fate(Err(error)),
         }
     }
 
     fn campaign(&self, deployment: &Deployment) -> Campaign<'_> {
-        self.begun.store(false, Ordering::Relaxed);
+        self.begun.touched.store(false, Ordering::Relaxed);
         Campaign {
             repository: self.repository,
             announced: self.server.announced(deployment),
             begun: self.begun,
+            memory: self.memory,
         }
     }
 
     /// What a run means for the action. Without a journal nothing more may be started.
     fn fate(&self, run: Result<Report, Error>) -> Result<Fate, Error> {
-        let begun = self.begun.load(Ordering::Relaxed);
+        let begun = self.begun.touched.load(Ordering::Relaxed);
         let report = match run {
             Ok(report) => report,
             Err(error @ Error::Journal(_)) => return Err(error),

@@ -47,18 +47,32 @@ fn parse((id, at, phase, report): Row) -> Result<StoredReport, JournalError> {
 }
 
 impl Outbox for SqliteJournal {
+    /// One that cannot be read stays where it is, and does not keep others from their delivery.
     fn undelivered(&self, limit: usize) -> Result<Vec<StoredReport>, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self
             .connection
-            .prepare("SELECT id, at, phase, report FROM report ORDER BY number LIMIT ?1")
+            .prepare("SELECT id, at, phase, report FROM report ORDER BY number")
             .map_err(failed)?;
         let rows = statement
-            .query_map([limit], |row| {
+            .query_map([], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })
             .map_err(failed)?;
-        rows.map(|row| parse(row.map_err(failed)?)).collect()
+        let mut reports = Vec::new();
+        for row in rows {
+            if reports.len() == limit {
+                break;
+            }
+            let row: Row = row.map_err(failed)?;
+            let id = row.0.clone();
+            match parse(row) {
+                Ok(report) => reports.push(report),
+                Err(error) => {
+                    tracing::error!(%error, id, "a report cannot be read, and is left out")
+                }
+            }
+        }
+        Ok(reports)
     }
 
     fn delivered(&mut self, id: &str) -> Result<(), JournalError> {
@@ -126,6 +140,24 @@ mod tests {
         journal.delivered(&before[0]).unwrap();
         assert_eq!(ids(&journal), before[1..]);
         assert_eq!(journal.undelivered(9).unwrap()[0].report, under_way);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_read_does_not_hold_up_the_others() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let ended = Phase::Done(CampaignState::Rejected);
+        let stored: Vec<_> = (0..3)
+            .map(|_| {
+                journal
+                    .store(ended, &report(CampaignState::Rejected))
+                    .unwrap()
+            })
+            .collect();
+        let spoil = "UPDATE report SET report = substr(report, 2) WHERE id = ?1";
+        journal.connection.execute(spoil, [&stored[0]]).unwrap();
+        let found = journal.undelivered(1).unwrap();
+        assert_eq!(found[0].id, stored[1]);
+        assert_eq!(ids(&journal), stored[1..]);
     }
 
     #[test]

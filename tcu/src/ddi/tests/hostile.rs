@@ -79,6 +79,7 @@ proptest! {
         script in prop::collection::vec((answer(), fate()), 1..300),
     ) {
         let start = Duration::ZERO;
+        let resumes = resumes.then_some("spring");
         let mut machine = Machine::new(root(), policy(), Memory::default(), resumes, seed, start);
         let (mut now, mut polls, mut runs, mut ends) = (start, 0_u64, false, 0);
         for (answer, fate) in script {
@@ -107,7 +108,10 @@ proptest! {
             }
             if let Some(fate) = fate.filter(|_| runs) {
                 runs = false;
-                machine.on_fate(fate);
+                if matches!(fate, Fate::Unfinished { begun: true, .. }) {
+                    machine.on_begun("spring");
+                }
+                machine.on_fate(now, fate);
             }
         }
         // No poll sooner than the shortest interval, but for repeats of failed ones.
@@ -121,7 +125,7 @@ proptest! {
         sleeps in prop::collection::vec("[0-9]{1,3}:[0-9]{2}:[0-9]{2}", 2..30),
     ) {
         let start = Duration::ZERO;
-        let mut machine = Machine::new(root(), policy(), Memory::default(), false, seed, start);
+        let mut machine = Machine::new(root(), policy(), Memory::default(), None, seed, start);
         let (shortest, longest) = policy().bounds;
         let (mut now, mut last) = (start, None);
         for sleep in sleeps {

@@ -1,6 +1,6 @@
 //! Each state of an action against each thing that the server or the vehicle may bring.
 
-use super::super::{Confirm, Fate, Machine, Policy};
+use super::super::{Confirm, Execution, Fate, Machine, Memory, Policy};
 use super::world::{Server, World, deployment, policy, root};
 use std::time::Duration;
 
@@ -86,7 +86,45 @@ fn what_is_not_at_an_end_goes_on_with_the_next_poll() {
     world.fate(unfinished(true));
     world.run(100);
     assert_eq!(world.orders[2..], ["resume"]);
-    assert_eq!(world.said()[1..], ["Deployment 7 Proceeding None"; 2]);
+    assert_eq!(world.said()[1..], ["Deployment 7 Proceeding None"]);
+    world.fate(Fate::Unfinished {
+        begun: true,
+        why: "brake does not answer".into(),
+    });
+    assert_eq!(
+        world.said()[1..],
+        ["Deployment 7 Proceeding None"; 2],
+        "what is the same is said once: a server takes only so much"
+    );
+}
+
+/// A server that offers nothing, or is away, is no reason to leave ECUs as they are.
+#[test]
+fn what_was_begun_goes_on_whether_the_server_asks_for_it_or_not() {
+    for (away, remembers) in [(false, false), (false, true), (true, false), (true, true)] {
+        let memory = match remembers {
+            false => Memory::default(),
+            true => {
+                let mut world = offered("forced");
+                world.begin();
+                world.memory
+            }
+        };
+        let server = Server {
+            away,
+            ..Server::default()
+        };
+        let mut world = World::restarted(server, memory, true);
+        for times in 1..4 {
+            world.run(500);
+            assert_eq!(world.orders, vec!["resume"; times], "{away} {remembers}");
+            world.fate(unfinished(true));
+        }
+        world.run(500);
+        world.fate(Fate::Completed);
+        world.run(5000);
+        assert_eq!(world.orders.len(), 4, "{away} {remembers}: it has ended");
+    }
 }
 
 #[test]
@@ -207,7 +245,7 @@ fn confirmation_is_as_the_policy_says() {
             ..policy()
         };
         let memory = world.memory.clone();
-        world.machine = Machine::new(root(), policy, memory, false, 1, Duration::ZERO);
+        world.machine = Machine::new(root(), policy, memory, None, 1, Duration::ZERO);
         world.run(30);
         assert_eq!(world.orders, orders, "{confirm:?}");
         let left = world.server.confirmation.is_some();
@@ -251,7 +289,9 @@ fn the_end_is_told_until_the_server_has_heard_it_across_restarts() {
 
 #[test]
 fn a_campaign_that_goes_on_after_a_restart_is_reported_under_its_action() {
-    let World { memory, server, .. } = offered("forced");
+    let mut world = offered("forced");
+    world.begin();
+    let World { memory, server, .. } = world;
     let mut world = World::restarted(server, memory, true);
     world.run(200);
     assert_eq!(world.orders, ["resume"]);
@@ -262,26 +302,91 @@ fn a_campaign_that_goes_on_after_a_restart_is_reported_under_its_action() {
 
 #[test]
 fn a_campaign_of_another_channel_is_not_reported_and_not_disturbed() {
-    let server = Server {
-        deployment: Some(deployment("7", "forced")),
-        ..Server::default()
-    };
-    let mut world = World::restarted(server, super::super::Memory::default(), true);
-    world.run(200);
+    let fates = [
+        Fate::Completed,
+        Fate::Failed("reverted".into()),
+        unfinished(true),
+    ];
+    for (fate, accepted) in fates.iter().flat_map(|fate| [(fate, false), (fate, true)]) {
+        // Under way from elsewhere, whether the action was offered before that or not.
+        let World { memory, server, .. } = offered("forced");
+        let memory = if accepted { memory } else { Memory::default() };
+        let heard = server.heard.len();
+        let mut world = World::restarted(server, memory, true);
+        world.run(200);
+        assert_eq!(world.orders, ["resume"]);
+        world.machine.on_report("r1", "spring", "staging", 0, 2);
+        world.fate(fate.clone());
+        world.run(20);
+        assert_eq!(world.said().len(), heard, "{fate:?}");
+        assert_eq!(world.orders, ["resume", "delivered r1"]);
+        world.run(200);
+        let next = match fate {
+            Fate::Unfinished { .. } => "resume",
+            _ => "install 7",
+        };
+        assert_eq!(world.orders[2..], [next], "{fate:?}");
+    }
+}
+
+/// What another channel has begun is not undone by the cancellation of an action that has not.
+#[test]
+fn a_cancellation_concerns_the_campaign_of_its_action_alone() {
+    let World { memory, server, .. } = offered("forced");
+    let mut world = World::restarted(server, memory, true);
+    world.run(5);
+    cancel(&mut world);
     assert_eq!(world.orders, ["resume"]);
-    world.fate(Fate::Completed);
-    assert!(world.said().is_empty());
+    assert_eq!(world.said()[1..], ["Cancellation 9 Closed Success"]);
+}
+
+#[test]
+fn a_report_that_the_server_refuses_waits_until_it_listens_again() {
+    let mut world = offered("forced");
+    world.begin();
+    world.server.deaf = true;
+    for _ in 0..50 {
+        world.machine.on_report("r1", "spring", "staging", 0, 2);
+        world.run(10);
+    }
+    assert_eq!(world.orders, ["install 7"], "the server does not have it");
+    assert!(world.server.requests < 40, "{}", world.server.requests);
+    world.server.deaf = false;
     world.run(100);
-    assert_eq!(world.orders, ["resume", "install 7"]);
+    assert_eq!(world.orders[1..], ["delivered r1"]);
+    world.server.deaf = true;
+    world.fate(Fate::Completed);
+    world.run(300);
+    assert!(!world.memory.confirmed);
+    world.server.deaf = false;
+    world.run(100);
+    assert_eq!(world.said().last().unwrap(), "Deployment 7 Closed Success");
+    assert!(world.memory.confirmed);
+}
+
+#[test]
+fn a_feedback_that_never_gets_through_does_not_hold_up_a_cancellation() {
+    let mut world = offered("forced");
+    world.begin();
+    world.server.chokes_on = Some(Execution::Proceeding);
+    world.machine.on_report("r1", "spring", "staging", 0, 2);
+    world.run(100);
+    cancel(&mut world);
+    assert_eq!(world.orders, ["install 7", "abandon"]);
+    world.fate(Fate::Failed("cancelled: reverted".into()));
+    world.run(300);
+    assert_eq!(world.said()[1..], ["Cancellation 9 Closed Success"]);
+    assert_eq!(world.orders.len(), 2, "it is not installed again");
 }
 
 #[test]
 fn reports_are_told_until_they_are_answered_and_each_is_queued_once() {
     let mut world = offered("forced");
+    world.begin();
     world.server.away = true;
     for _ in 0..50 {
-        world.machine.on_report("r1", "staging", 0, 2);
-        world.machine.on_report("r2", "committed", 1, 2);
+        world.machine.on_report("r1", "spring", "staging", 0, 2);
+        world.machine.on_report("r2", "spring", "committed", 1, 2);
         world.run(10);
     }
     world.server.away = false;
@@ -292,7 +397,7 @@ fn reports_are_told_until_they_are_answered_and_each_is_queued_once() {
         (progress(1).cnt, progress(2).cnt, progress(2).of),
         (0, 1, 2)
     );
-    world.machine.on_report("r1", "staging", 0, 2);
+    world.machine.on_report("r1", "spring", "staging", 0, 2);
     world.run(1000);
     assert_eq!(world.said().len(), 3);
 }

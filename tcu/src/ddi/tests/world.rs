@@ -5,7 +5,9 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::super::{Answer, Fate, Feedback, Machine, Memory, Order, Policy, Request, Resource};
+use super::super::{
+    Answer, Execution, Fate, Feedback, Machine, Memory, Order, Policy, Request, Resource,
+};
 use crate::fetch::Limits;
 
 pub(super) const ROOT: &str = "https://ddi.example/default/controller/v1/VIN1";
@@ -47,6 +49,10 @@ pub(super) struct Server {
     pub(super) confirmation: Option<String>,
     pub(super) wants_data: bool,
     pub(super) away: bool,
+    /// It wants to hear nothing: not authorised, for now.
+    pub(super) deaf: bool,
+    /// It breaks off whenever it is told this.
+    pub(super) chokes_on: Option<Execution>,
     pub(super) heard: Vec<(Resource, Feedback)>,
     pub(super) polls: usize,
     pub(super) requests: usize,
@@ -108,6 +114,10 @@ impl Server {
                 self.deployment = yes.then(|| deployment("7", "forced"));
                 nothing()
             }
+            Request::Feedback(..) if self.deaf => Answer::Refused("401".into()),
+            Request::Feedback(_, feedback) if self.chokes_on == Some(feedback.status.execution) => {
+                Answer::Failed(None)
+            }
             Request::Feedback(resource, feedback) => {
                 self.on_feedback(resource, &feedback);
                 self.heard.push((resource, feedback));
@@ -151,6 +161,7 @@ impl World {
     }
 
     pub(super) fn restarted(server: Server, memory: Memory, resumes: bool) -> Self {
+        let resumes = resumes.then_some("spring");
         let machine = Machine::new(root(), policy(), memory.clone(), resumes, 1, Duration::ZERO);
         Self {
             now: Duration::ZERO,
@@ -186,8 +197,21 @@ impl World {
         panic!("it never waits");
     }
 
+    /// ECUs are touched.
+    pub(super) fn begin(&mut self) {
+        self.machine.on_begun("spring");
+        self.run(1);
+    }
+
     pub(super) fn fate(&mut self, fate: Fate) {
-        self.machine.on_fate(fate);
+        let installs = self
+            .orders
+            .last()
+            .is_some_and(|it| it.starts_with("install"));
+        if installs && matches!(fate, Fate::Unfinished { begun: true, .. }) {
+            self.begin();
+        }
+        self.machine.on_fate(self.now, fate);
         self.run(1);
     }
 
