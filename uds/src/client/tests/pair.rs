@@ -1,4 +1,5 @@
-//! A client and a server on a virtual clock, over a line that loses and delays PDUs.
+//! A client and a server on a virtual clock, over a line that loses and delays PDUs, and keeps their
+//! order.
 
 use super::*;
 use crate::server::{self, Addressing, Context, Handler, Length, Outcome, Server, ServiceEntry};
@@ -82,8 +83,14 @@ impl Line {
 
     fn send(&mut self, now: Instant, to_server: Option<Addressing>, pdu: &[u8]) {
         let delay = Duration::from_millis(self.random() % 20);
+        // A connection of ISO-TP delays, and never lets one PDU overtake another.
+        let same = |flying: &&(Instant, Option<Addressing>, Vec<u8>)| {
+            flying.1.is_some() == to_server.is_some()
+        };
+        let before = self.flying.iter().filter(same).map(|(at, ..)| *at).max();
+        let at = before.map_or(now + delay, |before| before.max(now + delay));
         if self.random() % 100 >= self.loss {
-            self.flying.push((now + delay, to_server, pdu.to_vec()));
+            self.flying.push((at, to_server, pdu.to_vec()));
         }
     }
 
