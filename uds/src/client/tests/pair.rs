@@ -125,7 +125,7 @@ impl Pair {
             client: Client::new(
                 Config {
                     seed,
-                    retries: 20,
+                    retries: 60,
                     keep_alive: KeepAlive::Functional,
                     ..Config::default()
                 },
