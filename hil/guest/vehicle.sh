@@ -29,6 +29,16 @@ power_off() {
     wait "${ECU_PIDS[$1]}" || true
 }
 
+# What a case has started ends with it: the next one has the same ports and identifiers.
+stop_vehicle() {
+    local pid
+    for pid in ${TCU_PID:-} "${ECU_PIDS[@]}" ${SERVER_PID:-}; do
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+}
+trap stop_vehicle EXIT
+
 # serve RELEASE: the repository as it was after that release; what was served before is replaced.
 serve() {
     if [[ -n ${SERVER_PID:-} ]]; then
