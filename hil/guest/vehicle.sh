@@ -50,7 +50,10 @@ serve() {
     cp -r "$VEHICLE/repo-$1" "$WORK/repo"
     "$BIN/oem" --repo "$WORK/repo" serve --listen "${URL#https://}" --json >"$WORK/serve.log" 2>&1 &
     SERVER_PID=$!
-    wait_for "the server is up" grep -q url "$WORK/serve.log"
+    if ! wait_for "the server is up" grep -q url "$WORK/serve.log"; then
+        cat "$WORK/serve.log"
+        return 1
+    fi
 }
 
 # configure STATE: the TCU's files, as a person would fill them in after installing the package.

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 use chaos::proof::{PAGE, Plan, RESENT_BOUND, Setup, play, run, singles};
+use chaos::vehicle::Interruption;
 
 /// Changes with the day would not repeat; the seed is printed with what it found.
 const SEED: u64 = 0x5EED;
@@ -41,4 +42,11 @@ fn every_run_with_one_seed_is_the_same() {
         let (one, other) = (play(&setup, &[*single]), play(&setup, &[*single]));
         assert_eq!(one.unwrap(), other.unwrap(), "{single:?}");
     }
+}
+
+/// Ten crashes of one ECU: its bootloader stays for a tester, and boots when none has come.
+#[test]
+fn an_ecu_that_stays_after_crashes_comes_back() {
+    let crash = |frame| Interruption::Crash { ecu: 0, frame };
+    play(&Setup::new(1), &[crash(2931), crash(48)]).unwrap();
 }

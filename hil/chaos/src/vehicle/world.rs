@@ -282,7 +282,8 @@ impl World {
         for ecu in &mut self.ecus {
             ecu.version = None;
         }
-        let deadline = self.now + Duration::from_secs(5);
+        // A bootloader that stays for a tester after crashes resets when nobody has come for 5 s.
+        let deadline = self.now + Duration::from_secs(15);
         self.run_until("heartbeats", |world| {
             world.now >= deadline || world.ecus.iter().all(|ecu| ecu.version.is_some())
         });
