@@ -69,7 +69,7 @@ explain() {
     journalctl --no-pager --unit tcu || true
 }
 
-trap 'explain' EXIT
+trap 'explain; stop_vehicle' EXIT
 start_systemd
 install_tcu
 fresh_flash
