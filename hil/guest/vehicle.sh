@@ -11,7 +11,9 @@ URL=https://127.0.0.1:8443
 declare -A ECU_PIDS=()
 declare -A ECU_BUS=([front]=vcan0 [rear]=vcan1)
 
+# The counters of a case before go too: an ECU below its floor boots in limp-home alone.
 fresh_flash() {
+    rm -rf "$FLASH"
     mkdir -p "$FLASH"
     cp "$VEHICLE"/*.nor* "$FLASH/"
 }

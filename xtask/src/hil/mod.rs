@@ -73,15 +73,14 @@ const CASES: [Case; 9] = [
         "the same over our ISO-TP on raw sockets",
     ),
     case(
-        "kills",
-        600,
-        "kill -9 of the TCU and of ECUs at random moments of updates",
-    ),
-    // Leaves a systemd behind, so it is the last in its guest.
-    case(
         "service",
         400,
         "the TCU under systemd: updates, is killed, goes on, is stopped",
+    ),
+    case(
+        "kills",
+        600,
+        "kill -9 of the TCU and of ECUs at random moments of updates",
     ),
     case(
         guest_kill::NAME,
