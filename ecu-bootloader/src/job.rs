@@ -4,6 +4,8 @@
 //! for and, as [`Then`], what follows. There is one at a time, since a server has one request
 //! pending at a time; pages of a download are programmed beside it.
 
+mod flash;
+
 use core::borrow::BorrowMut as _;
 
 use crate::access::Access;
@@ -12,9 +14,8 @@ use crate::buffers::Buffers;
 use crate::counter::MonotonicCounter;
 use crate::download::Transfer;
 use crate::erase::Eraser;
-use crate::flash::{FlashError, FlashOp};
 use crate::head::{self, Head};
-use crate::journal::{Journal, Written};
+use crate::journal::Journal;
 use crate::keyset::Use;
 #[cfg(feature = "key-set-update")]
 use crate::keyset::{Signatures, Vouched};
@@ -646,95 +647,6 @@ impl<P: Platform, M: Storage> Core<P, M> {
             }
             Purpose::Dependencies => self.dependencies_of_verified(slot),
         }
-    }
-
-    /// The operation that the flash should do now, once.
-    pub(crate) fn poll_flash(&mut self) -> Option<FlashOp<'_>> {
-        if self.in_flight.is_some() {
-            return None;
-        }
-        if self.journal.is_writing() {
-            self.in_flight = Some(InFlight::Journal);
-            return self.journal.op();
-        }
-        if let Some((address, len)) = self.eraser.as_ref().and_then(Eraser::due) {
-            self.in_flight = Some(InFlight::Erase);
-            return Some(FlashOp::Erase { address, len });
-        }
-        let queued = self.buffers.front()?;
-        self.in_flight = Some(InFlight::Page);
-        Some(FlashOp::Program {
-            address: queued.address,
-            bytes: self.buffers.bytes(queued),
-        })
-    }
-
-    /// The operation of [`Core::poll_flash`] ended.
-    pub(crate) fn on_flash_done(&mut self, result: Result<(), FlashError>) {
-        match self.in_flight.take() {
-            None => {}
-            Some(InFlight::Journal) => self.on_journal_done(result),
-            Some(InFlight::Erase) => self.on_erase_done(result),
-            Some(InFlight::Page) => self.on_page_done(result),
-        }
-    }
-
-    fn on_journal_done(&mut self, result: Result<(), FlashError>) {
-        let written = self.journal.on_done(result);
-        if written == Written::NotYet {
-            return;
-        }
-        let Work::Commit(then) = self.work else {
-            return;
-        };
-        self.work = Work::Idle;
-        if written == Written::Failed {
-            return self.fail(then, Failure::new(Reason::Journal));
-        }
-        self.state = Some(self.next);
-        self.proceed(then);
-    }
-
-    #[inline(never)]
-    fn on_page_done(&mut self, result: Result<(), FlashError>) {
-        let Some(done) = self.buffers.pop() else {
-            return;
-        };
-        match result {
-            Ok(()) if done.payload => {
-                self.durable = self.durable.map(|pages| pages.saturating_add(1));
-            }
-            Ok(()) => {}
-            Err(FlashError) => self.page_failed(done.address),
-        }
-        let failed = result.is_err();
-        match core::mem::replace(&mut self.work, Work::Idle) {
-            Work::Drain(then) | Work::Room(then) if failed => {
-                self.fail(then, Failure::with(Reason::Flash, done.address));
-            }
-            Work::Drain(then) if self.buffers.is_drained() => self.proceed(then),
-            Work::Room(then) if self.buffers.has_room() => self.proceed(then),
-            other => self.work = other,
-        }
-    }
-
-    /// What was queued behind a failed page must not be programmed: pages are durable in order.
-    fn page_failed(&mut self, address: u32) {
-        self.failure = Failure::with(Reason::Flash, address);
-        self.buffers.drop_waiting();
-        self.durable = None;
-        if let Some(transfer) = &mut self.transfer {
-            transfer.failed = true;
-        }
-    }
-
-    /// Waits until every queued page is programmed, then goes on.
-    #[inline(never)]
-    pub(crate) fn drain(&mut self, then: Then) {
-        if self.buffers.is_drained() {
-            return self.proceed(then);
-        }
-        self.work = Work::Drain(then);
     }
 
     /// The slot that receives, with its metadata accepted, and how far it is.

@@ -2,6 +2,8 @@
 //! signed. A [`Header`] holds only what the specification allows, so each can be encoded, and each
 //! that parses encodes to the same bytes.
 
+mod algorithm;
+
 use crate::crypto::sha256;
 use crate::error::{FieldError, ParseError, Problem};
 use crate::id::{
@@ -10,6 +12,8 @@ use crate::id::{
 };
 use crate::table::{ENTRIES_PER_TABLE_PAGE, MAX_PAGES, TableDigests};
 use crate::wire::{Fixed, Reader, check, put, some};
+
+pub use algorithm::{Algorithm, Signature, SignatureLen};
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 1536;
@@ -132,128 +136,6 @@ pub struct HeaderFlags {
     pub limp_home: bool,
 }
 
-/// How an image is signed; the numbers are those of headers and key sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// RSASSA-PSS with SHA-256, MGF1-SHA-256 and a salt of 32 bytes.
-    RsaPssSha256 = 1,
-    /// ECDSA over P-256 with SHA-256; an ECU verifies it where the feature `ecdsa-p256` is built in.
-    EcdsaP256Sha256 = 2,
-}
-
-impl Algorithm {
-    pub(crate) const fn code(self) -> u16 {
-        self as u16
-    }
-
-    pub(crate) const fn from_code(code: u16) -> Option<Self> {
-        match code {
-            1 => Some(Self::RsaPssSha256),
-            2 => Some(Self::EcdsaP256Sha256),
-            _ => None,
-        }
-    }
-}
-
-/// Length of a signature. It is also that of the public key: the modulus, or both coordinates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SignatureLen {
-    /// RSA-2048: only where a policy says so.
-    Rsa2048,
-    /// ECDSA over P-256, as strong as RSA-3072.
-    P256,
-    /// RSA-3072.
-    Rsa3072,
-    /// RSA-4096.
-    Rsa4096,
-}
-
-impl SignatureLen {
-    /// The length in bytes of a signature or public key of `algorithm`, or `None` for other sizes.
-    #[must_use]
-    pub const fn new(algorithm: Algorithm, bytes: usize) -> Option<Self> {
-        match (algorithm, bytes) {
-            (Algorithm::RsaPssSha256, 256) => Some(Self::Rsa2048),
-            (Algorithm::RsaPssSha256, 384) => Some(Self::Rsa3072),
-            (Algorithm::RsaPssSha256, 512) => Some(Self::Rsa4096),
-            (Algorithm::EcdsaP256Sha256, 64) => Some(Self::P256),
-            _ => None,
-        }
-    }
-
-    const fn of_signature(bytes: usize) -> Option<Self> {
-        match bytes {
-            64 => Some(Self::P256),
-            _ => Self::new(Algorithm::RsaPssSha256, bytes),
-        }
-    }
-
-    /// What makes signatures of this length.
-    #[must_use]
-    pub const fn algorithm(self) -> Algorithm {
-        match self {
-            Self::P256 => Algorithm::EcdsaP256Sha256,
-            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => Algorithm::RsaPssSha256,
-        }
-    }
-
-    /// In bytes.
-    #[must_use]
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::P256 => 64,
-            Self::Rsa2048 => 256,
-            Self::Rsa3072 => 384,
-            Self::Rsa4096 => 512,
-        }
-    }
-
-    const fn field(self) -> u16 {
-        match self {
-            Self::P256 => 64,
-            Self::Rsa2048 => 256,
-            Self::Rsa3072 => 384,
-            Self::Rsa4096 => 512,
-        }
-    }
-}
-
-/// A signature: RSA-PSS, big-endian, of 256, 384 or 512 bytes, or the `r ‖ s` of ECDSA.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Signature {
-    bytes: [u8; 512],
-    len: SignatureLen,
-}
-
-impl Signature {
-    /// A signature, or `None` where its length is that of no accepted key.
-    #[must_use]
-    pub fn new(signature: &[u8]) -> Option<Self> {
-        let len = SignatureLen::of_signature(signature.len())?;
-        let mut bytes = [0; 512];
-        put(&mut bytes, 0, signature);
-        Some(Self { bytes, len })
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len.bytes()).unwrap_or(&[])
-    }
-
-    /// The length.
-    #[must_use]
-    pub const fn len(&self) -> SignatureLen {
-        self.len
-    }
-}
-
-impl core::fmt::Debug for Signature {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Signature({:?})", self.len)
-    }
-}
-
 /// A well-formed header. Well-formed is not authentic: check [`Self::signature`] over
 /// [`signed_bytes`](Self::signed_bytes) before anything is done with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -342,14 +224,18 @@ impl Header {
         put(b, 72, &self.layout.page_size.get().to_le_bytes());
         put(b, 76, &self.layout.page_count.to_le_bytes());
         put(b, 82, &self.cipher.code().to_le_bytes());
-        put(b, 84, &self.signature.len.algorithm().code().to_le_bytes());
+        put(
+            b,
+            84,
+            &self.signature.len().algorithm().code().to_le_bytes(),
+        );
         put(b, 86, &u16::from(self.flags.limp_home).to_le_bytes());
         put(b, 88, self.key_id.as_bytes());
         put(b, 96, self.iv_seed.as_bytes());
         put(b, 144, self.plaintext_digest.as_bytes());
         put(b, 176, self.ciphertext_digest.as_bytes());
         put(b, 208, &self.layout.table_page_count().to_le_bytes());
-        put(b, 210, &self.signature.len.field().to_le_bytes());
+        put(b, 210, &self.signature.len().field().to_le_bytes());
         for (index, digest) in self.table_digests.iter().enumerate() {
             put(b, index.saturating_mul(32).saturating_add(512), &digest.0);
         }

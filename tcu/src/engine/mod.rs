@@ -7,6 +7,7 @@
 
 #[cfg(feature = "deliberate-bugs")]
 mod bugs;
+mod decide;
 #[cfg(test)]
 mod diagram;
 mod permit;
@@ -307,129 +308,6 @@ impl Engine {
             return Some(state);
         }
         (self.named && self.is_stuck()).then_some(CampaignState::Incomplete)
-    }
-
-    /// Neither sealed nor reverted everywhere, and nothing left to try in this run.
-    fn is_stuck(&self) -> bool {
-        let converging = matches!(self.phase, Phase::Sealing | Phase::Reverting);
-        let stuck = |ecu: &Ecu| ecu.running.is_none() && self.next_job(ecu).is_none();
-        let idle = self.commands.is_empty() && self.ecus.iter().all(stuck);
-        converging && idle && !self.converged()
-    }
-
-    /// The ECUs that sealing or reverting has not reached.
-    fn unreached(&self) -> Vec<usize> {
-        let reached = |ecu: &Ecu| self.has_converged(ecu);
-        let ecus = self.ecus.iter().enumerate();
-        ecus.filter(|(_, ecu)| !reached(ecu))
-            .map(|(index, _)| index)
-            .collect()
-    }
-
-    /// The next decision.
-    fn decide(&self) -> Option<Record> {
-        match self.phase {
-            Phase::Staging | Phase::Activating | Phase::AwaitingHealthy if self.failed => {
-                return Some(Record::Revert);
-            }
-            Phase::Staging if self.first_are(Progress::Staged) => return Some(Record::AllStaged),
-            Phase::Activating if self.first_are(Progress::Activated) => {
-                return Some(Record::AllActivated);
-            }
-            Phase::AwaitingHealthy if self.ecus.iter().all(Ecu::is_healthy) => {
-                return Some(Record::Commit);
-            }
-            Phase::Sealing if self.converged() => {
-                return Some(Record::Done(CampaignState::Completed));
-            }
-            Phase::Reverting if self.converged() => {
-                return Some(Record::Done(CampaignState::Reverted));
-            }
-            Phase::Done(_) => return None,
-            _ if !self.named && self.is_stuck() => {
-                let ecus = self.unreached();
-                return Some(Record::Incomplete { ecus });
-            }
-            _ => {}
-        }
-        self.ecus.iter().enumerate().find_map(|(index, ecu)| {
-            let job = self.next_job(ecu)?;
-            let due =
-                ecu.not_before.is_none() && self.permit.allows(job) && self.is_its_turn(index);
-            let free = job != Job::Stage || self.staging_on(ecu.bus) < self.policy.parallel_per_bus;
-            (ecu.running.is_none() && due && free).then_some(Record::Start { ecu: index, job })
-        })
-    }
-
-    /// Whether all ECUs that are activated before this one are. After COMMIT nobody waits.
-    fn is_its_turn(&self, ecu: usize) -> bool {
-        if self.phase != Phase::Activating {
-            return true;
-        }
-        let waits_for = self.plan.ecus.get(ecu).map_or(&[][..], |ecu| &ecu.after);
-        let mut waits_for = waits_for.iter().filter_map(|index| self.ecus.get(*index));
-        waits_for.all(|ecu| !matches!(ecu.progress, Progress::Pending | Progress::Staged))
-    }
-
-    /// Whether all ECUs but those that go last have come so far.
-    fn first_are(&self, progress: Progress) -> bool {
-        let done = |ecu: &Ecu| ecu.progress == Progress::Unchanged || ecu.progress == progress;
-        self.ecus.iter().all(|ecu| ecu.last || done(ecu))
-    }
-
-    /// What an ECU that goes last needs, once all others are healthy.
-    fn last_job(&self, ecu: &Ecu) -> Option<Job> {
-        if !self.first_are(Progress::Healthy) {
-            return None;
-        }
-        match ecu.progress {
-            Progress::Pending => Some(Job::Stage),
-            Progress::Staged => Some(Job::Activate),
-            Progress::Activated => Some(Job::AwaitHealthy),
-            _ => None,
-        }
-    }
-
-    /// What an idle ECU still needs in this phase and run.
-    fn next_job(&self, ecu: &Ecu) -> Option<Job> {
-        #[cfg(feature = "deliberate-bugs")]
-        if bugs::seals_before_commit(self.phase, ecu.progress) {
-            return Some(Job::Seal);
-        }
-        let converging = ecu.tries < self.policy.converge_attempts && !ecu.needs_grant;
-        match (self.phase, ecu.progress) {
-            (_, Progress::Unchanged | Progress::Sealed | Progress::Reverted) => None,
-            (Phase::Staging | Phase::Activating, _) if ecu.last => None,
-            (Phase::AwaitingHealthy, _) if ecu.last => self.last_job(ecu),
-            (Phase::Staging, Progress::Pending) => Some(Job::Stage),
-            (Phase::Activating, Progress::Staged) => Some(Job::Activate),
-            (Phase::AwaitingHealthy, Progress::Activated) => Some(Job::AwaitHealthy),
-            // An ECU that lost the new image after COMMIT gets it again.
-            (Phase::Sealing, Progress::Pending) if converging => Some(Job::Stage),
-            (Phase::Sealing, Progress::Staged) if converging => Some(Job::Activate),
-            (Phase::Sealing, Progress::Activated) if converging => Some(Job::AwaitHealthy),
-            (Phase::Sealing, Progress::Healthy) if converging => Some(Job::Seal),
-            (Phase::Reverting, _) if ecu.restores && converging => restoring(ecu.progress),
-            (Phase::Reverting, _) if ecu.touched && converging => Some(Job::Revert),
-            _ => None,
-        }
-    }
-
-    /// Whether sealing or reverting has reached every ECU.
-    fn converged(&self) -> bool {
-        self.ecus.iter().all(|ecu| self.has_converged(ecu))
-    }
-
-    fn has_converged(&self, ecu: &Ecu) -> bool {
-        match self.phase {
-            Phase::Reverting => !ecu.touched && ecu.running.is_none(),
-            _ => matches!(ecu.progress, Progress::Unchanged | Progress::Sealed),
-        }
-    }
-
-    fn staging_on(&self, bus: usize) -> usize {
-        let staging = |ecu: &&Ecu| ecu.bus == bus && ecu.running == Some(Job::Stage);
-        self.ecus.iter().filter(staging).count()
     }
 
     /// Nothing follows from a record before it is durable.
