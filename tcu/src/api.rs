@@ -75,6 +75,19 @@ pub struct Said {
     pub seconds: Option<u64>,
 }
 
+/// The body of giving an ECU up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivesUp {
+    /// The campaign that is meant; the one under way where it is not said.
+    #[serde(default)]
+    pub campaign: Option<String>,
+    /// The ECU.
+    pub ecu: String,
+    /// Why; it is recorded.
+    pub reason: String,
+}
+
 /// Why a request is not granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -150,6 +163,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/consent", post(consent))
         .route("/v1/cancel", post(cancel))
         .route("/v1/postpone", post(postpone))
+        .route("/v1/give-up", post(give_up))
         .route("/v1/campaign", post(campaign))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(|| async { Json(document()) }))
@@ -228,6 +242,14 @@ async fn postpone(
     };
     let campaign = said.campaign.as_deref();
     answer(shared.desk.postpone(&who, campaign, seconds))
+}
+
+async fn give_up(
+    State(shared): State<Shared>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Json(gives_up): Json<GivesUp>,
+) -> Response {
+    answer(shared.desk.give_up(who, &gives_up))
 }
 
 /// Takes a bundle, if the desk does: it is asked before anything is written. The file is the bundle's

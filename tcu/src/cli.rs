@@ -32,7 +32,7 @@ use crate::output::Output;
 use crate::policy::{Mode, Rules};
 use crate::preconditions;
 use crate::service::Service;
-use crate::state::State;
+use crate::state::{JOURNAL, State};
 use crate::vehicle::Control;
 
 const EXAMPLES: &str = "Examples:
@@ -50,6 +50,7 @@ const EXAMPLES: &str = "Examples:
   tcu --settings /etc/canopus/tcu.toml run
   tcu status --watch
   tcu consent --anytime
+  tcu give-up door --reason 'replaced, serial 4711'
   tcu evidence verify
   tcu completions bash > /etc/bash_completion.d/tcu
 ";
@@ -174,6 +175,18 @@ enum Command {
         #[arg(value_name = "SECONDS", value_parser = seconds)]
         seconds: u64,
         /// The campaign that is meant; the one on offer if not given.
+        campaign: Option<String>,
+    },
+    /// Give up an ECU that was replaced or never answers again, where a campaign is incomplete because
+    /// of it: the campaign ends without it, and says so.
+    GiveUp {
+        /// The ECU, as `vehicle.json` names it.
+        ecu: String,
+        /// Why; it is recorded.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// The campaign that is meant; the one under way if not given.
+        #[arg(long)]
         campaign: Option<String>,
     },
     /// The chained record of every decision.
@@ -324,7 +337,7 @@ async fn run(cli: &Cli, options: &Options) -> Result<Exit, Error> {
                 mode: Mode::Forced,
                 ..Rules::default()
             };
-            let by = format!("uid {} at the command line", state.owner());
+            let by = format!("uid {} at the command line", state.user());
             let desk = Desk::new(&state, rules, by, control, Arc::default())?;
             let desk = Arc::new(desk);
             let watch = watch(options, &context, &desk)?;
@@ -402,7 +415,7 @@ struct Verified {
 
 fn status(options: &Options, json: bool) -> Result<Exit, Error> {
     let mut output = Output::plain(json);
-    let path = options.state.join("journal.sqlite");
+    let path = options.state.join(JOURNAL);
     if !path.exists() {
         output.value(&None::<Report>, "no campaign yet");
         return Ok(Exit::Success);

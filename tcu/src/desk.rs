@@ -1,6 +1,7 @@
 //! Where answers meet campaigns: the policy with its durable memory, the evidence, and the control
 //! of what runs. Shared by the service and its local API.
 
+mod given_up;
 mod said;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use tempfile::TempPath;
 use tokio::sync::watch;
 
 use crate::board::{Board, Doing};
-use crate::engine::{CampaignState, Permit, Phase, Plan, Report};
+use crate::engine::{CampaignState, NotGivenUp, Permit, Phase, Plan, Report};
 use crate::error::Error;
 use crate::evidence::{Change, Changed, Decision, Evidence, Rxswins};
 use crate::output::Line;
@@ -71,6 +72,24 @@ pub enum NotTaken {
     /// The vehicle takes its campaigns from elsewhere.
     #[error("the vehicle follows a hawkBit server, and takes no bundles")]
     Follows,
+    /// No campaign is under way.
+    #[error("no campaign is under way: nothing holds up the next one")]
+    NothingUnderWay,
+    /// Another campaign is under way than the one that is meant.
+    #[error("campaign {0} is under way, not that one")]
+    AnotherUnderWay(String),
+    /// A run asks the ECUs at this moment.
+    #[error(
+        "the campaign is being driven: the ECU may still answer. Once the run has ended incomplete \
+         (`tcu status`), ask again; or stop the service and ask then"
+    )]
+    Driven,
+    /// Why is to be recorded.
+    #[error("`reason` is empty: say why, for the record")]
+    NoReason,
+    /// It holds nothing up.
+    #[error(transparent)]
+    NotGivenUp(#[from] NotGivenUp),
     /// It could not be made durable, so it does not count.
     #[error("{0}")]
     NotStored(#[from] Error),
@@ -82,6 +101,9 @@ struct Inner {
     evidence: Evidence,
     memory_path: PathBuf,
     rxswins_path: PathBuf,
+    journal_path: PathBuf,
+    /// Somebody gave an ECU up, and the campaign can go on.
+    gave_up: bool,
     /// The RXSWINs that apply, and those that will once the campaign that runs is completed.
     rxswins: (BTreeMap<String, String>, BTreeMap<String, String>),
     /// What lets campaigns begin: the service, or somebody at the command line.
@@ -121,8 +143,6 @@ impl Times {
         far(self.latest, now.latest) || behind
     }
 }
-
-impl Inner {}
 
 impl Inner {
     /// What applies once this plan is completed: what it does not name stays.
@@ -178,6 +198,8 @@ impl Desk {
             memory_path,
             rxswins: (recall(&rxswins_path, "the RXSWINs"), BTreeMap::new()),
             rxswins_path,
+            journal_path: state.journal_path(),
+            gave_up: false,
             by,
             begun: None,
             waiting: None,

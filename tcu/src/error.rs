@@ -28,6 +28,8 @@ pub enum Exit {
     Unreachable = 6,
     /// A file, the journal or a CAN link cannot be used.
     Io = 7,
+    /// The campaign has ended without an ECU that an operator gave up.
+    GivenUp = 8,
 }
 
 /// The codes as `--help` shows them.
@@ -38,7 +40,8 @@ pub const EXIT_CODES: &str = "Exit codes:
   4  reverted: an ECU failed, all are as they were
   5  incomplete: an ECU does not answer, or the run was stopped; run again
   6  unreachable: the repository or an ECU cannot be reached, nothing was changed
-  7  a file, the journal or a CAN link cannot be used";
+  7  a file, the journal or a CAN link cannot be used
+  8  given up: ended without an ECU that an operator gave up, all others are new or as they were";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -53,6 +56,7 @@ impl From<CampaignState> for Exit {
             CampaignState::Rejected => Self::Rejected,
             CampaignState::Reverted => Self::Reverted,
             CampaignState::Incomplete => Self::Incomplete,
+            CampaignState::GivenUp => Self::GivenUp,
         }
     }
 }

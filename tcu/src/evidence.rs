@@ -81,6 +81,17 @@ pub enum Decision<'a> {
         /// The preconditions with what was measured.
         preconditions: &'a Value,
     },
+    /// An ECU that sealing or reverting does not reach is asked no more.
+    GaveUp {
+        /// The campaign.
+        campaign: &'a str,
+        /// The ECU.
+        ecu: &'a str,
+        /// Who decided it.
+        who: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
     /// All preconditions are met again.
     Continued {
         /// The campaign.

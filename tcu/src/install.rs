@@ -297,7 +297,8 @@ impl Context {
         Ok(state.journal()?.last()?.is_none_or(|entry| entry.finished))
     }
 
-    /// Whether this campaign was the last one, and every ECU is back on its old image: with the same
+    /// Whether this campaign was the last one, and every ECU is back on its old image, but for those
+    /// that were given up: with the same
     /// grants it is the same release, and would wear the same ECUs again.
     ///
     /// # Errors
@@ -308,8 +309,11 @@ impl Context {
         Ok(last.is_some_and(|last| {
             let grants = |plan: &Plan| plan.ecus.iter().map(|ecu| ecu.grant.clone()).collect();
             let (now, then): (Vec<_>, Vec<_>) = (grants(plan), grants(&last.plan));
-            let end = Record::Done(CampaignState::Reverted);
-            last.records.last() == Some(&end) && last.plan.campaign == plan.campaign && now == then
+            let given_up = Some(&Record::Done(CampaignState::GivenUp));
+            let reverted = Some(&Record::Done(CampaignState::Reverted));
+            let end = last.records.last();
+            let went_back = end == given_up && !last.records.contains(&Record::Commit);
+            (end == reverted || went_back) && last.plan.campaign == plan.campaign && now == then
         }))
     }
 

@@ -123,6 +123,7 @@ impl Service<'_> {
         let mut bundle: Option<TempPath> = None;
         loop {
             bundle = desk.take_upload().or(bundle);
+            desk.heed_given_up();
             let brought = bundle.as_ref().and_then(|path| path.to_str());
             let origin = brought.unwrap_or(&self.repository);
             let jitter: f64 = crate::random().random_range(0.0..0.25);
@@ -160,7 +161,7 @@ impl Service<'_> {
                 };
                 tokio::select! {
                     rested = rest => rested?,
-                    _ = control.wait_for(|control| control.stop || desk.has_upload()) => {}
+                    _ = control.wait_for(|control| control.stop || desk.has_upload() || desk.has_given_up()) => {}
                 }
             }
             if control.borrow().stop {

@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::journal::SqliteJournal;
 use crate::ports::Outbox as _;
 
+/// The journal's file in the state folder.
+pub const JOURNAL: &str = "journal.sqlite";
+
 /// An opened state folder; no other process has it meanwhile.
 #[derive(Debug)]
 pub struct State {
@@ -45,12 +48,14 @@ impl State {
         &self.dir
     }
 
-    /// The user to whom this process's files belong, as a number.
+    /// The user that this process runs as, as a number.
     #[must_use]
-    pub fn owner(&self) -> u32 {
+    pub fn user(&self) -> u32 {
         use std::os::unix::fs::MetadataExt;
 
-        self._lock.metadata().map_or(u32::MAX, |file| file.uid())
+        // The lock may have been made by another user before.
+        let process = std::fs::metadata("/proc/self").or_else(|_| self._lock.metadata());
+        process.map_or(u32::MAX, |process| process.uid())
     }
 
     /// Where images are kept.
@@ -71,7 +76,13 @@ impl State {
     ///
     /// [`Error::Journal`].
     pub fn journal(&self) -> Result<SqliteJournal, Error> {
-        Ok(SqliteJournal::open(&self.dir.join("journal.sqlite"))?)
+        Ok(SqliteJournal::open(&self.journal_path())?)
+    }
+
+    /// The journal's file.
+    #[must_use]
+    pub fn journal_path(&self) -> PathBuf {
+        self.dir.join(JOURNAL)
     }
 
     /// Sets a journal aside that is no database any more, and returns the name that it got and what

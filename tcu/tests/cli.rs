@@ -168,3 +168,79 @@ fn one_state_folder_serves_one_process() {
 fn errors_are_json_too() {
     check(&["--json", "verify", "x.tar"], 7, r#"{"error":"#);
 }
+
+/// A committed campaign that does not reach its ECU, in the state folder.
+fn incomplete(dir: &Path) {
+    use tcu::engine::{Journal as _, Plan, PlannedEcu, Record, Running};
+
+    let state = tcu::state::State::open(&dir.join("state")).unwrap();
+    let mut journal = state.journal().unwrap();
+    let door = PlannedEcu {
+        name: "door".into(),
+        bus: "body".into(),
+        image: ecu_image::ImageDigest([2; 32]),
+        artifact: ecu_image::Digest::ZERO,
+        grant: String::new(),
+        key_set: None,
+        from: Running {
+            version: "1.0.0".into(),
+            image: ecu_image::ImageDigest([1; 32]),
+        },
+        to_version: "2.0.0".into(),
+        unchanged: false,
+        last: false,
+        restore: None,
+        after: Vec::new(),
+    };
+    let plan = Plan {
+        campaign: "spring".into(),
+        ecus: vec![door],
+        rxswins: Default::default(),
+        together: Default::default(),
+    };
+    journal.begin(&plan).unwrap();
+    let named = Record::Incomplete { ecus: vec![0] };
+    for record in [
+        Record::AllStaged,
+        Record::AllActivated,
+        Record::Commit,
+        named,
+    ] {
+        journal.append(&record, None).unwrap();
+    }
+}
+
+#[test]
+fn an_ecu_is_given_up_without_a_service_and_the_record_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &str, code: i32, said: &str| {
+        let arguments = format!("--state state {arguments}");
+        let output = tcu(dir.path(), &arguments.split(' ').collect::<Vec<_>>());
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments}\n{out}{err}");
+        assert!(out.contains(said) || err.contains(said), "{out}{err}");
+        out
+    };
+    run("give-up door", 2, "--reason");
+    run("give-up door --reason dead", 6, "no service answers");
+    incomplete(dir.path());
+    run(
+        "give-up window --reason dead",
+        3,
+        "has no ECU window; it is about door",
+    );
+    run("give-up door --reason dead", 0, "door is given up");
+    run("give-up door --reason dead", 0, "was given up before");
+    run("evidence verify", 0, "1 entries, whole");
+    let status = run("status --json", 5, "given-up");
+    let report: serde_json::Value = serde_json::from_str(status.trim()).unwrap();
+    let door = &report["ecus"][0];
+    assert_eq!(door["to"], "unknown");
+    assert!(
+        door["reason"]
+            .as_str()
+            .unwrap()
+            .ends_with("at the command line: dead")
+    );
+}

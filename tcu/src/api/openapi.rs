@@ -24,6 +24,8 @@ pub fn document() -> Value {
             "/v1/cancel": { "post": said("Decline the campaign on offer, or let the one that is \
                                           being installed go back, unless it is committed") },
             "/v1/postpone": { "post": said("Be asked again after `seconds`") },
+            "/v1/give-up": { "post": body("Give up an ECU that sealing or reverting does not reach: \
+                                           the campaign under way ends without it", "GivesUp") },
             "/v1/campaign": { "post": {
                 "summary": "Bring a bundle; it is verified as anything else",
                 "requestBody": { "required": true, "content": {
@@ -50,10 +52,14 @@ fn read(summary: &str, schema: &str) -> Value {
 }
 
 fn said(summary: &str) -> Value {
+    body(summary, "Said")
+}
+
+fn body(summary: &str, schema: &str) -> Value {
     json!({
         "summary": summary,
         "requestBody": { "required": true, "content": { "application/json": {
-            "schema": { "$ref": "#/components/schemas/Said" } } } },
+            "schema": { "$ref": format!("#/components/schemas/{schema}") } } } },
         "responses": responses("Reply", &["409", "507"]),
     })
 }
@@ -111,6 +117,8 @@ fn schemas() -> Value {
         })),
         "Said": object(json!({
             "campaign": maybe_text, "anytime": flag, "seconds": { "type": ["integer", "null"] } })),
+        "GivesUp": { "type": "object", "required": ["ecu", "reason"], "properties": {
+            "campaign": maybe_text, "ecu": text, "reason": text } },
         "Reply": object(json!({ "done": text })),
         "Problem": object(json!({ "error": text })),
     })

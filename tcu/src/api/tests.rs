@@ -1,5 +1,7 @@
 //! The API over a real socket, with a desk behind it.
 
+mod give_up;
+
 use std::path::Path;
 
 use tokio::sync::watch;
@@ -312,7 +314,7 @@ async fn the_document_describes_what_is_served() {
         .build()
         .unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 8);
+    assert_eq!(paths.len(), 9);
     for (path, methods) in paths {
         for method in ["get", "post"] {
             let request = match method {
@@ -336,6 +338,8 @@ async fn the_document_describes_what_is_served() {
         keys
     };
     assert_eq!(keys(&told), keys(&schemas["Status"]["properties"]));
+    let gives_up = serde_json::to_value(GivesUp::default()).unwrap();
+    assert_eq!(keys(&gives_up), keys(&schemas["GivesUp"]["properties"]));
     let said = serde_json::to_value(said()).unwrap();
     assert_eq!(keys(&said), keys(&schemas["Said"]["properties"]));
     let text = document.to_string();

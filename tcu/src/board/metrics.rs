@@ -15,7 +15,7 @@ pub struct Metrics {
     /// Seconds since 1970 of the last poll that succeeded.
     pub last_poll: u64,
     /// Campaigns by how they ended.
-    pub campaigns: [u64; 4],
+    pub campaigns: [u64; 5],
     /// Jobs that failed.
     pub failed_jobs: u64,
     /// Jobs that were started again.
@@ -27,11 +27,12 @@ pub struct Metrics {
 }
 
 /// The states in the order of [`Metrics::campaigns`].
-const STATES: [CampaignState; 4] = [
+const STATES: [CampaignState; 5] = [
     CampaignState::Completed,
     CampaignState::Rejected,
     CampaignState::Reverted,
     CampaignState::Incomplete,
+    CampaignState::GivenUp,
 ];
 
 impl Metrics {
@@ -65,7 +66,7 @@ impl Metrics {
             }
         };
         let version = concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
-        let [completed, rejected, reverted, incomplete] = self.campaigns;
+        let [completed, rejected, reverted, incomplete, given_up] = self.campaigns;
         put("info", "gauge", "The running program.", &[(version, 1)]);
         let counters = [
             ("polls_total", "Polls of the repository.", self.polls),
@@ -107,6 +108,7 @@ impl Metrics {
                 ("{state=\"rejected\"}", rejected),
                 ("{state=\"reverted\"}", reverted),
                 ("{state=\"incomplete\"}", incomplete),
+                ("{state=\"given-up\"}", given_up),
             ],
         );
         let gauges = [

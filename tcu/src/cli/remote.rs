@@ -1,11 +1,18 @@
 //! Commands that ask the service of this machine.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
 use super::Command;
 use super::options::Options;
-use crate::api::{Client, Said, Told};
-use crate::desk::Reply;
+use crate::api::{Client, GivesUp, Said, Told};
+use crate::desk::{Desk, NotTaken, Reply};
 use crate::error::{Error, Exit};
 use crate::output::Output;
+use crate::policy::Rules;
+use crate::state::{JOURNAL, State};
+use crate::vehicle::Control;
 
 /// Does what the service is to do; `None` for a command that is not for it.
 pub(super) async fn run(
@@ -15,6 +22,21 @@ pub(super) async fn run(
 ) -> Result<Option<Exit>, Error> {
     let (path, said) = match command {
         Command::Status { watch: true } => return watch(options, json).await.map(Some),
+        Command::GiveUp {
+            ecu,
+            reason,
+            campaign,
+        } => {
+            let (campaign, ecu, reason) = (campaign.clone(), ecu.clone(), reason.clone());
+            let gives_up = GivesUp {
+                campaign,
+                ecu,
+                reason,
+            };
+            let reply = give_up(&gives_up, options).await?;
+            Output::plain(json).value(&reply, &reply.done);
+            return Ok(Some(Exit::Success));
+        }
         Command::Consent { campaign, anytime } => {
             let (campaign, anytime) = (campaign.clone(), *anytime);
             let said = Said {
@@ -51,6 +73,29 @@ pub(super) async fn run(
     let reply: Reply = client.post(path, &said).await?;
     Output::plain(json).value(&reply, &reply.done);
     Ok(Some(Exit::Success))
+}
+
+/// Where no service answers, the state folder itself is told.
+async fn give_up(gives_up: &GivesUp, options: &Options) -> Result<Reply, Error> {
+    let client = Client::new(&options.socket())?;
+    match client.post("/v1/give-up", gives_up).await {
+        Err(Error::Service { .. }) if options.state.join(JOURNAL).exists() => {}
+        answer => return answer,
+    }
+    let state = State::open(&options.state)?;
+    let who = format!("uid {} at the command line", state.user());
+    let (control, _) = watch::channel(Control::default());
+    let desk = Desk::new(
+        &state,
+        Rules::default(),
+        who.clone(),
+        control,
+        Arc::default(),
+    )?;
+    desk.give_up(who, gives_up).map_err(|error| match error {
+        NotTaken::NotStored(error) => error,
+        refused => Error::Refused(refused.to_string()),
+    })
 }
 
 /// Shows what the service is doing, live: with `--json` the events as they are.

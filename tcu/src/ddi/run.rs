@@ -383,7 +383,9 @@ impl JobContext<'_, '_> {
         let why = why.join("; ");
         Ok(match report.campaign.state {
             CampaignState::Completed => Fate::Completed,
-            CampaignState::Rejected | CampaignState::Reverted => Fate::Failed(why),
+            CampaignState::Rejected | CampaignState::Reverted | CampaignState::GivenUp => {
+                Fate::Failed(why)
+            }
             CampaignState::Incomplete => Fate::Unfinished { begun, why },
         })
     }

@@ -35,10 +35,10 @@ impl Engine {
                 return Some(Record::Commit);
             }
             Phase::Sealing if self.converged() => {
-                return Some(Record::Done(CampaignState::Completed));
+                return Some(self.end(CampaignState::Completed));
             }
             Phase::Reverting if self.converged() => {
-                return Some(Record::Done(CampaignState::Reverted));
+                return Some(self.end(CampaignState::Reverted));
             }
             Phase::Done(_) => return None,
             _ if !self.named && self.is_stuck() => {
@@ -93,6 +93,7 @@ impl Engine {
         }
         let converging = ecu.tries < self.policy.converge_attempts && !ecu.needs_grant;
         match (self.phase, ecu.progress) {
+            _ if ecu.given_up.is_some() => None,
             (_, Progress::Unchanged | Progress::Sealed | Progress::Reverted) => None,
             (Phase::Staging | Phase::Activating, _) if ecu.last => None,
             (Phase::AwaitingHealthy, _) if ecu.last => self.last_job(ecu),
@@ -117,6 +118,7 @@ impl Engine {
 
     pub(super) fn has_converged(&self, ecu: &Ecu) -> bool {
         match self.phase {
+            _ if ecu.given_up.is_some() => true,
             Phase::Reverting => !ecu.touched && ecu.running.is_none(),
             _ => matches!(ecu.progress, Progress::Unchanged | Progress::Sealed),
         }

@@ -21,7 +21,7 @@ struct Diagram {
 }
 
 /// The phases in their order.
-const PHASES: [Phase; 7] = [
+const PHASES: [Phase; 8] = [
     Phase::Staging,
     Phase::Activating,
     Phase::AwaitingHealthy,
@@ -29,6 +29,7 @@ const PHASES: [Phase; 7] = [
     Phase::Reverting,
     Phase::Done(CampaignState::Completed),
     Phase::Done(CampaignState::Reverted),
+    Phase::Done(CampaignState::GivenUp),
 ];
 
 fn number(phase: Phase) -> usize {
@@ -51,6 +52,8 @@ fn label(record: &Record) -> &'static str {
         Record::Incomplete { .. } => {
             "incomplete: those not reached are named, the next run goes on"
         }
+        Record::GiveUp { .. } => "an operator gives an ECU up",
+        Record::Done(CampaignState::GivenUp) => "all others are done",
         Record::Done(_) => "all are done",
         Record::Start { .. }
         | Record::End { .. }
@@ -92,7 +95,7 @@ impl Diagram {
             converge_attempts: 1,
             ..super::tests::policy()
         };
-        let mut engine = Engine::new(super::tests::plan(false), policy, records, 1);
+        let mut engine = Engine::new(super::tests::plan(false), policy.clone(), records, 1);
         let mut journal = records.to_vec();
         let now = Instant::ZERO;
         while engine.poll_command(now, &mut journal).unwrap().is_some() {}
@@ -106,6 +109,15 @@ impl Diagram {
         self.note(records, &journal);
         if !seen.insert(format!("{:?} {:?}", engine.phase, engine.ecus)) {
             return;
+        }
+        for planned in &super::tests::plan(false).ecus {
+            let again = Engine::new(super::tests::plan(false), policy.clone(), &journal, 1);
+            if let Ok(Some(ecu)) = again.may_give_up(&planned.name) {
+                let by = super::tests::operator();
+                let given_up = [journal.as_slice(), &[Record::GiveUp { ecu, by }]].concat();
+                self.note(&journal, &given_up);
+                self.explore(&given_up, None, seen);
+            }
         }
         let mut running = BTreeMap::new();
         for record in &journal {
@@ -153,7 +165,7 @@ impl Diagram {
         for (from, label, to) in &self.arrows {
             text += &format!("    {} --> {} : {label}\n", name(*from), name(*to));
         }
-        text + "    Completed --> [*]\n    Reverted --> [*]\n"
+        text + "    Completed --> [*]\n    Reverted --> [*]\n    GivenUp --> [*]\n"
     }
 }
 

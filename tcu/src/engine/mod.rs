@@ -10,6 +10,7 @@ mod bugs;
 mod decide;
 #[cfg(test)]
 mod diagram;
+mod give_up;
 mod permit;
 mod plan;
 mod record;
@@ -25,9 +26,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uds::time::{Instant, earliest};
 
+pub use give_up::NotGivenUp;
 pub use permit::Permit;
 pub use plan::{Plan, PlannedEcu, Policy, Restore, Running};
-pub use record::{CampaignState, Cost, JobDone, Phase, Record};
+pub use record::{CampaignState, Cost, GivenUp, JobDone, Phase, Record};
 pub use report::{CampaignReport, EcuReport, EcuResult, Report};
 pub use together::{Member, Together};
 
@@ -98,6 +100,10 @@ struct Ecu {
     needs_grant: bool,
     /// It gets the image before again.
     restores: bool,
+    /// Sealing or reverting it failed, and nothing has succeeded since.
+    stuck: bool,
+    /// It is asked nothing any more.
+    given_up: Option<GivenUp>,
     /// Tries of a job that must converge, in this run.
     tries: u32,
     not_before: Option<Instant>,
@@ -117,6 +123,8 @@ pub struct Engine {
     buses: Vec<String>,
     quiet: Vec<bool>,
     phase: Phase,
+    /// COMMIT is durable.
+    committed: bool,
     /// An ECU's failure before COMMIT, or a cancellation, waits to be decided upon.
     failed: bool,
     permit: Permit,
@@ -156,6 +164,7 @@ impl Engine {
             policy,
             buses,
             phase: Phase::Staging,
+            committed: false,
             failed: false,
             permit: Permit::ALL,
             named: false,
@@ -276,6 +285,7 @@ impl Engine {
         }
         if let Some(ecu) = self.ecus.get_mut(index) {
             ecu.needs_grant = false;
+            ecu.stuck = false;
         }
     }
 
@@ -285,6 +295,7 @@ impl Engine {
         }
         if let Some(ecu) = self.ecus.get_mut(index) {
             ecu.needs_grant = false;
+            ecu.stuck = false;
             ecu.restores = true;
             ecu.progress = Progress::Pending;
         }
@@ -355,12 +366,29 @@ impl Engine {
                         .err()
                         .is_some_and(|failure| !paused(failure));
                     self.failed |= failed && !reverting && !committed;
+                    let going_on = result.is_err() && !failed;
+                    ecu.stuck = (failed || going_on && ecu.stuck) && (reverting || committed);
                 }
             }
-            Record::Incomplete { .. } => self.named = true,
+            Record::Incomplete { ecus } => {
+                self.named = true;
+                for index in ecus {
+                    if let Some(ecu) = self.ecus.get_mut(*index) {
+                        ecu.stuck = true;
+                    }
+                }
+            }
+            Record::GiveUp { ecu, by } => {
+                if let Some(ecu) = self.ecus.get_mut(*ecu) {
+                    ecu.give_up(by);
+                }
+            }
             Record::Regrant { ecu, grant } => self.take_grant(*ecu, grant),
             Record::Restore { ecu, image } => self.take_image(*ecu, image),
-            _ => self.phase = record.phase().unwrap_or(self.phase),
+            _ => {
+                self.committed |= *record == Record::Commit;
+                self.phase = record.phase().unwrap_or(self.phase);
+            }
         }
     }
 
@@ -476,6 +504,8 @@ impl Ecu {
             last,
             needs_grant: false,
             restores: false,
+            stuck: false,
+            given_up: None,
             tries: 0,
             not_before: None,
             failure: None,

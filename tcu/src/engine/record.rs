@@ -18,6 +18,8 @@ pub enum CampaignState {
     Reverted,
     /// An ECU does not answer or does not converge; the next run goes on.
     Incomplete,
+    /// An operator gave ECUs up of which nothing is known; all others are sealed, or as they were.
+    GivenUp,
 }
 
 /// Where the transaction stands.
@@ -112,8 +114,24 @@ pub enum Record {
         /// The image and its grant.
         image: Restore,
     },
+    /// An operator gives an ECU up that sealing or reverting does not reach: it is asked no more.
+    GiveUp {
+        /// The ECU's index in the plan.
+        ecu: usize,
+        /// Who, and why.
+        by: GivenUp,
+    },
     /// The end.
     Done(CampaignState),
+}
+
+/// Who gave an ECU up, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// Who.
+    pub who: String,
+    /// Why, for people.
+    pub reason: String,
 }
 
 impl Record {
@@ -140,7 +158,8 @@ impl Record {
             | Self::End { .. }
             | Self::Incomplete { .. }
             | Self::Regrant { .. }
-            | Self::Restore { .. } => return None,
+            | Self::Restore { .. }
+            | Self::GiveUp { .. } => return None,
             Self::AllStaged => Phase::Activating,
             Self::AllActivated => Phase::AwaitingHealthy,
             Self::Commit => Phase::Sealing,

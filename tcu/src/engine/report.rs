@@ -23,6 +23,8 @@ pub enum EcuResult {
     NeedsGrant,
     /// It is under way, or it does not answer.
     Incomplete,
+    /// An operator gave it up: what it runs is not known.
+    GivenUp,
 }
 
 /// What is reported at the end of a run.
@@ -41,7 +43,7 @@ pub struct CampaignReport {
     pub id: String,
     /// How it ended.
     pub state: CampaignState,
-    /// Why it was rejected or is incomplete, for people.
+    /// Why it was rejected or is incomplete, or without which ECUs it ended, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Rules of images that do not hold, or may not, while ECUs are not reached; a sentence each.
@@ -82,12 +84,10 @@ impl Engine {
             campaign: CampaignReport {
                 id: self.plan.campaign.clone(),
                 state,
-                reason: None,
+                reason: (state == CampaignState::GivenUp).then(|| self.without()),
                 broken_rules: match state {
-                    CampaignState::Incomplete if self.named => {
-                        let broken = self.broken_rules();
-                        broken.iter().map(ToString::to_string).collect()
-                    }
+                    CampaignState::GivenUp => self.broken(),
+                    CampaignState::Incomplete if self.named => self.broken(),
                     _ => Vec::new(),
                 },
                 attack: None,
@@ -98,10 +98,16 @@ impl Engine {
         }
     }
 
+    fn broken(&self) -> Vec<String> {
+        let broken = self.broken_rules();
+        broken.iter().map(ToString::to_string).collect()
+    }
+
     fn ecu_report(&self, index: usize) -> Option<EcuReport> {
         let planned = self.plan.ecus.get(index)?;
         let ecu = self.ecus.get(index)?;
         let state = match (self.phase, ecu.progress) {
+            _ if ecu.given_up.is_some() => EcuResult::GivenUp,
             (_, Progress::Unchanged) => EcuResult::Unchanged,
             (_, Progress::Sealed) => EcuResult::Sealed,
             (_, Progress::Reverted) => EcuResult::Reverted,
@@ -111,7 +117,9 @@ impl Engine {
             (Phase::Sealing, Progress::Healthy) => EcuResult::Healthy,
             _ => EcuResult::Incomplete,
         };
-        let to = ecu.version.clone().unwrap_or_else(|| match ecu.progress {
+        let known = ecu.version.clone().filter(|_| state != EcuResult::GivenUp);
+        let to = known.unwrap_or_else(|| match ecu.progress {
+            _ if state == EcuResult::GivenUp => "unknown".into(),
             Progress::Healthy | Progress::Sealed => planned.to_version.clone(),
             _ => planned.from.version.clone(),
         });
@@ -129,13 +137,14 @@ impl Engine {
             bytes: ecu.cost.bytes,
             seconds,
             state,
-            reason: match state {
-                EcuResult::NeedsGrant if self.phase == Phase::Reverting => Some(format!(
+            reason: match (state, &ecu.given_up) {
+                (_, Some(by)) => Some(format!("given up by {}: {}", by.who, by.reason)),
+                (EcuResult::NeedsGrant, _) if self.phase == Phase::Reverting => Some(format!(
                     "it has one update slot, which lost {} when it was given the new image: \
                      release that one again, so that it gets a fresh grant",
                     planned.from.version
                 )),
-                EcuResult::NeedsGrant => Some(
+                (EcuResult::NeedsGrant, _) => Some(
                     "it lost the new image after COMMIT, and its grant is spent: release the same \
                      image again, so that it gets a fresh grant"
                         .into(),

@@ -48,6 +48,13 @@ pub(super) fn policy() -> Policy {
     }
 }
 
+pub(super) fn operator() -> super::GivenUp {
+    super::GivenUp {
+        who: "uid 0".into(),
+        reason: "replaced".into(),
+    }
+}
+
 pub(super) fn done(job: Job) -> JobDone {
     JobDone {
         version: None,
@@ -55,7 +62,7 @@ pub(super) fn done(job: Job) -> JobDone {
     }
 }
 
-fn failure(what: What, touched: bool) -> Failure {
+pub(super) fn failure(what: What, touched: bool) -> Failure {
     Failure {
         step: Step::BootStatus,
         what,
@@ -63,7 +70,7 @@ fn failure(what: What, touched: bool) -> Failure {
     }
 }
 
-fn ended(ecu: usize, job: Job) -> Record {
+pub(super) fn ended(ecu: usize, job: Job) -> Record {
     Record::End {
         ecu,
         job,
@@ -79,7 +86,7 @@ fn both(job: Job) -> Vec<Record> {
 }
 
 /// The journal up to the start of a phase.
-fn journal_of(phase: &str) -> Vec<Record> {
+pub(super) fn journal_of(phase: &str) -> Vec<Record> {
     let phases = [
         ("staging", vec![]),
         (
@@ -108,7 +115,7 @@ fn journal_of(phase: &str) -> Vec<Record> {
     records
 }
 
-fn short(record: &Record) -> String {
+pub(super) fn short(record: &Record) -> String {
     match record {
         Record::Start { ecu, job } => format!("start {ecu} {job:?}"),
         Record::End {
@@ -508,6 +515,14 @@ fn rules_that_may_not_hold_while_an_ecu_is_silent_are_named() {
     let named = broken("reverting", 0, Job::Revert);
     assert_eq!(named.len(), 1, "{named:?}");
     assert!(named[0].contains("hw-b >=2.0.0"), "{named:?}");
+    // Given up, `b` may run anything: what `a` runs by now may not fit it.
+    let mut journal = journal_of("sealing");
+    journal.extend(both(Job::Seal).into_iter().take(3));
+    let (ecu, by) = (1, operator());
+    journal.push(Record::GiveUp { ecu, by });
+    journal.push(Record::Done(CampaignState::GivenUp));
+    let report = Engine::new(ruled.clone(), policy(), &journal, 1).report();
+    assert_eq!(report.campaign.broken_rules.len(), 1, "{report:?}");
     // `a` is back on its old image, which asks nothing.
     assert!(broken("reverting", 1, Job::Revert).is_empty());
 }

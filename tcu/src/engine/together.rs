@@ -5,7 +5,7 @@ use campaign::rules::{Broken, ImageRules, Running, check};
 use ecu_image::{HardwareId, ImageDigest};
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Phase, Progress};
+use super::{CampaignState, Engine, Phase, Progress};
 
 /// The vehicle as it was when the campaign was planned, and the rules that were known then.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Together {
 
 impl Engine {
     /// The rules that do not hold now, or may not: an ECU that a revert has not reached may still run
-    /// the new image.
+    /// the new image, and one that was given up either.
     #[must_use]
     pub fn broken_rules(&self) -> Vec<Broken> {
         let mut broken = Vec::new();
@@ -81,7 +81,10 @@ impl Engine {
             return false;
         };
         match (self.phase, ecu.progress) {
-            (Phase::Reverting, _) => ecu.touched && !ecu.restores && unreached_is_new,
+            _ if ecu.given_up.is_some() => unreached_is_new,
+            (Phase::Reverting | Phase::Done(CampaignState::GivenUp), _) if !self.committed => {
+                ecu.touched && !ecu.restores && unreached_is_new
+            }
             (_, progress) => matches!(
                 progress,
                 Progress::Unchanged | Progress::Healthy | Progress::Sealed

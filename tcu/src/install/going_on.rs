@@ -31,12 +31,15 @@ impl Context {
         state: &State,
         output: &mut Output,
     ) -> Result<Report, Error> {
-        let mut journal = state.journal()?;
-        let Some(entry) = journal.last()?.filter(|entry| !entry.finished) else {
-            return Ok(report);
+        let stands = || -> Result<_, Error> {
+            let mut journal = state.journal()?;
+            let entry = journal.last()?.filter(|entry| !entry.finished);
+            let engine =
+                entry.map(|entry| Engine::new(entry.plan, self.policy.clone(), &entry.records, 0));
+            Ok((journal, engine))
         };
-        let engine = Engine::new(entry.plan, self.policy.clone(), &entry.records, 0);
-        if engine.needing_grants().next().is_none() {
+        let needs = |engine: Engine| engine.needing_grants().next().is_some();
+        if !stands()?.1.is_some_and(needs) {
             return Ok(report);
         }
         let campaign = match self.verify(origin, state, output, &mut None).await {
@@ -46,7 +49,10 @@ impl Context {
                 return Ok(report);
             }
         };
-        let grants = validate::fresh_grants(&engine, &campaign.ecus);
+        // Meanwhile somebody may have given an ECU up.
+        let (mut journal, engine) = stands()?;
+        let grants = engine.map(|engine| validate::fresh_grants(&engine, &campaign.ecus));
+        let grants = grants.unwrap_or_default();
         if grants.is_empty() {
             return Ok(report);
         }
@@ -93,6 +99,10 @@ impl Context {
         if let Some(desk) = &self.desk {
             desk.resume(&entry.plan)?;
         }
+        // From now on nobody gives an ECU up behind this run.
+        let Some(entry) = journal.last()? else {
+            return Ok(None);
+        };
         self.transact(entry.plan, &entry.records, journal, state, output)
             .await
             .map(Some)

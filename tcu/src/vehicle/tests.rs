@@ -1,5 +1,7 @@
 //! The whole transaction against test ECUs in virtual time, with faults and kills.
 
+mod given_up;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uds::time::{Duration, Instant};
