@@ -9,7 +9,9 @@ pub use core::time::Duration;
 /// A point in time: microseconds since an epoch that the caller chose.
 ///
 /// All arithmetic saturates, so no sum of a deadline can wrap into the past.
+// Aligned as a word: else the tag of every enum with a deadline has 64 bits, and so has each look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(Rust, packed(4))]
 pub struct Instant(u64);
 
 impl Instant {
@@ -44,14 +46,17 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
-    // Once in a program, not at each of its many deadlines.
-    #[inline(never)]
     fn add(self, duration: Duration) -> Self {
-        // `as_micros` computes in 128 bits, which costs a small target half a kilobyte.
-        let seconds = duration.as_secs().saturating_mul(1_000_000);
-        let micros = seconds.saturating_add(u64::from(duration.subsec_micros()));
-        Self(self.0.saturating_add(micros))
+        Self(later(self.0, duration))
     }
+}
+
+/// Once in a program, not at each of its many deadlines.
+#[inline(never)]
+fn later(micros: u64, by: Duration) -> u64 {
+    // `as_micros` computes in 128 bits, which costs a small target half a kilobyte.
+    let seconds = by.as_secs().saturating_mul(1_000_000);
+    micros.saturating_add(seconds.saturating_add(u64::from(by.subsec_micros())))
 }
 
 /// The earlier of two optional deadlines, `None` meaning never.

@@ -136,7 +136,7 @@ impl Config {
     }
 
     /// The frame of these bytes, filled as configured.
-    pub(super) fn frame(&self, id: CanId, mut bytes: Bytes) -> Option<Frame> {
+    pub(super) fn frame(&self, id: CanId, bytes: &mut Bytes) -> Option<Frame> {
         let least = if self.padding.is_some() { 8 } else { 0 };
         bytes.fill_to(
             fd_length(bytes.len().max(least)),

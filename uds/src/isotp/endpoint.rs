@@ -1,7 +1,7 @@
 //! One end of an ISO-TP connection.
 
 use super::outbox::{Kind, Queue};
-use super::pdu::{Malformed, Pdu};
+use super::pdu::{Bytes, Malformed, Pdu};
 use super::receiver::{Progress, Receiver};
 use super::sender::Sender;
 use core::borrow::Borrow;
@@ -158,8 +158,9 @@ where
         if len > room {
             return Err(SendError::NotSingleFrame { len, room });
         }
-        let bytes = Pdu::Single(pdu).emit(self.config().addressing.functional());
-        self.functional_due = self.config().frame(id, bytes);
+        let mut bytes = Bytes::new(self.config().addressing.functional());
+        Pdu::Single(pdu).emit(&mut bytes);
+        self.functional_due = self.config().frame(id, &mut bytes);
         Ok(())
     }
 
@@ -169,18 +170,28 @@ where
             Some(byte) => frame.data().first() == Some(&byte),
             None => true,
         };
-        if frame.id() == self.config().rx_id && address(self.config().addressing.rx()) {
-            self.handle_physical(now, frame);
-        } else if Some(frame.id()) == self.config().functional_id
-            && address(self.config().addressing.functional())
-        {
-            self.handle_functional(frame);
+        let config = self.config();
+        let physical = frame.id() == config.rx_id && address(config.addressing.rx());
+        let functional =
+            Some(frame.id()) == config.functional_id && address(config.addressing.functional());
+        if !physical && !functional {
+            return;
+        }
+        let parsed = Pdu::parse(frame.data(), config.addressing.overhead());
+        if physical {
+            self.handle_physical(now, parsed, frame.data().len());
+        } else if let Ok(Pdu::Single(data)) = parsed {
+            self.handle_functional(data);
         }
     }
 
-    fn handle_physical(&mut self, now: Instant, frame: &Frame) {
-        let frame_len = frame.data().len();
-        match Pdu::parse(frame.data(), self.config().addressing.overhead()) {
+    fn handle_physical(
+        &mut self,
+        now: Instant,
+        parsed: Result<Pdu<'_>, Malformed>,
+        frame_len: usize,
+    ) {
+        match parsed {
             Ok(Pdu::Single(data)) => {
                 self.interrupt_reception();
                 let progress = self.receiver.handle_single(data);
@@ -223,16 +234,12 @@ where
     /// Clause 9.8.3: a new message ends one in progress. A functional one is another N_AI.
     fn interrupt_reception(&mut self) {
         if let Some(error) = self.receiver.interrupt() {
-            self.unconfirmed.replace(Kind::FlowControl, Kind::Stale);
+            self.outdate(Kind::FlowControl);
             self.events.push(Event::Failed(error));
         }
     }
 
-    fn handle_functional(&mut self, frame: &Frame) {
-        let parsed = Pdu::parse(frame.data(), self.config().addressing.overhead());
-        let Ok(Pdu::Single(data)) = parsed else {
-            return;
-        };
+    fn handle_functional(&mut self, data: &[u8]) {
         if let Some(room) = self.functional.data.get_mut(..data.len()) {
             room.copy_from_slice(data);
             self.functional.len = data.len();
@@ -251,7 +258,7 @@ where
 
     fn report_send(&mut self, result: Result<(), Error>) {
         if let Err(error) = result {
-            self.unconfirmed.replace(Kind::Data, Kind::Stale);
+            self.outdate(Kind::Data);
             self.events.push(Event::Failed(error));
         }
     }
@@ -259,30 +266,55 @@ where
     /// The next frame to send, FlowControl first; `None` when nothing is due, or 8 frames are
     /// unconfirmed.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
-        if self.unconfirmed.is_full() {
+        if self.confirms() && self.unconfirmed.is_full() {
             return None;
         }
-        let (kind, frame) = self.next_frame(now)?;
+        let mut bytes = Bytes::new(self.config().addressing.tx());
+        let kind = self.next_frame(now, &mut bytes)?;
         if let Some(n_a) = self.config().timeouts.n_a {
             self.unconfirmed.push(kind);
             self.confirm_by.get_or_insert(now + n_a);
         } else {
             self.transmitted(now, kind);
         }
-        Some(frame)
+        if kind == Kind::Functional {
+            return self.functional_due.take();
+        }
+        self.config().frame(self.config().tx_id, &mut bytes)
     }
 
-    fn next_frame(&mut self, now: Instant) -> Option<(Kind, Frame)> {
-        let id = self.config().tx_id;
+    /// The next frame's kind; its bytes, unless it is [`Endpoint::functional_due`].
+    fn next_frame(&mut self, now: Instant, bytes: &mut Bytes) -> Option<Kind> {
         if let Some(fc) = self.receiver.poll_transmit(now, self.config.borrow()) {
-            let bytes = Pdu::FlowControl(fc).emit(self.config().addressing.tx());
-            return Some((Kind::FlowControl, self.config().frame(id, bytes)?));
+            Pdu::FlowControl(fc).emit(bytes);
+            return Some(Kind::FlowControl);
         }
-        if let Some(frame) = self.functional_due.take() {
-            return Some((Kind::Functional, frame));
+        if self.functional_due.is_some() {
+            return Some(Kind::Functional);
         }
-        let bytes = self.sender.poll_transmit(now, self.config.borrow())?;
-        Some((Kind::Data, self.config().frame(id, bytes)?))
+        self.sender
+            .poll_transmit(now, self.config.borrow(), bytes)?;
+        Some(Kind::Data)
+    }
+
+    /// Whether the driver confirms frames. What is kept of them costs nothing where it never does.
+    fn confirms(&self) -> bool {
+        self.config().timeouts.n_a.is_some()
+    }
+
+    fn unconfirmed(&self, kind: Kind) -> usize {
+        if self.confirms() {
+            self.unconfirmed.count(kind)
+        } else {
+            0
+        }
+    }
+
+    /// The message of these frames has ended.
+    fn outdate(&mut self, kind: Kind) {
+        if self.confirms() {
+            self.unconfirmed.replace(kind, Kind::Stale);
+        }
     }
 
     /// The oldest unconfirmed frame is on the bus. Only where `Timeouts::n_a` has a value.
@@ -300,7 +332,7 @@ where
     fn transmitted(&mut self, now: Instant, kind: Kind) {
         match kind {
             Kind::Data => {
-                let unconfirmed = self.unconfirmed.count(Kind::Data);
+                let unconfirmed = self.unconfirmed(Kind::Data);
                 if self
                     .sender
                     .on_transmitted(now, self.config.borrow(), unconfirmed)
@@ -319,7 +351,7 @@ where
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         // With no room for a frame nothing is due before one is confirmed, or N_As is over.
-        if self.unconfirmed.is_full() {
+        if self.confirms() && self.unconfirmed.is_full() {
             return self.confirm_by;
         }
         let halves = earliest(self.sender.poll_timeout(), self.receiver.poll_timeout());
@@ -328,20 +360,20 @@ where
 
     /// Fires the timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.confirm_by.is_some_and(|deadline| now >= deadline) {
+        if self.confirms() && self.confirm_by.is_some_and(|deadline| now >= deadline) {
             self.handle_timeout_a();
         }
         let result = self.sender.handle_timeout(now);
         self.report_send(result);
         if let Err(error) = self.receiver.handle_timeout(now, self.config.borrow()) {
-            self.unconfirmed.replace(Kind::FlowControl, Kind::Stale);
+            self.outdate(Kind::FlowControl);
             self.events.push(Event::Failed(error));
         }
     }
 
     /// The controller sends nothing: whatever has a frame in it fails.
     fn handle_timeout_a(&mut self) {
-        let waits = |kind| self.unconfirmed.count(kind) > 0;
+        let waits = |kind| self.unconfirmed(kind) > 0;
         let (data, flow) = (
             waits(Kind::Data) || waits(Kind::Functional),
             waits(Kind::FlowControl),
@@ -411,7 +443,7 @@ where
     /// Drops the message being sent, if any, without an event. Frames handed out stay out.
     pub fn cancel_send(&mut self) {
         self.sender.abort();
-        self.unconfirmed.replace(Kind::Data, Kind::Stale);
+        self.outdate(Kind::Data);
     }
 
     /// Drops everything: messages both ways, what is held, events.
@@ -419,7 +451,7 @@ where
         self.cancel_send();
         self.receiver.release();
         self.receiver.abort();
-        self.unconfirmed.replace(Kind::FlowControl, Kind::Stale);
+        self.outdate(Kind::FlowControl);
         self.functional_due = None;
         self.events.clear();
     }

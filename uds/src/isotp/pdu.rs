@@ -99,9 +99,10 @@ impl<'a> Pdu<'a> {
         }
     }
 
-    /// The bytes of the frame, with `address` first, not filled.
-    pub(super) fn emit(&self, address: Option<u8>) -> Bytes {
-        let mut bytes = Bytes::new(address);
+    /// Writes the PDU behind the address, without filling the frame.
+    // Each caller has one kind of PDU, and of this function no more than that needs.
+    #[inline(always)]
+    pub(super) fn emit(&self, bytes: &mut Bytes) {
         match *self {
             Self::Single(data) => {
                 let short = bytes.len().saturating_add(data.len()) < 8;
@@ -136,7 +137,6 @@ impl<'a> Pdu<'a> {
                 bytes.extend(&[0x30 | status, fc.block_size, fc.st_min.to_wire()]);
             }
         }
-        bytes
     }
 }
 
@@ -221,7 +221,8 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
-    fn new(address: Option<u8>) -> Self {
+    /// None but the address.
+    pub(super) fn new(address: Option<u8>) -> Self {
         let mut new = Self {
             bytes: [0; 64],
             len: 0,
@@ -322,7 +323,8 @@ mod tests {
     }
 
     fn check(pdu: Pdu<'_>, address: Option<u8>) {
-        let bytes = pdu.emit(address);
+        let mut bytes = Bytes::new(address);
+        pdu.emit(&mut bytes);
         let overhead = usize::from(address.is_some());
         let mut filled = bytes;
         filled.fill_to(crate::can::fd_length(bytes.len()), 0xCC);

@@ -143,24 +143,29 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
         }
     }
 
-    /// The next frame's bytes, if one is due.
-    pub(super) fn poll_transmit(&mut self, now: Instant, config: &Config) -> Option<Bytes> {
+    /// Writes the next frame's bytes, if one is due.
+    pub(super) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        bytes: &mut Bytes,
+    ) -> Option<()> {
         match self.state {
-            State::Start => self.first_or_single(now, config),
+            State::Start => self.first_or_single(now, config, bytes),
             State::Consecutive {
                 left,
                 not_before: Some(not_before),
-            } if now >= not_before => self.consecutive(now, config, left),
+            } if now >= not_before => self.consecutive(now, config, left, bytes),
             _ => None,
         }
     }
 
-    fn first_or_single(&mut self, now: Instant, config: &Config) -> Option<Bytes> {
+    fn first_or_single(&mut self, now: Instant, config: &Config, bytes: &mut Bytes) -> Option<()> {
         let message = self.storage.as_ref().get(..self.len)?;
-        let address = config.addressing.tx();
         if message.len() <= config.single_frame_len() {
             self.state = State::Finishing;
-            return Some(Pdu::Single(message).emit(address));
+            Pdu::Single(message).emit(bytes);
+            return Some(());
         }
         let len = u32::try_from(message.len()).ok()?;
         let pci = if len > 0xFFF { 6 } else { 2 };
@@ -169,26 +174,33 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
             .saturating_sub(config.addressing.overhead())
             .saturating_sub(pci);
         let data = message.get(..room)?;
+        Pdu::First { len, data }.emit(bytes);
         self.offset = room;
         self.sequence_number = 1;
         self.state = State::AwaitFlowControl {
             deadline: unless_confirmed(now, config, config.timeouts.n_bs),
         };
-        Some(Pdu::First { len, data }.emit(address))
+        Some(())
     }
 
-    fn consecutive(&mut self, now: Instant, config: &Config, left: Option<u8>) -> Option<Bytes> {
+    fn consecutive(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        left: Option<u8>,
+        bytes: &mut Bytes,
+    ) -> Option<()> {
         let room = config
             .frame_len()
             .saturating_sub(config.addressing.overhead())
             .saturating_sub(1);
         let end = self.offset.saturating_add(room).min(self.len);
         let data = self.storage.as_ref().get(self.offset..end)?;
-        let bytes = Pdu::Consecutive {
+        Pdu::Consecutive {
             sequence_number: self.sequence_number,
             data,
         }
-        .emit(config.addressing.tx());
+        .emit(bytes);
         self.offset = end;
         self.sequence_number = self.sequence_number.wrapping_add(1) & 0xF;
         let left = left.map(|left| left.saturating_sub(1));
@@ -207,7 +219,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
             };
             State::Consecutive { left, not_before }
         };
-        Some(bytes)
+        Some(())
     }
 
     /// The driver sent one of this half's frames; `unconfirmed` more are on their way. Whether the
