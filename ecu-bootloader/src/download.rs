@@ -181,8 +181,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             return self.fail(then, Failure::new(Reason::OtherImage));
         };
         let Some(durable) = self.durable else {
-            self.work = Work::Scan { page: 0, then };
-            return;
+            return self.scan(then);
         };
         let layout = &head.header.layout;
         let from = durable.saturating_mul(layout.page_size().get());
@@ -221,19 +220,24 @@ impl<P: Platform, M: Storage> Core<P, M> {
         }
     }
 
+    /// Compares every stored page with the table, then goes on with `then`.
+    pub(crate) fn scan(&mut self, then: Then) {
+        self.scanned = 0;
+        self.suspect = 0;
+        self.work = Work::Scan(then);
+    }
+
     /// Compares the next stored page with the table. The last one before the first difference that
     /// is not blank may be the interrupted one, although it reads right today: it does not count as
     /// durable either. Blank ones behind it prove nothing, since their plaintext may be blank.
     #[inline(never)]
-    pub(crate) fn step_scan(&mut self, page: u32, then: Then) {
+    pub(crate) fn step_scan(&mut self, then: Then) {
+        let page = self.scanned;
         let (Some(head), Some(state)) = (&self.head, &self.state) else {
             return self.fail(then, Failure::new(Reason::OtherImage));
         };
         if let Some(frontier) = state.frontier {
-            return self.scanned(frontier, then);
-        }
-        if page == 0 {
-            self.suspect = 0;
+            return self.scan_ended(frontier, then);
         }
         let mut blank = true;
         let buffer = self.buffers.data_mut(self.buffers.filling);
@@ -258,8 +262,8 @@ impl<P: Platform, M: Storage> Core<P, M> {
                 if !blank {
                     self.suspect = page;
                 }
-                let page = page.saturating_add(1);
-                self.work = Work::Scan { page, then };
+                self.scanned = page.saturating_add(1);
+                self.work = Work::Scan(then);
             }
             // A page that cannot be read is a torn one.
             Ok(false)
@@ -276,13 +280,13 @@ impl<P: Platform, M: Storage> Core<P, M> {
                     self.suspect = page;
                 }
                 let frontier = frontier(self.suspect, until, size, sector);
-                self.scanned(frontier, then);
+                self.scan_ended(frontier, then);
             }
             Err(failure) => self.fail(then, failure),
         }
     }
 
-    fn scanned(&mut self, frontier: Frontier, then: Then) {
+    fn scan_ended(&mut self, frontier: Frontier, then: Then) {
         self.durable = Some(frontier.from.into());
         self.frontier = Some(frontier);
         self.proceed(then);

@@ -9,7 +9,7 @@ use crate::layout::{Region, SlotId};
 use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
-use crate::server::ERASE;
+use crate::server::Routine;
 use crate::state::{Progress, State};
 
 /// A run of sectors to be erased, one operation each.
@@ -206,7 +206,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         self.frontier = None;
         let Some(next) = self.edit() else { return };
         next.progress = Progress::Erased;
-        self.commit(Then::Answer(Answer::Routine(ERASE)));
+        self.commit(Then::Answer(Answer::Routine(Routine::Erase)));
     }
 
     /// After a reset, journaled: erases again what is not surely durable.

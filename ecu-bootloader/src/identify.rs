@@ -1,7 +1,7 @@
 //! The data identifiers: identification, progress, boot status, last failure.
 
 use crate::download::Reply;
-use crate::job::{Answer, Core, Dids, Phase, Then, Work};
+use crate::job::{Answer, Core, Dids, Phase, Then};
 use crate::layout::SlotId;
 use crate::machine::Storage;
 use crate::platform::Platform;
@@ -96,7 +96,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             _ => return self.proceed(then),
         };
         match self.ensure_head(slot) {
-            Ok(()) => self.work = Work::Scan { page: 0, then },
+            Ok(()) => self.scan(then),
             Err(failure) => self.fail(then, failure),
         }
     }
@@ -292,7 +292,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
     pub(crate) fn write_fingerprint(&mut self, fingerprint: [u8; 10]) -> Result<Reply, Nrc> {
         let next = self.edit().ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
         next.fingerprint = fingerprint;
-        self.commit(Then::Answer(Answer::Written(FINGERPRINT)));
+        self.commit(Then::Answer(Answer::Written));
         Ok(Reply::Later)
     }
 }

@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
+use crate::server::Routine;
 use crate::state::{Frontier, Progress, SlotState, State};
 use crate::transition;
 use crate::verify::Verification;
@@ -37,15 +38,15 @@ pub(crate) enum Answer {
     /// The application reported a passed self-test.
     SelfTest,
     /// `71 01 id 00`.
-    Routine(u16),
+    Routine(Routine),
     /// `74 20 maxNumberOfBlockLength`.
     Download,
     /// `76 counter`.
     Block(u8),
     /// `77`.
     Exit,
-    /// `6E did`.
-    Written(u16),
+    /// `6E F15A`.
+    Written,
     /// `62 ..`, with the progress now known.
     Read,
     /// `67 01 seed`.
@@ -85,7 +86,7 @@ impl Dids {
     };
 }
 
-/// What the machine waits for.
+/// What the machine waits for. Four bytes in the default profile, so that it is handed on in a register.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Work {
     Idle,
@@ -108,10 +109,7 @@ pub(crate) enum Work {
     /// The verification of the slot of the head at hand.
     Verify(Purpose),
     /// The first stored page that is not what the table says.
-    Scan {
-        page: u32,
-        then: Then,
-    },
+    Scan(Then),
 }
 
 /// What a verification is for.
@@ -212,6 +210,8 @@ pub(crate) struct Core<P, M: Storage> {
     pub(crate) durable: Option<u32>,
     /// The pages that must be erased again before a transfer goes on; known with `durable`.
     pub(crate) frontier: Option<Frontier>,
+    /// The page that a scan compares next.
+    pub(crate) scanned: u32,
     /// The last page of the scan that is right and not blank: the interrupted one may be.
     pub(crate) suspect: u32,
     pub(crate) transfer: Option<Transfer>,
@@ -280,6 +280,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             transfer: None,
             durable: None,
             frontier: None,
+            scanned: 0,
             suspect: 0,
             in_flight: None,
         }
@@ -545,7 +546,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             self.answer = Some(Err(Nrc::GENERAL_PROGRAMMING_FAILURE));
             return;
         }
-        self.answer = Some(Ok(Answer::Routine(crate::server::SEAL)));
+        self.answer = Some(Ok(Answer::Routine(Routine::Seal)));
     }
 
     /// A job failed: the transfer ends, whoever asked gets 0x72 and FD02 the reason.
@@ -586,11 +587,11 @@ impl<P: Platform, M: Storage> Core<P, M> {
                 self.step_key_set(check);
                 return matches!(
                     self.work,
-                    Work::KeySet(_) | Work::Signature | Work::Verify(..) | Work::Scan { .. }
+                    Work::KeySet(_) | Work::Signature | Work::Verify(..) | Work::Scan(_)
                 );
             }
             Work::Verify(purpose) => self.step_verify(purpose),
-            Work::Scan { page, then } => self.step_scan(page, then),
+            Work::Scan(then) => self.step_scan(then),
             waiting => {
                 self.work = waiting;
                 return false;
@@ -598,7 +599,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         }
         matches!(
             self.work,
-            Work::Signature | Work::Verify(..) | Work::Scan { .. }
+            Work::Signature | Work::Verify(..) | Work::Scan(_)
         )
     }
 
@@ -643,7 +644,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
                 if next.slot(slot).state == SlotState::Receiving {
                     transition::staged(next, slot);
                 }
-                self.commit(Then::Answer(Answer::Routine(crate::server::CHECK)));
+                self.commit(Then::Answer(Answer::Routine(Routine::Check)));
             }
             Purpose::Dependencies => self.dependencies_of_verified(slot),
         }

@@ -95,17 +95,32 @@ enum Witness {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     place: Place,
+    /// From 1 on; 0 where there is no such record.
     sequence: u64,
     witness: Witness,
 }
 
 impl Entry {
-    fn is_newer_than(&self, other: Option<Self>) -> bool {
-        other.is_none_or(|other| self.sequence > other.sequence)
+    const NONE: Self = Self {
+        place: start(Half::First),
+        sequence: 0,
+        witness: Witness::Blank,
+    };
+
+    const fn exists(&self) -> bool {
+        self.sequence != 0
     }
 
     fn is_witnessed(&self) -> bool {
         self.witness != Witness::Blank
+    }
+
+    /// Becomes `other` where that is newer.
+    #[inline(never)]
+    fn renew(&mut self, other: &Self) {
+        if other.sequence > self.sequence {
+            *self = *other;
+        }
     }
 }
 
@@ -186,43 +201,45 @@ impl Journal {
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
     ) -> Option<bool> {
-        let mut newest: Option<Entry> = None;
-        // The newest of the half that does not hold `newest`.
-        let mut opposite: Option<Entry> = None;
-        let mut newest_witnessed: Option<Entry> = None;
-        for half in [Half::First, Half::Second] {
-            let before = newest;
+        let mut halves = [Entry::NONE; 2];
+        let mut witnessed = Entry::NONE;
+        for (half, newest) in [Half::First, Half::Second].into_iter().zip(&mut halves) {
             for entry in 0..self.entries() {
                 let Some(entry) = self.read(Place { half, entry }, state, flash, keys) else {
                     continue;
                 };
-                if entry.is_newer_than(newest) {
-                    newest = Some(entry);
-                    opposite = before;
-                } else if entry.place.half != newest.map_or(half, |newest| newest.place.half)
-                    && entry.is_newer_than(opposite)
-                {
-                    opposite = Some(entry);
-                }
-                if entry.is_witnessed() && entry.is_newer_than(newest_witnessed) {
-                    newest_witnessed = Some(entry);
+                newest.renew(&entry);
+                if entry.is_witnessed() {
+                    witnessed.renew(&entry);
                 }
             }
         }
+        let [first, second] = &halves;
+        let (newest, opposite) = if second.sequence > first.sequence {
+            (second, first)
+        } else {
+            (first, second)
+        };
         // Without any witnessed record the newest may be torn; what the other half holds was
         // complete before that was begun.
-        let sure = newest_witnessed.or(opposite);
-        self.keep = sure.or(newest).map(|entry| entry.place.half);
+        let sure = if witnessed.exists() {
+            &witnessed
+        } else {
+            opposite
+        };
+        let keep = if sure.exists() { sure } else { newest };
+        self.keep = keep.exists().then_some(keep.place.half);
         // An unwitnessed record counts only where it is newer than every witnessed one. The record
         // that is believed is read and looked at again, before anything is written again under our
         // own MAC; an unwitnessed one that does not read the same again was torn.
-        let newest = newest.filter(|newest| newest.is_newer_than(sure));
-        let found = [newest, sure].into_iter().flatten().find(|entry| {
-            self.newest = Some(entry.place);
-            let again = self.read(entry.place, state, flash, keys);
-            again.is_some_and(|again| again.sequence == entry.sequence)
-                && (SINGLE_CHECKS || self.difference(state, flash, keys) == 0)
-        })?;
+        let unwitnessed = newest.sequence > sure.sequence;
+        let found = if unwitnessed && self.reads_again(newest, state, flash, keys) {
+            newest
+        } else if self.reads_again(sure, state, flash, keys) {
+            sure
+        } else {
+            return None;
+        };
         self.sequence = found.sequence;
         let settled = found.witness == Witness::Complete && self.nothing_behind(found, flash, keys);
         #[cfg(feature = "deliberate-bugs")]
@@ -230,12 +247,27 @@ impl Journal {
         Some(settled)
     }
 
+    /// Reads a record again, and its state into `state`; whether it is the same, and looks so.
+    #[inline(never)]
+    fn reads_again(
+        &mut self,
+        entry: &Entry,
+        state: &mut State,
+        flash: &mut impl FlashRead,
+        keys: &mut impl KeyStore,
+    ) -> bool {
+        self.newest = Some(entry.place);
+        let again = self.read(entry.place, state, flash, keys);
+        again.is_some_and(|again| again.sequence == entry.sequence)
+            && (SINGLE_CHECKS || self.difference(state, flash, keys) == 0)
+    }
+
     /// Whether a write that began after `newest` has left no trace: a torn record that cannot be
     /// read today may be readable tomorrow.
     #[inline(never)]
     fn nothing_behind(
         &mut self,
-        newest: Entry,
+        newest: &Entry,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
     ) -> bool {

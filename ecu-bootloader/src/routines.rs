@@ -9,12 +9,12 @@ use crate::counter::MonotonicCounter as _;
 use crate::download::Reply;
 use crate::flash::FlashRead as _;
 use crate::head::{fits, metadata_address};
-use crate::job::{Answer, Core, Phase, Purpose, Then, Work};
+use crate::job::{Answer, Core, Phase, Purpose, Then};
 use crate::layout::SlotId;
 use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
-use crate::server::{ACTIVATE, CHECK, DEPENDENCIES, ERASE, HEALTHY, PRECONDITIONS, REVERT, SEAL};
+use crate::server::Routine;
 use crate::state::SlotState;
 use crate::transition;
 use uds::nrc::Nrc;
@@ -25,32 +25,33 @@ impl<P: Platform, M: Storage> Core<P, M> {
     /// 31 01 `id`, without option record.
     #[inline(never)]
     pub(crate) fn routine(&mut self, context: Context, id: u16) -> Result<Reply, Nrc> {
-        let programming = context.session == Session::PROGRAMMING;
-        let supported = match id {
-            PRECONDITIONS => true,
-            HEALTHY | SEAL | REVERT => context.session != Session::DEFAULT,
-            ERASE | CHECK | DEPENDENCIES | ACTIVATE => programming,
-            _ => false,
+        let routine = Routine::of(id).ok_or(Nrc::REQUEST_OUT_OF_RANGE)?;
+        let supported = match routine {
+            Routine::Preconditions => true,
+            Routine::Healthy | Routine::Seal | Routine::Revert => {
+                context.session != Session::DEFAULT
+            }
+            _ => context.session == Session::PROGRAMMING,
         };
         if !supported {
             return Err(Nrc::REQUEST_OUT_OF_RANGE);
         }
-        if id != PRECONDITIONS && context.unlocked.is_none() {
+        if routine != Routine::Preconditions && context.unlocked.is_none() {
             return Err(Nrc::SECURITY_ACCESS_DENIED);
         }
-        match id {
-            PRECONDITIONS => Ok(Reply::Now(Answer::Routine(PRECONDITIONS))),
-            ERASE => match self.start_erase() {
+        match routine {
+            Routine::Preconditions => Ok(Reply::Now(Answer::Routine(routine))),
+            Routine::Erase => match self.start_erase() {
                 Ok(()) => Ok(Reply::Later),
                 Err(None) => Err(Nrc::REQUEST_SEQUENCE_ERROR),
                 Err(Some(failure)) => Err(self.refuse(failure)),
             },
-            CHECK => self.check(),
-            DEPENDENCIES => self.dependencies(),
-            ACTIVATE => self.activate(),
-            HEALTHY => self.healthy(Answer::Routine(HEALTHY)),
-            SEAL => self.seal(),
-            _ => self.revert(),
+            Routine::Check => self.check(),
+            Routine::Dependencies => self.dependencies(),
+            Routine::Activate => self.activate(),
+            Routine::Healthy => self.healthy(Answer::Routine(routine)),
+            Routine::Seal => self.seal(),
+            Routine::Revert => self.revert(),
         }
     }
 
@@ -85,11 +86,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             let pages = self.head.as_ref().map(|head| head.page_count());
             match self.durable {
                 None => {
-                    self.work = Work::Scan {
-                        page: 0,
-                        then: Then::BeginCheck,
-                    };
-                    return;
+                    return self.scan(Then::BeginCheck);
                 }
                 durable if durable != pages => {
                     self.answer = sequence_error;
@@ -130,7 +127,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             None => Err(Failure::new(Reason::OtherImage)),
         };
         self.answer = Some(match result {
-            Ok(()) => Ok(Answer::Routine(DEPENDENCIES)),
+            Ok(()) => Ok(Answer::Routine(Routine::Dependencies)),
             Err(failure) => Err(self.refuse(failure)),
         });
     }
@@ -142,7 +139,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             return Err(Nrc::CONDITIONS_NOT_CORRECT);
         }
         transition::activate(next).map_err(|_| Nrc::REQUEST_SEQUENCE_ERROR)?;
-        self.commit(Then::Answer(Answer::Routine(ACTIVATE)));
+        self.commit(Then::Answer(Answer::Routine(Routine::Activate)));
         Ok(Reply::Later)
     }
 
@@ -188,7 +185,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         // What is being programmed ends first; nothing is queued behind it.
         self.buffers.drop_waiting();
         self.durable = None;
-        self.commit(Then::Answer(Answer::Routine(REVERT)));
+        self.commit(Then::Answer(Answer::Routine(Routine::Revert)));
         Ok(Reply::Later)
     }
 

@@ -17,22 +17,59 @@ use crate::job::{Answer, Core, Dids};
 use crate::machine::Storage;
 use crate::platform::Platform;
 
-/// 31 01 0203 checkProgrammingPreconditions.
-pub const PRECONDITIONS: u16 = 0x0203;
-/// 31 01 FF00 eraseMemory.
-pub const ERASE: u16 = 0xFF00;
-/// 31 01 0202 checkMemory.
-pub const CHECK: u16 = 0x0202;
-/// 31 01 FF01 checkProgrammingDependencies.
-pub const DEPENDENCIES: u16 = 0xFF01;
-/// 31 01 0210 activate.
-pub const ACTIVATE: u16 = 0x0210;
-/// 31 01 0211 confirmHealthy.
-pub const HEALTHY: u16 = 0x0211;
-/// 31 01 0212 seal.
-pub const SEAL: u16 = 0x0212;
-/// 31 01 0213 revert.
-pub const REVERT: u16 = 0x0213;
+/// The routines of 31 01; the report (`attestation`) is apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routine {
+    /// checkProgrammingPreconditions.
+    Preconditions,
+    /// eraseMemory.
+    Erase,
+    /// checkMemory.
+    Check,
+    /// checkProgrammingDependencies.
+    Dependencies,
+    /// activate.
+    Activate,
+    /// confirmHealthy.
+    Healthy,
+    /// seal.
+    Seal,
+    /// revert.
+    Revert,
+}
+
+impl Routine {
+    const ALL: [Self; 8] = [
+        Self::Preconditions,
+        Self::Erase,
+        Self::Check,
+        Self::Dependencies,
+        Self::Activate,
+        Self::Healthy,
+        Self::Seal,
+        Self::Revert,
+    ];
+
+    /// Its routineIdentifier.
+    #[inline(never)]
+    const fn id(self) -> u16 {
+        match self {
+            Self::Preconditions => 0x0203,
+            Self::Erase => 0xFF00,
+            Self::Check => 0x0202,
+            Self::Dependencies => 0xFF01,
+            Self::Activate => 0x0210,
+            Self::Healthy => 0x0211,
+            Self::Seal => 0x0212,
+            Self::Revert => 0x0213,
+        }
+    }
+
+    /// The routine of an identifier.
+    pub(crate) fn of(id: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|routine| routine.id() == id)
+    }
+}
 
 /// Bytes of a key of SecurityAccess.
 const KEY_LEN: u16 = 16;
@@ -291,9 +328,9 @@ impl<P: Platform, M: Storage> Core<P, M> {
     fn write_answer(&mut self, answer: Answer, response: &mut [u8]) -> Result<usize, Nrc> {
         match answer {
             Answer::SelfTest | Answer::Exit => put(response, &[]),
-            Answer::Routine(id) => {
-                let [high, low] = id.to_be_bytes();
-                let status = if id == PRECONDITIONS {
+            Answer::Routine(routine) => {
+                let [high, low] = routine.id().to_be_bytes();
+                let status = if routine == Routine::Preconditions {
                     self.platform.preconditions()
                 } else {
                     0
@@ -306,7 +343,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
                 put(response, &[0x20, high, low])
             }
             Answer::Block(counter) => put(response, &[counter]),
-            Answer::Written(id) => put(response, &id.to_be_bytes()),
+            Answer::Written => put(response, &FINGERPRINT.to_be_bytes()),
             Answer::Read => self.write_dids(response),
             Answer::Seed => put_seed(response, &self.make_seed()?),
             Answer::Unlocked(1) => put_seed(response, &[0; access::SEED_LEN]),

@@ -5,7 +5,6 @@ use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use core::ptr::{addr_of, addr_of_mut};
 
-use board_shell::flash::MemoryFlash as _;
 use board_shell::machine::{self, Memory, Parts, Verifier};
 use board_shell::provision::{self, Provision};
 use board_shell::report;
@@ -153,26 +152,13 @@ fn made(flash: Flash, provision: &Provision<'_>) -> Option<&'static mut Machine>
 
 /// Runs to the boot decision, reports it and enters what boots.
 #[inline(never)]
-fn boot(ecu: &mut Machine, mut flash: Flash, now: Instant) {
-    let mut misused = 0;
-    loop {
-        let mut moved = ecu.poll(now, 1);
-        if let Some(result) = ecu.poll_flash().map(|op| flash.perform(op)) {
-            misused += u32::from(result.is_err());
-            ecu.on_flash_done(now, result);
-            moved = true;
-        }
-        if let Some(event) = ecu.poll_event() {
-            set_report(report::of_event(&event), misused);
-            if let Event::Boot(target) = event {
-                // SAFETY: nothing of this program is used again.
-                unsafe { enter(target.payload_address()) }
-            }
-            return;
-        }
-        if !moved {
-            return set_report(report::STAYS, misused);
-        }
+fn boot(ecu: &mut Machine, flash: Flash, now: Instant) {
+    let (event, misused) = boards::serve::decide(ecu, flash, now);
+    let word = event.as_ref().map_or(report::STAYS, report::of_event);
+    set_report(word, misused);
+    if let Some(Event::Boot(target)) = event {
+        // SAFETY: nothing of this program is used again.
+        unsafe { enter(target.payload_address()) }
     }
 }
 

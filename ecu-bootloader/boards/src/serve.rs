@@ -17,17 +17,29 @@ pub fn decide<const BASE: u32>(
 ) -> (Option<Event>, u32) {
     let mut misused = 0u32;
     loop {
-        let mut moved = ecu.poll(now, 1);
-        if let Some(result) = ecu.poll_flash().map(|op| flash.perform(op)) {
-            misused = misused.saturating_add(u32::from(result.is_err()));
-            ecu.on_flash_done(now, result);
-            moved = true;
-        }
+        let moved = work(ecu, &mut flash, now, &mut misused);
         let event = ecu.poll_event();
         if event.is_some() || !moved {
             return (event, misused);
         }
     }
+}
+
+/// A slice of computation, and an operation of the flash; whether anything moved.
+#[inline(never)]
+fn work<const BASE: u32>(
+    ecu: &mut Machine<RamFlash<BASE>>,
+    flash: &mut RamFlash<BASE>,
+    now: Instant,
+    misused: &mut u32,
+) -> bool {
+    let more = ecu.poll(now, 1);
+    let Some(result) = ecu.poll_flash().map(|op| flash.perform(op)) else {
+        return more;
+    };
+    *misused = misused.saturating_add(u32::from(result.is_err()));
+    ecu.on_flash_done(now, result);
+    true
 }
 
 /// Serves the bus until an image is to be started, or the board reset.
@@ -44,10 +56,7 @@ pub fn serve<const BASE: u32>(
         }
         // It never sleeps, so it need not know when.
         ecu.handle_timeout(now);
-        ecu.poll(now, 1);
-        if let Some(result) = ecu.poll_flash().map(|op| flash.perform(op)) {
-            ecu.on_flash_done(now, result);
-        }
+        work(ecu, &mut flash, now, &mut 0);
         if can.is_free()
             && let Some(frame) = ecu.poll_transmit(now)
         {
