@@ -14,7 +14,7 @@ use crate::flash::{FlashError, FlashOp};
 use crate::job::{Answer, Core, Phase};
 use crate::mailbox::{Handover, MAX_LEN, Reply, Request};
 use crate::platform::Platform;
-use crate::server::{RESPONSE_LEN, bus, mailbox};
+use crate::server::{Profile, RESPONSE_LEN};
 use crate::verify::TableCache;
 
 pub use crate::job::BootTarget;
@@ -120,15 +120,19 @@ impl<const BLOCK: usize, const PAGE: usize> Storage for Memory<BLOCK, PAGE> {
 }
 
 impl<'m, const BLOCK: usize, const PAGE: usize> Storage for &'m mut Memory<BLOCK, PAGE> {
-    type Block = &'m mut [u8];
-    type Pages = &'m mut [u8];
-    type Response = &'m mut [u8];
+    type Block = &'m mut [u8; BLOCK];
+    type Pages = &'m mut Pages<PAGE>;
+    type Response = &'m mut [u8; RESPONSE_LEN];
     type Table = &'m mut TableCache;
 
     fn split(self) -> (Self::Block, Self::Pages, Self::Table, [Self::Response; 2]) {
         let responses: [Self::Response; 2] = [&mut self.outgoing, &mut self.response];
-        let pages = self.pages.as_mut();
-        (&mut self.block, pages, &mut self.table, responses)
+        (
+            &mut self.block,
+            &mut self.pages,
+            &mut self.table,
+            responses,
+        )
     }
 }
 
@@ -161,7 +165,7 @@ pub struct Bootloader<P: Platform, M: Storage = Memory<4095, 4096>> {
     idle_until: Option<Instant>,
     reset: Option<Event>,
     handover: Option<Handover>,
-    server: Server<M::Response>,
+    server: Server<M::Response, Profile>,
     link: Endpoint<M::Block, M::Response, P::Connection>,
     mail: [u8; MAX_LEN],
     // Last, since it ends with what is large.
@@ -181,13 +185,13 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
     /// A bootloader over these buffers. Nothing is read before [`Bootloader::start`].
     pub fn over(mut platform: P, memory: M) -> Self {
         let connection = platform.connection();
-        let config = bus(&mut platform);
+        let profile = Profile::of_bus(&mut platform);
         let (block, pages, table, [outgoing, response]) = memory.split();
         let longest = u16::try_from(block.as_ref().len()).unwrap_or(u16::MAX);
         Self {
             core: Core::new(platform, pages, table, longest),
             link: Endpoint::new(connection, block, outgoing),
-            server: Server::new(config, response),
+            server: Server::new(profile, response),
             handover: None,
             serving: false,
             mailing: false,
@@ -428,7 +432,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
             }
             Phase::Application if !self.mailing => {
                 self.mailing = true;
-                self.server.restart(mailbox());
+                self.server.restart(Profile::Mailbox);
             }
             _ => {}
         }

@@ -1,6 +1,8 @@
 //! The service tables of the ECU profile and the handler behind them: one for the tester on the bus,
 //! one for requests that the application passes on. The code that serves them is the same.
 
+use core::borrow::Borrow;
+
 use uds::nrc::Nrc;
 use uds::server::{Config, Context, Handler, Length, Outcome, ServiceEntry, SubFunctionEntry};
 use uds::service::{SecurityLevel, ServiceId, Session};
@@ -126,7 +128,7 @@ const fn with(
 }
 
 /// What the bootloader serves on the bus.
-static BUS_SERVICES: &[ServiceEntry] = &[
+const BUS_SERVICES: &[ServiceEntry] = &[
     with(ServiceId::DIAGNOSTIC_SESSION_CONTROL, ALL, SESSION_CONTROL),
     with(ServiceId::ECU_RESET, ALL, RESET),
     plain(
@@ -182,35 +184,58 @@ const AUTHENTICATION: &[SubFunctionEntry] = &[
 
 /// What comes through the mailbox. Session control only keeps the session of the application's
 /// server in step; the application never passes it on.
-static MAILBOX_SERVICES: &[ServiceEntry] = &[
+const MAILBOX_SERVICES: &[ServiceEntry] = &[
     with(ServiceId::DIAGNOSTIC_SESSION_CONTROL, ALL, SESSION_CONTROL),
     plain(ServiceId::READ_DATA_BY_IDENTIFIER, ALL, Length::at_least(3)),
     with(ServiceId::SECURITY_ACCESS, NOT_DEFAULT, ACCESS),
     with(ServiceId::ROUTINE_CONTROL, ALL, ROUTINE),
 ];
 
-/// The server on the bus. SecurityAccess is not the server's own: its attempts are journaled.
-#[cfg(not(feature = "authentication"))]
-pub(crate) fn bus(_platform: &mut impl Platform) -> Config {
-    Config::new(BUS_SERVICES)
+/// Whom the server answers. SecurityAccess is not the server's own: its attempts are journaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// The tester on the bus.
+    Bus,
+    /// The same where no tester has a key: without Authentication, the table's last.
+    #[cfg(feature = "authentication")]
+    BusWithoutAuthentication,
+    /// The application. It keeps S3, and passes every change of its session on, which locks; access locks
+    /// here too after 10 s without a request.
+    Mailbox,
 }
 
-/// The server on the bus. Where no tester has a key there is no Authentication, the table's last.
-#[cfg(feature = "authentication")]
-pub(crate) fn bus(platform: &mut impl Platform) -> Config {
-    let mut services = BUS_SERVICES;
-    if platform.testers().is_none() {
-        services = services.split_last().map_or(services, |(_, rest)| rest);
+impl Profile {
+    /// Of the server on the bus.
+    pub(crate) fn of_bus(_platform: &mut impl Platform) -> Self {
+        #[cfg(feature = "authentication")]
+        if _platform.testers().is_none() {
+            return Self::BusWithoutAuthentication;
+        }
+        Self::Bus
     }
-    Config::new(services)
 }
 
-/// The server behind the mailbox. The application keeps S3, and passes every change of its session
-/// on, which locks; access locks here too after 10 s without a request.
-pub(crate) const fn mailbox() -> Config {
+static BUS: Config = Config::new(BUS_SERVICES);
+#[cfg(feature = "authentication")]
+static BUS_WITHOUT_AUTHENTICATION: Config = match BUS_SERVICES.split_last() {
+    Some((_, services)) => Config::new(services),
+    None => BUS,
+};
+static MAILBOX: Config = {
     let mut config = Config::new(MAILBOX_SERVICES);
     config.s3 = Duration::from_secs(10);
     config
+};
+
+impl Borrow<Config> for Profile {
+    fn borrow(&self) -> &Config {
+        match self {
+            Self::Bus => &BUS,
+            #[cfg(feature = "authentication")]
+            Self::BusWithoutAuthentication => &BUS_WITHOUT_AUTHENTICATION,
+            Self::Mailbox => &MAILBOX,
+        }
+    }
 }
 
 /// Bytes for the longest response: three DIDs of the longest content.

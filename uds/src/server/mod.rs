@@ -25,6 +25,8 @@ mod tests;
 pub use security::SecurityConfig;
 pub use table::{Length, ServiceEntry, SubFunctionEntry};
 
+use core::borrow::Borrow;
+
 use crate::nrc::Nrc;
 use crate::service::{SecurityLevel, ServiceId, Session, SubFunction};
 use crate::time::{Duration, Instant, earliest};
@@ -161,9 +163,12 @@ pub enum Event {
 }
 
 /// A server of one tester connection; `B` holds one response.
+///
+/// `C` is the configuration: [`Config`], or a type of its own that borrows constant ones. Of what those
+/// have no use for, nothing is linked.
 #[derive(Debug)]
-pub struct Server<B> {
-    config: Config,
+pub struct Server<B, C = Config> {
+    config: C,
     session: Session,
     access: Access,
     /// The end of S3; `None` in the default session and while a request is being served.
@@ -176,10 +181,10 @@ pub struct Server<B> {
     reset_event: bool,
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
+impl<B: AsRef<[u8]> + AsMut<[u8]>, C: Borrow<Config>> Server<B, C> {
     /// A locked server in the default session. `response` should hold the longest response, at least
     /// the 6 bytes of a session response.
-    pub fn new(config: Config, response: B) -> Self {
+    pub fn new(config: C, response: B) -> Self {
         Self {
             config,
             session: Session::DEFAULT,
@@ -195,7 +200,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
 
     /// Locks, forgets what is being served or sent, and serves by `config` from here on, in the default
     /// session.
-    pub fn restart(&mut self, config: Config) {
+    pub fn restart(&mut self, config: C) {
         self.config = config;
         self.session = Session::DEFAULT;
         self.access = Access::default();
@@ -237,8 +242,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
     /// may have caused to get new attempts.
     pub fn start_security_delay(&mut self, now: Instant) {
         self.access.lock();
-        if let Some(config) = self.config.security {
-            self.access.start_delay(now, &config);
+        if let Some(config) = &self.config.borrow().security {
+            self.access.start_delay(now, config);
         }
     }
 
@@ -287,8 +292,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
             self.on_sent(now);
         }
         self.s3_end = None;
-        let running = Running::new(now, sid, functional, self.config.p2);
-        match table::check(self.config.services, self.state(functional), pdu) {
+        let config = self.config.borrow();
+        let running = Running::new(now, sid, functional, config.p2);
+        match table::check(config.services, self.state(functional), pdu) {
             Ok(sub_function) => {
                 let running = running.with(sub_function);
                 let outcome = self.serve(now, &running, sub_function, pdu, handler);
@@ -318,7 +324,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
             self.reset_event = true;
         }
         match &mut self.running {
-            Some(running) => running.announce_again(now, self.config.p2_star),
+            Some(running) => running.announce_again(now, self.config.borrow().p2_star),
             None if self.outbox.is_busy() => {}
             None => self.restart_s3(now),
         }
@@ -383,7 +389,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
     ) -> Outcome {
         let value = sub_function.map_or(0, SubFunction::value);
         let response = self.outbox.response_mut();
-        match (running.sid, self.config.security) {
+        match (running.sid, self.config.borrow().security) {
             (ServiceId::TESTER_PRESENT, _) => response::echo(response, value),
             (ServiceId::SECURITY_ACCESS, Some(config)) => {
                 match self.security_access(now, &config, value, pdu, handler) {
@@ -489,12 +495,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
     }
 
     fn session_response(&mut self, session: Session) {
-        let len = response::session(
-            self.outbox.response_mut(),
-            session,
-            self.config.p2,
-            self.config.p2_star,
-        );
+        let Config { p2, p2_star, .. } = *self.config.borrow();
+        let len = response::session(self.outbox.response_mut(), session, p2, p2_star);
         self.outbox
             .positive(ServiceId::DIAGNOSTIC_SESSION_CONTROL, len);
     }
@@ -519,6 +521,6 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Server<B> {
             || self.running.is_some()
             || self.receiving
             || self.outbox.is_busy();
-        self.s3_end = (!stopped).then(|| now + self.config.s3);
+        self.s3_end = (!stopped).then(|| now + self.config.borrow().s3);
     }
 }
