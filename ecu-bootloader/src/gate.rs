@@ -56,8 +56,10 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let Some(state) = &self.state else {
             return ledger;
         };
-        let (flash, keys) = self.platform.flash_and_keys();
-        let recorded = self.journal.difference(state, flash, keys);
+        let (board, flash, keys) = self.platform.board_flash_keys();
+        let recorded = self
+            .journal
+            .difference(&board.layout, state, flash, keys);
         ledger.take(Step::Journal, recorded);
         ledger.take(Step::Slot, slot_difference(state, slot, reason));
         self.look_at_image(&mut ledger, slot, reason);
@@ -77,7 +79,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let Some(head) = head.get_mut(..HEAD_LEN) else {
             return;
         };
-        let (flash, keys) = self.platform.flash_and_keys();
+        let (_, flash, keys) = self.platform.board_flash_keys();
         if flash.read(address, head).is_err() {
             return;
         }

@@ -250,7 +250,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
     /// Nothing is read yet. `block`: bytes of the longest block that can be received.
     pub(crate) fn new(platform: P, pages: M::Pages, table: M::Table, block: u16) -> Self {
         Self {
-            journal: Journal::new(&platform.board().layout),
+            journal: Journal::new(),
             platform,
             block,
             opened: false,
@@ -291,8 +291,10 @@ impl<P: Platform, M: Storage> Core<P, M> {
         if core::mem::replace(&mut self.opened, true) {
             return;
         }
-        let (flash, keys) = self.platform.flash_and_keys();
-        let settled = self.journal.find(&mut self.next, flash, keys);
+        let (board, flash, keys) = self.platform.board_flash_keys();
+        let settled = self
+            .journal
+            .find(&board.layout, &mut self.next, flash, keys);
         let Some(settled) = settled else {
             self.next = State::none();
             return;
@@ -368,7 +370,8 @@ impl<P: Platform, M: Storage> Core<P, M> {
         if self.journal_dead {
             return self.fail(then, Failure::new(Reason::Journal));
         }
-        self.journal.write(&self.next, self.platform.keys());
+        let (board, _, keys) = self.platform.board_flash_keys();
+        self.journal.write(&board.layout, &self.next, keys);
         self.work = Work::Commit(then);
     }
 

@@ -135,11 +135,10 @@ pub enum Written {
     Failed,
 }
 
-/// The journal of one ECU.
+/// The journal of one ECU. Where it lies its callers say, the same each time: so a board that has its
+/// flash map as a constant has no other in it.
 #[derive(Debug)]
 pub struct Journal {
-    halves: [Region; 2],
-    program: u32,
     sequence: u64,
     /// The half with the newest witnessed record, never erased.
     keep: Option<Half>,
@@ -163,13 +162,17 @@ pub struct Found {
     pub settled: bool,
 }
 
+impl Default for Journal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Journal {
     /// A journal that is not read yet.
     #[must_use]
-    pub const fn new(layout: &Layout) -> Self {
+    pub const fn new() -> Self {
         Self {
-            halves: layout.journal(),
-            program: layout.program_unit(),
             sequence: 0,
             keep: None,
             newest: None,
@@ -186,9 +189,9 @@ impl Journal {
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
     ) -> (Self, Option<Found>) {
-        let mut journal = Self::new(layout);
+        let mut journal = Self::new();
         let mut state = State::none();
-        let settled = journal.find(&mut state, flash, keys);
+        let settled = journal.find(layout, &mut state, flash, keys);
         (journal, settled.map(|settled| Found { state, settled }))
     }
 
@@ -197,6 +200,7 @@ impl Journal {
     #[inline(never)]
     pub(crate) fn find(
         &mut self,
+        layout: &Layout,
         state: &mut State,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
@@ -204,8 +208,8 @@ impl Journal {
         let mut halves = [Entry::NONE; 2];
         let mut witnessed = Entry::NONE;
         for (half, newest) in [Half::First, Half::Second].into_iter().zip(&mut halves) {
-            for entry in 0..self.entries() {
-                let Some(entry) = self.read(Place { half, entry }, state, flash, keys) else {
+            for entry in 0..entries(layout) {
+                let Some(entry) = self.read(layout, Place { half, entry }, state, flash, keys) else {
                     continue;
                 };
                 newest.renew(&entry);
@@ -233,15 +237,15 @@ impl Journal {
         // that is believed is read and looked at again, before anything is written again under our
         // own MAC; an unwitnessed one that does not read the same again was torn.
         let unwitnessed = newest.sequence > sure.sequence;
-        let found = if unwitnessed && self.reads_again(newest, state, flash, keys) {
+        let found = if unwitnessed && self.reads_again(layout, newest, state, flash, keys) {
             newest
-        } else if self.reads_again(sure, state, flash, keys) {
+        } else if self.reads_again(layout, sure, state, flash, keys) {
             sure
         } else {
             return None;
         };
         self.sequence = found.sequence;
-        let settled = found.witness == Witness::Complete && self.nothing_behind(found, flash, keys);
+        let settled = found.witness == Witness::Complete && self.nothing_behind(layout, found, flash, keys);
         #[cfg(feature = "deliberate-bugs")]
         let settled = settled || bugs::has(Bug::MarginalRecord);
         Some(settled)
@@ -251,15 +255,19 @@ impl Journal {
     #[inline(never)]
     fn reads_again(
         &mut self,
+        layout: &Layout,
         entry: &Entry,
         state: &mut State,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
     ) -> bool {
+        if !entry.exists() {
+            return false;
+        }
         self.newest = Some(entry.place);
-        let again = self.read(entry.place, state, flash, keys);
+        let again = self.read(layout, entry.place, state, flash, keys);
         again.is_some_and(|again| again.sequence == entry.sequence)
-            && (SINGLE_CHECKS || self.difference(state, flash, keys) == 0)
+            && (SINGLE_CHECKS || self.difference(layout, state, flash, keys) == 0)
     }
 
     /// Whether a write that began after `newest` has left no trace: a torn record that cannot be
@@ -267,6 +275,7 @@ impl Journal {
     #[inline(never)]
     fn nothing_behind(
         &mut self,
+        layout: &Layout,
         newest: &Entry,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
@@ -277,51 +286,31 @@ impl Journal {
         };
         let other = start(newest.place.half.other());
         let older = |entry: Entry| entry.is_witnessed() && entry.sequence < newest.sequence;
-        if next.entry < self.entries() && !self.is_blank(next, flash) {
+        if next.entry < entries(layout) && !is_blank(layout, next, flash) {
             return false;
         }
         let mut state = State::none();
-        self.is_blank(other, flash) || self.read(other, &mut state, flash, keys).is_some_and(older)
-    }
-
-    fn is_blank(&self, place: Place, flash: &mut impl FlashRead) -> bool {
-        let address = self.address(place);
-        address.is_some_and(|at| uniform(flash, at, stride(self.program)) == Ok(Some(0xFF)))
-    }
-
-    fn entries(&self) -> u32 {
-        let [first, _] = self.halves;
-        first.len.checked_div(stride(self.program)).unwrap_or(0)
-    }
-
-    fn region(&self, half: Half) -> Region {
-        let [first, second] = self.halves;
-        match half {
-            Half::First => first,
-            Half::Second => second,
-        }
-    }
-
-    fn address(&self, place: Place) -> Option<u32> {
-        let stride = stride(self.program);
-        self.region(place.half)
-            .address_of(place.entry.checked_mul(stride)?, stride)
+        is_blank(layout, other, flash)
+            || self
+                .read(layout, other, &mut state, flash, keys)
+                .is_some_and(older)
     }
 
     /// Reads a record, and its state into `state`; `None` where it is not authentic.
     #[inline(never)]
     fn read(
         &mut self,
+        layout: &Layout,
         place: Place,
         state: &mut State,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
     ) -> Option<Entry> {
-        let address = self.address(place)?;
+        let address = address(layout, place)?;
         flash.read(address, &mut self.record).ok()?;
         let sequence = decode(&self.record, state, keys)?;
         let behind = address.checked_add(RECORD_LEN)?;
-        let witness = match uniform(flash, behind, witness_len(self.program)) {
+        let witness = match uniform(flash, behind, witness_len(layout.program_unit())) {
             Ok(Some(0xFF)) => Witness::Blank,
             Ok(Some(0)) => Witness::Complete,
             // One that cannot be read was begun: the sector was erased before the record.
@@ -338,11 +327,12 @@ impl Journal {
     #[inline(never)]
     pub(crate) fn difference(
         &mut self,
+        layout: &Layout,
         state: &State,
         flash: &mut impl FlashRead,
         keys: &mut impl KeyStore,
     ) -> u32 {
-        let Some(address) = self.newest.and_then(|place| self.address(place)) else {
+        let Some(address) = self.newest.and_then(|place| address(layout, place)) else {
             return u32::MAX;
         };
         if flash.read(address, &mut self.record).is_err() {
@@ -381,14 +371,14 @@ impl Journal {
 
     /// Starts to write `state`. A write under way is replaced only when it has ended: the caller
     /// starts one at a time.
-    pub fn write(&mut self, state: &State, keys: &mut impl KeyStore) {
+    pub fn write(&mut self, layout: &Layout, state: &State, keys: &mut impl KeyStore) {
         // A torn record of the power cycle before, that could not be read, has the next number: the
         // first write of a power cycle leaves it behind.
         let step = if self.append.is_none() { 2 } else { 1 };
         self.sequence = self.sequence.saturating_add(step);
         encode(&mut self.record, self.sequence, state, keys);
         let (step, place) = match self.append {
-            Some(place) if place.entry < self.entries() => (Step::Record, place),
+            Some(place) if place.entry < entries(layout) => (Step::Record, place),
             Some(place) => (Step::Erase, start(place.half.other())),
             None => (
                 Step::Erase,
@@ -404,10 +394,10 @@ impl Journal {
 
     /// The operation that the write needs now.
     #[must_use]
-    pub fn op(&self) -> Option<FlashOp<'_>> {
+    pub fn op(&self, layout: &Layout) -> Option<FlashOp<'_>> {
         let write = self.write?;
-        let region = self.region(write.place.half);
-        let address = self.address(write.place)?;
+        let region = region(layout, write.place.half);
+        let address = address(layout, write.place)?;
         Some(match write.step {
             Step::Erase => FlashOp::Erase {
                 address: region.address,
@@ -421,7 +411,7 @@ impl Journal {
                 address: address.checked_add(RECORD_LEN)?,
                 bytes: self
                     .witness
-                    .get(..usize::try_from(witness_len(self.program)).ok()?)?,
+                    .get(..usize::try_from(witness_len(layout.program_unit())).ok()?)?,
             },
         })
     }
@@ -459,6 +449,33 @@ impl Journal {
         self.write = Some(write);
         Written::NotYet
     }
+}
+
+fn is_blank(layout: &Layout, place: Place, flash: &mut impl FlashRead) -> bool {
+    let stride = stride(layout.program_unit());
+    let address = address(layout, place);
+    address.is_some_and(|at| uniform(flash, at, stride) == Ok(Some(0xFF)))
+}
+
+/// How many entries a half holds.
+fn entries(layout: &Layout) -> u32 {
+    let [first, _] = layout.journal();
+    let stride = stride(layout.program_unit());
+    first.len.checked_div(stride).unwrap_or(0)
+}
+
+fn region(layout: &Layout, half: Half) -> Region {
+    let [first, second] = layout.journal();
+    match half {
+        Half::First => first,
+        Half::Second => second,
+    }
+}
+
+#[inline(never)]
+fn address(layout: &Layout, place: Place) -> Option<u32> {
+    let stride = stride(layout.program_unit());
+    region(layout, place.half).address_of(place.entry.checked_mul(stride)?, stride)
 }
 
 const fn start(half: Half) -> Place {

@@ -70,8 +70,8 @@ pub trait Platform {
     fn counter(&mut self) -> &mut Self::Counter;
     /// The signature verifier.
     fn signatures(&mut self) -> &mut Self::Signatures;
-    /// Flash and keys at once.
-    fn flash_and_keys(&mut self) -> (&mut Self::Flash, &mut Self::Keys);
+    /// What the board is, flash and keys at once.
+    fn board_flash_keys(&mut self) -> (&Board, &mut Self::Flash, &mut Self::Keys);
     /// Fills `seed` with bytes as unpredictable as the board has them: they go into the seeds of
     /// SecurityAccess, which do not repeat even if these do.
     fn random(&mut self, seed: &mut [u8]);
@@ -142,8 +142,8 @@ where
         &mut self.signatures
     }
 
-    fn flash_and_keys(&mut self) -> (&mut F, &mut K) {
-        (&mut self.flash, &mut self.keys)
+    fn board_flash_keys(&mut self) -> (&Board, &mut F, &mut K) {
+        (&self.board, &mut self.flash, &mut self.keys)
     }
 
     fn random(&mut self, seed: &mut [u8]) {

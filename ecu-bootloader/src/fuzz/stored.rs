@@ -84,9 +84,9 @@ fn script(data: &[u8]) {
 
 /// Writes `state`, cut at an operation and a share of it.
 fn write(journal: &mut Journal, flash: &Ram, state: &State, cut: Option<(u8, u8)>) -> Written {
-    journal.write(state, &mut keys());
+    journal.write(&LAYOUT, state, &mut keys());
     for number in 0..8 {
-        let op = journal.op().expect("an operation until the end");
+        let op = journal.op(&LAYOUT).expect("an operation until the end");
         match cut {
             Some((at, share)) if at == number => {
                 let _ = flash.perform(op, End::Cut(share));

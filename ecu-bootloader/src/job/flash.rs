@@ -16,7 +16,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         }
         if self.journal.is_writing() {
             self.in_flight = Some(InFlight::Journal);
-            return self.journal.op();
+            return self.journal.op(&self.platform.board().layout);
         }
         if let Some((address, len)) = self.eraser.as_ref().and_then(Eraser::due) {
             self.in_flight = Some(InFlight::Erase);

@@ -49,9 +49,9 @@ fn provisioned() -> Chip {
 
 /// Writes a state; `false` where power failed.
 fn write(journal: &mut Journal, chip: &mut Chip, state: &State) -> bool {
-    journal.write(state, &mut keys());
+    journal.write(&LAYOUT, state, &mut keys());
     loop {
-        let op = journal.op().expect("an operation until the end");
+        let op = journal.op(&LAYOUT).expect("an operation until the end");
         let result = perform(chip, op);
         if !chip.0.is_powered() {
             return false;
@@ -106,9 +106,9 @@ fn sectors_alternate_and_wear_is_shared() {
 fn a_failing_sector_is_tried_once_more_and_then_given_up() {
     let mut chip = provisioned();
     let (mut journal, _) = settle(&mut chip).unwrap();
-    journal.write(&state(1), &mut keys());
+    journal.write(&LAYOUT, &state(1), &mut keys());
     assert_eq!(journal.on_done(Err(FlashError)), Written::NotYet);
-    assert!(matches!(journal.op(), Some(FlashOp::Erase { .. })));
+    assert!(matches!(journal.op(&LAYOUT), Some(FlashOp::Erase { .. })));
     assert_eq!(journal.on_done(Err(FlashError)), Written::Failed);
     assert!(!journal.is_writing());
     assert!(write(&mut journal, &mut chip, &state(2)));

@@ -59,8 +59,8 @@ impl Platform for WithTesters {
         self.0.signatures()
     }
 
-    fn flash_and_keys(&mut self) -> (&mut SharedNor, &mut SoftKeyStore) {
-        self.0.flash_and_keys()
+    fn board_flash_keys(&mut self) -> (&Board, &mut SharedNor, &mut SoftKeyStore) {
+        self.0.board_flash_keys()
     }
 
     fn random(&mut self, seed: &mut [u8]) {

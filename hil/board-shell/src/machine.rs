@@ -191,8 +191,8 @@ impl<F: MemoryFlash> Platform for Parts<F> {
         &mut self.signatures
     }
 
-    fn flash_and_keys(&mut self) -> (&mut Self::Flash, &mut Self::Keys) {
-        (&mut self.flash, &mut self.keys)
+    fn board_flash_keys(&mut self) -> (&Board, &mut Self::Flash, &mut Self::Keys) {
+        (Self::BOARD, &mut self.flash, &mut self.keys)
     }
 
     /// Xorshift from a provisioned state: repeatable, and for tests alone.

@@ -82,8 +82,8 @@ impl Platform for VirtualBoard {
         &mut self.signatures
     }
 
-    fn flash_and_keys(&mut self) -> (&mut SharedFlash, &mut SoftKeyStore) {
-        (&mut self.flash, &mut self.keys)
+    fn board_flash_keys(&mut self) -> (&Board, &mut SharedFlash, &mut SoftKeyStore) {
+        (&self.board, &mut self.flash, &mut self.keys)
     }
 
     fn random(&mut self, seed: &mut [u8]) {
