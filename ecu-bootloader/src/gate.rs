@@ -57,9 +57,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             return ledger;
         };
         let (board, flash, keys) = self.platform.board_flash_keys();
-        let recorded = self
-            .journal
-            .difference(&board.layout, state, flash, keys);
+        let recorded = self.journal.difference(&board.layout, state, flash, keys);
         ledger.take(Step::Journal, recorded);
         ledger.take(Step::Slot, slot_difference(state, slot, reason));
         self.look_at_image(&mut ledger, slot, reason);

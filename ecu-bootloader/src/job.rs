@@ -553,6 +553,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
     }
 
     /// A job failed: the transfer ends, whoever asked gets 0x72 and FD02 the reason.
+    #[inline(never)]
     pub(crate) fn fail(&mut self, then: Then, failure: Failure) {
         self.work = Work::Idle;
         self.failure = failure;

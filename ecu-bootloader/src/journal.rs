@@ -209,7 +209,8 @@ impl Journal {
         let mut witnessed = Entry::NONE;
         for (half, newest) in [Half::First, Half::Second].into_iter().zip(&mut halves) {
             for entry in 0..entries(layout) {
-                let Some(entry) = self.read(layout, Place { half, entry }, state, flash, keys) else {
+                let Some(entry) = self.read(layout, Place { half, entry }, state, flash, keys)
+                else {
                     continue;
                 };
                 newest.renew(&entry);
@@ -245,7 +246,8 @@ impl Journal {
             return None;
         };
         self.sequence = found.sequence;
-        let settled = found.witness == Witness::Complete && self.nothing_behind(layout, found, flash, keys);
+        let settled =
+            found.witness == Witness::Complete && self.nothing_behind(layout, found, flash, keys);
         #[cfg(feature = "deliberate-bugs")]
         let settled = settled || bugs::has(Bug::MarginalRecord);
         Some(settled)

@@ -127,12 +127,7 @@ impl<'m, const BLOCK: usize, const PAGE: usize> Storage for &'m mut Memory<BLOCK
 
     fn split(self) -> (Self::Block, Self::Pages, Self::Table, [Self::Response; 2]) {
         let responses: [Self::Response; 2] = [&mut self.outgoing, &mut self.response];
-        (
-            &mut self.block,
-            &mut self.pages,
-            &mut self.table,
-            responses,
-        )
+        (&mut self.block, &mut self.pages, &mut self.table, responses)
     }
 }
 

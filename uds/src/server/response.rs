@@ -118,6 +118,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Outbox<B> {
     }
 
     /// Queues `7F sid nrc` behind a transmission under way.
+    #[inline(never)]
     pub(super) fn negative(&mut self, sid: ServiceId, nrc: Nrc) {
         self.short = [0x7F, sid.0, nrc.0];
         self.short_waits = true;
