@@ -10,9 +10,9 @@
 //! wrong proof counts as a wrong key. The board names the testers' keys; they are none of those that
 //! images are signed with.
 
+use ecu_image::crypto::sha256;
 use ecu_image::pss::Progress;
 use ecu_image::{KeyId, Signature};
-use sha2::{Digest as _, Sha256};
 use uds::nrc::Nrc;
 use uds::service::{
     AlgorithmIndicator, Authentication, AuthenticationResponse, AuthenticationResult,
@@ -44,11 +44,7 @@ const AUTHENTICATED: u8 = 0x12;
 /// The bytes that a tester signs, hashed. `serial` is F18C, zero-filled.
 #[must_use]
 pub fn message_digest(serial: &[u8; 32], challenge: &[u8; SEED_LEN], client: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix(b"CNAU");
-    hash.update(serial);
-    hash.update(challenge);
-    hash.update(client);
-    hash.finalize().into()
+    sha256(&[b"CNAU", serial, challenge, client]).0
 }
 
 impl<P: Platform, M: Storage> Core<P, M> {

@@ -1,7 +1,7 @@
 //! The routines of 31 01.
 
+use ecu_image::crypto::Hash;
 use ecu_image::{HeaderStart, SIGNED_LEN};
-use sha2::{Digest as _, Sha256};
 
 use crate::boot::Verdict;
 #[cfg(feature = "deliberate-bugs")]
@@ -196,18 +196,18 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let expected = self.state.as_ref()?.digest(slot);
         let len = u32::try_from(SIGNED_LEN).ok()?;
         let start = metadata_address(self.platform.board(), slot, 256, len)?;
-        let mut hash = Sha256::new();
+        let mut hash = Hash::new();
         let mut peeked = HeaderStart([0; HeaderStart::LEN]);
         let mut part = [0; HeaderStart::LEN];
         for at in (0..len).step_by(part.len()) {
             let address = start.saturating_add(at);
             self.platform.flash().read(address, &mut part).ok()?;
-            hash.update(part);
+            hash.update(&part);
             if at == 0 {
                 peeked = HeaderStart(part);
             }
         }
-        (hash.finalize()[..] == expected.0).then_some(peeked)
+        (hash.finish().0 == expected.0).then_some(peeked)
     }
 
     /// Whether the application runs.

@@ -4,12 +4,10 @@
 //! plaintext. At 31 0202 also every page against the table, encrypted again, and the digest of the
 //! ciphertext: so what is staged is exactly what was signed, fill of the last page included.
 
-use ecu_image::crypto::SaltedHash;
+use ecu_image::crypto::{Hash, same, sha256};
 use ecu_image::pss::Progress;
 use ecu_image::signature::SignatureVerifier;
-use ecu_image::{Digest, ENTRIES_PER_TABLE_PAGE, Salt, TABLE_PAGE_LEN};
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq;
+use ecu_image::{Digest, ENTRIES_PER_TABLE_PAGE, TABLE_PAGE_LEN};
 
 use crate::boot::Verdict;
 use crate::flash::FlashRead;
@@ -118,7 +116,7 @@ impl TableCache {
         let index = u16::try_from(number).map_err(|_| bad)?;
         let start = table_address(platform.board(), head.slot, index).ok_or(bad)?;
         let wanted = usize::try_from(first % ENTRIES_PER_TABLE_PAGE).unwrap_or(usize::MAX);
-        let mut hash = Sha256::new();
+        let mut hash = Hash::new();
         let mut two = [0; 64];
         for (at, address) in (0..TABLE_PAGE_LEN / 32)
             .step_by(2)
@@ -128,7 +126,7 @@ impl TableCache {
                 .flash()
                 .read(address, &mut two)
                 .map_err(|_| Failure::with(Reason::Flash, start))?;
-            hash.update(two);
+            hash.update(&two);
             let place = at
                 .checked_sub(wanted)
                 .and_then(|at| self.window.get_mut(at..));
@@ -136,9 +134,8 @@ impl TableCache {
                 *place = *digest;
             }
         }
-        let found: [u8; 32] = hash.finalize().into();
         let digest = self.tables.get(usize::from(index)).ok_or(bad)?;
-        if !bool::from(found.ct_eq(digest)) {
+        if !same(hash.finish().as_bytes(), digest) {
             return Err(bad);
         }
         self.first = Some(first);
@@ -148,8 +145,7 @@ impl TableCache {
 
 /// Whether `ciphertext` has this digest.
 pub(crate) fn is_authentic(ciphertext: &[u8], digest: &[u8; 32]) -> bool {
-    let found: [u8; 32] = Sha256::digest(ciphertext).into();
-    found.ct_eq(digest).into()
+    same(sha256(&[ciphertext]).as_bytes(), digest)
 }
 
 /// Reads page `page` and encrypts it again, in place in `buffer`; whether it is what the table
@@ -197,8 +193,8 @@ pub(crate) struct Verification {
     full: bool,
     purpose: Use,
     stage: Stage,
-    plaintext: SaltedHash,
-    ciphertext: Sha256,
+    plaintext: Hash,
+    ciphertext: Hash,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,8 +211,8 @@ impl Verification {
             full: true,
             purpose: Use::Install,
             stage: Stage::Start,
-            plaintext: SaltedHash::new(&Salt([0; 16])),
-            ciphertext: Sha256::new(),
+            plaintext: Hash::new(),
+            ciphertext: Hash::new(),
         }
     }
 
@@ -240,8 +236,8 @@ impl Verification {
     ) -> Result<Option<Verdict>, Failure> {
         match self.stage {
             Stage::Start => {
-                self.plaintext = SaltedHash::new(&head.salt);
-                self.ciphertext = Sha256::new();
+                self.plaintext = Hash::salted(&head.salt);
+                self.ciphertext = Hash::new();
                 // The factory image is authentic by its digest, which provisioning pinned and which
                 // the head was compared with: it boots whatever happened to its key.
                 self.stage = Stage::Page(0);
@@ -300,18 +296,17 @@ impl Verification {
     /// The digest of the plaintext that was read.
     #[inline(never)]
     pub(crate) fn measured(&self) -> Digest {
-        self.plaintext.clone().finish()
+        self.plaintext.finish()
     }
 
     #[inline(never)]
     fn finish(&self, head: &Head) -> Result<Verdict, Failure> {
         let header = &head.header;
-        let plaintext = self.plaintext.clone().finish();
-        if !bool::from(plaintext.0.ct_eq(&header.plaintext_digest.0)) {
+        let (plaintext, ciphertext) = (self.plaintext.finish(), self.ciphertext.finish());
+        if !same(&plaintext.0, &header.plaintext_digest.0) {
             return Err(Failure::new(Reason::PlaintextDigest));
         }
-        let ciphertext: [u8; 32] = self.ciphertext.clone().finalize().into();
-        if self.full && !bool::from(ciphertext.ct_eq(&header.ciphertext_digest.0)) {
+        if self.full && !same(&ciphertext.0, &header.ciphertext_digest.0) {
             return Err(Failure::new(Reason::CiphertextDigest));
         }
         Ok(Verdict::Good {

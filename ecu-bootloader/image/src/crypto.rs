@@ -27,37 +27,61 @@ use crate::report::{EcuReport, REPORT_LEN};
 /// SHA-256 over the concatenation of `parts`.
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> Digest {
-    let mut hash = Sha256::new();
+    let mut hash = Hash::new();
     parts.iter().for_each(|part| hash.update(part));
-    Digest(hash.finalize().into())
+    hash.finish()
 }
 
-/// The salted digest of a plaintext that arrives in parts.
-#[derive(Clone)]
-pub struct SaltedHash(Sha256);
+/// Whether `a` and `b` are the same bytes, in constant time for bytes of one length.
+#[inline(never)]
+#[must_use]
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
 
-impl SaltedHash {
-    /// Starts with the salt.
+/// SHA-256 of what arrives in parts. Its functions are in a program once, for all who use them.
+#[derive(Clone)]
+pub struct Hash(Sha256);
+
+impl Hash {
+    /// Of nothing yet.
+    #[inline(never)]
     #[must_use]
-    pub fn new(salt: &Salt) -> Self {
-        Self(Sha256::new_with_prefix(salt.as_bytes()))
+    pub fn new() -> Self {
+        Self(Sha256::new())
     }
 
-    /// Adds plaintext, without the fill of the last page.
-    pub fn update(&mut self, plaintext: &[u8]) {
-        self.0.update(plaintext);
+    /// The salted digest of a plaintext: starts with the salt.
+    #[must_use]
+    pub fn salted(salt: &Salt) -> Self {
+        let mut new = Self::new();
+        new.update(salt.as_bytes());
+        new
+    }
+
+    /// Adds bytes.
+    #[inline(never)]
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
 
     /// The digest.
+    #[inline(never)]
     #[must_use]
-    pub fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+    pub fn finish(&self) -> Digest {
+        Digest(self.0.clone().finalize().into())
     }
 }
 
-impl fmt::Debug for SaltedHash {
+impl Default for Hash {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SaltedHash(..)")
+        f.write_str("Hash(..)")
     }
 }
 
@@ -117,7 +141,7 @@ impl MacKey {
     /// Whether `mac` is that of `message`; constant time in the MAC's bytes.
     #[must_use]
     pub fn verify(&self, message: &[u8], mac: &[u8; 16]) -> bool {
-        self.mac(message).ct_eq(mac).into()
+        same(&self.mac(message), mac)
     }
 
     /// Whether the MAC in the bytes of a grant is right under this grant key.

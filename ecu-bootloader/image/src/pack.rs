@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::crypto::{ContentKey, MacKey, SaltedHash, WrapKey, sha256};
+use crate::crypto::{ContentKey, Hash, MacKey, WrapKey, sha256};
 use crate::grant::{Grant, GrantFlags};
 use crate::header::{
     HEADER_LEN, Header, HeaderFlags, Layout, PayloadKind, Signature, SignatureLen,
@@ -188,7 +188,7 @@ fn unsigned_header(
             digests.push(sha256(&[page]))
         })?;
     let zeros = [0; 512];
-    let mut salted = SaltedHash::new(&request.salt);
+    let mut salted = Hash::salted(&request.salt);
     salted.update(request.plaintext);
     Header {
         hardware_id: request.hardware_id,

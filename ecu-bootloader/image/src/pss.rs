@@ -10,9 +10,6 @@
 
 use core::fmt;
 
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq;
-
 use crate::hardened::difference;
 use crate::header::{Algorithm, Signature, SignatureLen};
 use crate::id::{ImageDigest, KeyId};
@@ -339,7 +336,7 @@ fn encoding_is_right(encoded: &mut [u8], digest: &[u8; 32]) -> bool {
     };
     let padded = (zeros.iter().fold(0, |any, byte| any | byte) == 0) & (*one == 1);
     let expected = crate::crypto::sha256(&[&[0; 8], digest, salt]);
-    let hashed: bool = expected.0.ct_eq(hash).into();
+    let hashed = crate::crypto::same(&expected.0, hash);
     (*trailer == 0xBC) & top_is_clear & padded & hashed
 }
 
@@ -361,11 +358,9 @@ fn encode_again(encoded: &mut [u8], digest: &ImageDigest) -> Option<()> {
 
 /// Adds MGF1-SHA-256 of `seed` to `data` (RFC 8017, B.2.1).
 fn unmask(data: &mut [u8], seed: &[u8; HASH_LEN]) {
-    let seeded = Sha256::new_with_prefix(seed);
     for (counter, chunk) in (0u32..).zip(data.chunks_mut(HASH_LEN)) {
-        let mut hash = seeded.clone();
-        hash.update(counter.to_be_bytes());
-        for (byte, mask) in chunk.iter_mut().zip(hash.finalize()) {
+        let hash = crate::crypto::sha256(&[seed, &counter.to_be_bytes()]);
+        for (byte, mask) in chunk.iter_mut().zip(hash.0) {
             *byte ^= mask;
         }
     }

@@ -6,7 +6,7 @@ use core::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::crypto::{ContentKey, SaltedHash, sha256};
+use crate::crypto::{ContentKey, Hash, sha256};
 use crate::error::ParseError;
 use crate::header::{HEADER_LEN, Header, Signature, SignatureLen};
 use crate::id::{Digest, ImageDigest, KeyId, Salt};
@@ -294,7 +294,7 @@ impl VerifiedImage<'_> {
                 .map_err(|_| DecryptError::Cipher)?;
         }
         plain.truncate(size(self.header.layout.payload_len()));
-        let mut salted = SaltedHash::new(salt);
+        let mut salted = Hash::salted(salt);
         salted.update(&plain);
         let (expected, found) = (self.header.plaintext_digest, salted.finish());
         if found != expected {

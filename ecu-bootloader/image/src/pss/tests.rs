@@ -6,6 +6,7 @@ use std::vec::Vec;
 use rand::{Rng, RngExt as _};
 use rsa::Pss;
 use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
+use sha2::Sha256;
 
 use super::*;
 use crate::testing::{Pair, rng};
