@@ -250,6 +250,13 @@ fn settle(artifact: &Artifact, cache: &Path) -> Result<(), FetchError> {
     part.finish(&path).map_err(FetchError::file(&path))
 }
 
+/// Whether an image is in the cache, whole.
+#[must_use]
+pub fn is_cached(artifact: &Artifact, cache: &Path) -> bool {
+    let path = artifact.cached(cache);
+    has_hash(&path, artifact).unwrap_or(false)
+}
+
 /// Whether a file has the artifact's length and hash.
 fn has_hash(path: &Path, artifact: &Artifact) -> Result<bool, FetchError> {
     let digest = || -> std::io::Result<Option<[u8; 32]>> {

@@ -1,15 +1,17 @@
 //! The commands: what they do, in order, with the machines and the ports.
 
 mod going_on;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use campaign::VerifiedCampaign;
 use campaign::time::Nonce;
 use campaign::vehicle::{Ecu, Vehicle};
-use campaign::{EcuTarget, VerifiedCampaign};
 use ecu_image::Digest;
 use ecu_image::crypto::MacKey;
 use ecu_image::verify::Policy as ImagePolicy;
@@ -33,6 +35,7 @@ use crate::planner::{self, Battery, Explanation};
 use crate::state::State;
 use crate::validate;
 use crate::vehicle::{Control, EcuSetup, Event, Inventory, Jobs};
+use going_on::Lost;
 
 /// What all commands share.
 #[derive(Debug)]
@@ -123,7 +126,8 @@ impl Context {
         let with_bus: Vec<(&Ecu, usize)> =
             ecus.iter().map(|ecu| (*ecu, self.bus_index(ecu))).collect();
         let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
-        let setups = with_bus.iter().map(|(ecu, bus)| setup(ecu, *bus, None));
+        let setups = with_bus.iter();
+        let setups = setups.map(|(ecu, bus)| setup(Some(ecu), *bus, None));
         let jobs = self.jobs(setups.collect(), policy);
         let mut machine = Inventory::new(can_link::now(), jobs, ecus.len(), job);
         let mut control = self.control.clone();
@@ -159,7 +163,12 @@ impl Context {
             source.agrees(&images)?;
             self.make_room(&images, state)?;
             for target in &campaign.ecus {
-                let path = fetch(&source, target, state, output).await?;
+                let artifact = Artifact {
+                    path: target.artifact_path(),
+                    length: target.length,
+                    sha256: target.sha256,
+                };
+                let path = fetch(&source, &artifact, state, output).await?;
                 validate::image(&path, target, &campaign.image_keys, &self.images)?;
             }
             state.store_trust(&trust)?;
@@ -278,7 +287,8 @@ impl Context {
         match begin.await {
             Ok(journal) => {
                 started.into_iter().for_each(Started::goes_on);
-                self.transact(plan, &[], journal, state, output).await
+                let lost = Lost::new();
+                self.transact(plan, &[], lost, journal, state, output).await
             }
             Err(error) => {
                 let started = started.into_iter();
@@ -438,15 +448,10 @@ fn kept(plan: &Plan, state: &State) -> Result<Vec<Digest>, Error> {
 
 async fn fetch(
     source: &Source,
-    target: &EcuTarget,
+    artifact: &Artifact,
     state: &State,
     output: &mut Output,
 ) -> Result<PathBuf, Error> {
-    let artifact = Artifact {
-        path: target.artifact_path(),
-        length: target.length,
-        sha256: target.sha256,
-    };
     let mut progress = |have| {
         output.line(&Line::Download {
             artifact: artifact.path.clone(),
@@ -455,7 +460,7 @@ async fn fetch(
         });
     };
     Ok(source
-        .artifact(&artifact, &state.cache(), &mut progress)
+        .artifact(artifact, &state.cache(), &mut progress)
         .await?)
 }
 
@@ -468,10 +473,11 @@ fn silent(ecu: &Ecu, failure: &flash::Failure) -> Error {
     }
 }
 
-fn setup(ecu: &Ecu, bus: usize, target: Option<flash::Target>) -> EcuSetup {
+/// Nothing reaches an ECU that the vehicle does not have any more, so no key is good enough for it.
+fn setup(ecu: Option<&Ecu>, bus: usize, target: Option<flash::Target>) -> EcuSetup {
     EcuSetup {
         bus,
-        access_key: MacKey::new(ecu.access_key.0),
+        access_key: MacKey::new(ecu.map_or([0; 16], |ecu| ecu.access_key.0)),
         target,
     }
 }

@@ -36,7 +36,8 @@ pub enum Transport {
 /// The connections to some ECUs of a vehicle, in the order they were asked for.
 #[derive(Debug)]
 pub struct Links {
-    ecus: Vec<Arc<AnyTransport>>,
+    /// `None`: nothing reaches it.
+    ecus: Vec<Option<Arc<AnyTransport>>>,
     /// For each bus the ECUs through which functional requests go, one per functional identifier.
     buses: Vec<Vec<usize>>,
 }
@@ -52,38 +53,71 @@ impl Links {
         ecus: &[(&Ecu, usize)],
         transport: Transport,
     ) -> Result<Self, Error> {
+        let ecus: Vec<_> = ecus.iter().map(|(ecu, bus)| (Some(*ecu), *bus)).collect();
+        let (links, missing) = Self::open_present(vehicle, &ecus, transport);
+        missing.into_iter().next().map_or(Ok(links), Err)
+    }
+
+    /// Opens a connection to each ECU that can be reached, and says what keeps the others from it: to
+    /// the machine they are silent.
+    #[must_use]
+    pub fn open_present(
+        vehicle: &vehicle::Vehicle,
+        ecus: &[(Option<&Ecu>, usize)],
+        transport: Transport,
+    ) -> (Self, Vec<Error>) {
         let mut opened = HashMap::new();
         let mut links = Self {
             ecus: Vec::new(),
             buses: Vec::new(),
         };
+        let mut missing: Vec<Error> = Vec::new();
         for (index, (ecu, bus)) in ecus.iter().enumerate() {
-            let config = vehicle.bus(&ecu.bus).ok_or_else(|| Error::Link {
-                bus: ecu.bus.to_string(),
-                what: "no bus of this name".into(),
-            })?;
-            let link =
-                connect(config, ecu, transport, &mut opened).map_err(|what| Error::Link {
-                    bus: config.name.to_string(),
-                    what,
-                })?;
-            links.ecus.push(Arc::new(link));
             if links.buses.len() <= *bus {
                 links.buses.resize(bus + 1, Vec::new());
             }
+            let link = ecu.map(|ecu| connect_on(vehicle, ecu, transport, &mut opened));
+            let link = link.and_then(|link| {
+                let told =
+                    |error: &Error| missing.iter().any(|it| it.to_string() == error.to_string());
+                match link {
+                    Ok(link) => Some(Arc::new(link)),
+                    Err(error) if told(&error) => None,
+                    Err(error) => {
+                        missing.push(error);
+                        None
+                    }
+                }
+            });
+            let reached = link.is_some();
+            links.ecus.push(link);
             // One frame reaches all that share the functional identifier.
-            if let Some(group) = links.buses.get_mut(*bus) {
-                let shares = |other: &usize| {
-                    ecus.get(*other)
-                        .is_some_and(|(other, _)| other.functional_id == ecu.functional_id)
-                };
+            let functional = |index: usize| Some(ecus.get(index)?.0?.functional_id);
+            if let Some(group) = links.buses.get_mut(*bus).filter(|_| reached) {
+                let shares = |other: &usize| functional(*other) == functional(index);
                 if !group.iter().any(shares) {
                     group.push(index);
                 }
             }
         }
-        Ok(links)
+        (links, missing)
     }
+}
+
+fn connect_on<'a>(
+    vehicle: &'a vehicle::Vehicle,
+    ecu: &Ecu,
+    transport: Transport,
+    opened: &mut HashMap<&'a str, Bus>,
+) -> Result<AnyTransport, Error> {
+    let failed = |bus: &campaign::ids::BusName, what| Error::Link {
+        bus: bus.to_string(),
+        what,
+    };
+    let config = vehicle.bus(&ecu.bus);
+    let config = config.ok_or_else(|| failed(&ecu.bus, "no bus of this name".into()))?;
+    let link = connect(config, ecu, transport, opened);
+    link.map_err(|what| failed(&config.name, what))
 }
 
 /// A connection to one ECU; those of our own ISO-TP share one link per bus.
@@ -151,6 +185,7 @@ enum Input {
     Incoming(usize, Incoming),
     Sent(Address),
     NotSent(Address, TransportError),
+    Lost(Address),
     Broken(usize, TransportError),
 }
 
@@ -170,15 +205,23 @@ pub async fn drive(
     let (inputs, mut received) = mpsc::channel(QUEUE);
     let mut outputs = HashMap::new();
     for (index, link) in links.ecus.iter().enumerate() {
-        tasks.spawn(receive(index, link.clone(), inputs.clone()));
         let address = Address::Ecu(index);
         let (pdus, queue) = mpsc::unbounded_channel();
-        tasks.spawn(send(address, vec![link.clone()], queue, inputs.clone()));
+        match link {
+            Some(link) => {
+                tasks.spawn(receive(index, link.clone(), inputs.clone()));
+                tasks.spawn(send(address, vec![link.clone()], queue, inputs.clone()));
+            }
+            None => {
+                tasks.spawn(lose(address, queue, inputs.clone()));
+            }
+        }
         outputs.insert(address, pdus);
     }
     for (index, group) in links.buses.iter().enumerate() {
         let address = Address::Bus(index);
-        let group = group.iter().filter_map(|ecu| links.ecus.get(*ecu).cloned());
+        let group = group.iter();
+        let group = group.filter_map(|ecu| links.ecus.get(*ecu).cloned().flatten());
         let (pdus, queue) = mpsc::unbounded_channel();
         tasks.spawn(send(address, group.collect(), queue, inputs.clone()));
         outputs.insert(address, pdus);
@@ -233,6 +276,7 @@ fn handle(vehicle: &mut dyn Vehicle, input: Input) {
             tracing::debug!(?to, %error, "not sent");
             vehicle.handle_fault(now(), to, TransportFault::Send);
         }
+        Input::Lost(to) => vehicle.handle_fault(now(), to, TransportFault::Send),
         Input::Broken(ecu, error) => tracing::warn!(ecu, %error, "the connection has ended"),
     }
 }
@@ -254,6 +298,19 @@ async fn receive(index: usize, link: Arc<AnyTransport>, inputs: mpsc::Sender<Inp
             }
         };
         if inputs.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Nothing reaches this address.
+async fn lose(
+    to: Address,
+    mut queue: mpsc::UnboundedReceiver<Vec<u8>>,
+    inputs: mpsc::Sender<Input>,
+) {
+    while queue.recv().await.is_some() {
+        if inputs.send(Input::Lost(to)).await.is_err() {
             return;
         }
     }

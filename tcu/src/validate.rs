@@ -22,7 +22,7 @@ use sha2::Sha256;
 use crate::engine::{Engine, Phase, PlannedEcu, Record, Restore, Running};
 use crate::error::{Error, ImageFault};
 use crate::fetch::Source;
-use crate::flash::{Outcome, Target};
+use crate::flash::{Outcome, Packed, Target};
 use crate::profile::SlotState;
 
 /// Fetches the documents of both repositories and verifies them. Returns the campaign, and the
@@ -139,12 +139,24 @@ fn is_signed(key: &ImageKey, signed: &[u8], signature: &Signature) -> bool {
 }
 
 /// The target of an ECU whose image was verified when it came into the cache: its header is read
-/// again, its identity compared, and the pages come from the file as they are sent.
-///
-/// # Errors
-///
-/// [`Error::Image`], or the file cannot be read.
-pub fn target(path: &Path, planned: &PlannedEcu) -> Result<Target, Error> {
+/// again, its identity compared, and the pages come from the file as they are sent. A file that cannot
+/// be used matters to staging alone.
+#[must_use]
+pub fn target(path: &Path, planned: &PlannedEcu) -> Target {
+    let grant = hex::decode(&planned.grant);
+    let packed = packed(path, planned).map_err(|error| error.to_string());
+    Target {
+        image: planned.image,
+        packed: packed.and_then(|packed| match &grant {
+            Ok(_) => Ok(packed),
+            Err(error) => Err(format!("the grant: {error}")),
+        }),
+        grant: grant.unwrap_or_default(),
+        key_set: planned.key_set.clone(),
+    }
+}
+
+fn packed(path: &Path, planned: &PlannedEcu) -> Result<Packed, Error> {
     use std::os::unix::fs::FileExt;
 
     let refuse = |what| Error::Image {
@@ -160,13 +172,8 @@ pub fn target(path: &Path, planned: &PlannedEcu) -> Result<Target, Error> {
     if Header::digest_of(&bytes) != planned.image {
         return Err(refuse(ImageFault::Disagreement("image digest")));
     }
-    let grant = hex::decode(&planned.grant);
-    let grant = grant.map_err(|_| refuse(ImageFault::Disagreement("grant")))?;
     let metadata_len = HEADER_LEN as u64 + u64::from(header.layout().table_len());
-    Ok(Target {
-        image: planned.image,
-        grant,
-        key_set: planned.key_set.clone(),
+    Ok(Packed {
         metadata_len: u32::try_from(metadata_len).unwrap_or(u32::MAX),
         page_size: header.layout().page_size().get(),
         page_count: header.layout().page_count(),
@@ -206,6 +213,7 @@ pub fn plan_ecu(
         bus: bus.to_owned(),
         image: target.image_digest,
         artifact: target.sha256,
+        length: target.length,
         grant: hex::encode(&target.grant),
         key_set: key_set.filter(|set| is_for(set, target)).cloned(),
         from: Running {
@@ -244,6 +252,7 @@ pub fn fresh_grants(engine: &Engine, targets: &[EcuTarget]) -> Vec<Record> {
             .iter()
             .find(|target| target.ecu.as_str() == planned.name && target.image_digest == wanted)?;
         let (grant, artifact) = (hex::encode(&target.grant), target.sha256);
+        let length = target.length;
         let known = match &planned.restore {
             Some(restore) => &restore.grant,
             None => &planned.grant,
@@ -252,7 +261,11 @@ pub fn fresh_grants(engine: &Engine, targets: &[EcuTarget]) -> Vec<Record> {
             return None;
         }
         Some(if reverting {
-            let image = Restore { artifact, grant };
+            let image = Restore {
+                artifact,
+                length,
+                grant,
+            };
             Record::Restore { ecu, image }
         } else {
             Record::Regrant { ecu, grant }

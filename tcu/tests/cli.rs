@@ -180,6 +180,7 @@ fn incomplete(dir: &Path) {
         bus: "body".into(),
         image: ecu_image::ImageDigest([2; 32]),
         artifact: ecu_image::Digest::ZERO,
+        length: 0,
         grant: String::new(),
         key_set: None,
         from: Running {

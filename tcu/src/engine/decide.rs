@@ -1,5 +1,7 @@
 //! What is to be done next: a record for each decision, nothing without one.
 
+use ecu_image::Digest;
+
 use super::{CampaignState, Ecu, Engine, Phase, Progress, Record, restoring};
 use crate::flash::Job;
 
@@ -109,6 +111,23 @@ impl Engine {
             (Phase::Reverting, _) if ecu.touched && converging => Some(Job::Revert),
             _ => None,
         }
+    }
+
+    /// The images that are still to be sent: the ECU's index, the packed image's hash and length.
+    #[must_use]
+    pub fn images_wanted(&self) -> Vec<(usize, Digest, u64)> {
+        let back = self.phase == Phase::Reverting;
+        let wanted = self.ecus.iter().zip(&self.plan.ecus).enumerate();
+        let wanted = wanted.filter(|(_, (ecu, _))| {
+            let pending = ecu.progress == Progress::Pending && ecu.given_up.is_none();
+            pending && back == ecu.restores && !matches!(self.phase, Phase::Done(_))
+        });
+        wanted
+            .map(|(index, (_, planned))| match &planned.restore {
+                Some(before) => (index, before.artifact, before.length),
+                None => (index, planned.artifact, planned.length),
+            })
+            .collect()
     }
 
     /// Whether sealing or reverting has reached every ECU.

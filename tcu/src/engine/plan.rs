@@ -43,6 +43,9 @@ pub struct PlannedEcu {
     pub image: ImageDigest,
     /// SHA-256 of the packed image, which names its file in the cache.
     pub artifact: Digest,
+    /// The packed image's bytes, to fetch it again; 0 in a journal of before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub length: u64,
     /// The install grant, hexadecimal.
     pub grant: String,
     /// The key set that the ECU is to hold first, where the campaign brings one for its hardware.
@@ -71,6 +74,9 @@ pub struct PlannedEcu {
 pub struct Restore {
     /// SHA-256 of the packed image, which names its file in the cache.
     pub artifact: Digest,
+    /// See [`PlannedEcu::length`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub length: u64,
     /// A fresh install grant for it, hexadecimal.
     pub grant: String,
 }
@@ -78,6 +84,11 @@ pub struct Restore {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 const fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// What an ECU runs.

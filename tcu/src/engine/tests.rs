@@ -20,6 +20,7 @@ pub(super) fn plan(unchanged: bool) -> Plan {
         bus: "bus".into(),
         image: NEW,
         artifact: Digest::ZERO,
+        length: 0,
         last: false,
         restore: None,
         after: Vec::new(),
@@ -428,6 +429,7 @@ fn an_ecu_with_one_slot_gets_the_image_before_again() {
 
     let image = super::Restore {
         artifact: Digest([3; 32]),
+        length: 0,
         grant: "beef".into(),
     };
     journal.push(Record::Restore {

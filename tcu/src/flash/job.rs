@@ -110,17 +110,24 @@ pub struct Target {
     pub grant: Vec<u8>,
     /// The key set that the ECU is to hold first, unless its own is as new.
     pub key_set: Option<KeySetBytes>,
-    /// Length of header and table pages: where the ciphertext starts in the packed image.
+    /// The packed image; why there is none where it cannot be used: only staging needs it.
+    pub packed: Result<Packed, String>,
+}
+
+/// A packed image.
+#[derive(Clone)]
+pub struct Packed {
+    /// Length of header and table pages: where the ciphertext starts.
     pub metadata_len: u32,
     /// Bytes of a page.
     pub page_size: u32,
     /// Number of pages.
     pub page_count: u32,
-    /// The packed image.
+    /// Its bytes.
     pub source: Arc<dyn ImageSource>,
 }
 
-impl Target {
+impl Packed {
     /// Length of all ciphertext pages.
     #[must_use]
     pub fn payload_len(&self) -> u32 {
@@ -130,11 +137,13 @@ impl Target {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Target({:?}, {} pages of {})",
-            self.image, self.page_count, self.page_size
-        )
+        write!(f, "Target({:?}, {:?})", self.image, self.packed)
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pages of {}", self.page_count, self.page_size)
     }
 }
 

@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 use uds::time::{Duration, Instant};
 
 pub use failure::{Failure, RequestError, Step, What};
-pub use job::{Event, ImageSource, Job, Outcome, Policy, Target};
+pub use job::{Event, ImageSource, Job, Outcome, Packed, Policy, Target};
 
 use crate::profile::BootStatus;
 use transfer::Transfer;

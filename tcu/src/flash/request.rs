@@ -67,7 +67,7 @@ impl Flash {
                 self.download(PLAIN, MemoryArea::new(METADATA_ADDRESS, len))
             }
             Step::PayloadDownload => {
-                let (offset, len) = (self.durable, self.target()?.payload_len());
+                let (offset, len) = (self.durable, self.packed()?.payload_len());
                 let area = MemoryArea::new(offset, len.saturating_sub(offset));
                 self.download(ENCRYPTED, area)
             }
@@ -144,21 +144,25 @@ impl Flash {
         let data = self.pdu.get_mut(2..).unwrap_or_default();
         let read = match step {
             Step::PayloadBlock => {
-                let start = u64::from(target.metadata_len) + u64::from(offset);
-                target.source.read(start, data)
+                let packed = packed_of(target)?;
+                let start = u64::from(packed.metadata_len) + u64::from(offset);
+                packed.source.read(start, data)
             }
             Step::KeySetBlock => key_set_of(target).read(offset.into(), data),
-            _ => read_metadata(target, offset as usize, data),
+            _ => {
+                let source = packed_of(target)?.source.as_ref();
+                read_metadata(&target.grant, source, offset as usize, data)
+            }
         };
         read.map_err(|error| What::Source(error.to_string()))
     }
 
     /// Length of `grant ‖ header ‖ table pages`.
     pub(super) fn metadata_stream_len(&self) -> Result<u32, What> {
-        let target = self.target()?;
+        let (target, packed) = (self.target()?, self.packed()?);
         u32::try_from(target.grant.len())
             .ok()
-            .and_then(|len| len.checked_add(target.metadata_len))
+            .and_then(|len| len.checked_add(packed.metadata_len))
             .ok_or_else(|| What::Source("the metadata is too long".into()))
     }
 
@@ -173,6 +177,10 @@ impl Flash {
             .as_ref()
             .ok_or_else(|| What::Source("the job has no image".into()))
     }
+
+    pub(super) fn packed(&self) -> Result<&super::Packed, What> {
+        packed_of(self.target()?)
+    }
 }
 
 /// The key of `27 02`: AES-CMAC under the ECU's access key over `seed ‖ 01`.
@@ -182,20 +190,31 @@ fn key_for(access_key: &MacKey, seed: &[u8]) -> [u8; 16] {
     access_key.mac(&message)
 }
 
+fn packed_of(target: &super::Target) -> Result<&super::Packed, What> {
+    let packed = target.packed.as_ref();
+    packed.map_err(|why| What::Source(why.clone()))
+}
+
 fn key_set_of(target: &super::Target) -> &[u8] {
     target.key_set.as_ref().map_or(&[], |set| set.as_bytes())
 }
 
 /// Bytes of `grant ‖ header ‖ table pages` from `offset` on.
-fn read_metadata(target: &super::Target, offset: usize, data: &mut [u8]) -> std::io::Result<()> {
-    let grant = target.grant.get(offset..).unwrap_or_default();
+fn read_metadata(
+    grant: &[u8],
+    source: &dyn super::ImageSource,
+    offset: usize,
+    data: &mut [u8],
+) -> std::io::Result<()> {
+    let length = grant.len();
+    let grant = grant.get(offset..).unwrap_or_default();
     let (from_grant, rest) = data.split_at_mut(grant.len().min(data.len()));
     from_grant.copy_from_slice(&grant[..from_grant.len()]);
     if rest.is_empty() {
         return Ok(());
     }
-    let start = (offset + from_grant.len()).saturating_sub(target.grant.len());
-    target.source.read(start as u64, rest)
+    let start = (offset + from_grant.len()).saturating_sub(length);
+    source.read(start as u64, rest)
 }
 
 #[cfg(test)]

@@ -131,8 +131,8 @@ impl Flash {
                 self.next_block(step)
             }
             Step::PayloadDownload => {
-                let target = self.target()?;
-                let (page, end) = (target.page_size, target.payload_len());
+                let packed = self.packed()?;
+                let (page, end) = (packed.page_size, packed.payload_len());
                 self.transfer = Transfer::new(self.durable, end, self.max_block(pdu)?, page);
                 self.next_block(step)
             }
@@ -186,7 +186,8 @@ impl Flash {
                 Some((SlotState::Healthy | SlotState::Sealed, false)) if !is_up(&status) => {
                     self.finish()
                 }
-                _ => send(Step::ExtendedSession),
+                // Before the ECU leaves its application for nothing.
+                _ => self.packed().and_then(|_| send(Step::ExtendedSession)),
             },
             Job::Activate => match found {
                 Some((SlotState::Trial | SlotState::Healthy | SlotState::Sealed, true)) => {
@@ -301,8 +302,8 @@ impl Flash {
     /// FD00 says from where on the ECU wants the image.
     fn on_progress(&mut self, pdu: &[u8]) -> Next {
         let progress = Progress::parse(record(pdu)?).ok_or_else(|| wrong("FD00 is malformed"))?;
-        let target = self.target()?;
-        let (page, total) = (target.page_size, target.payload_len());
+        let (target, packed) = (self.target()?, self.packed()?);
+        let (page, total) = (packed.page_size, packed.payload_len());
         if progress.image != target.image || progress.state == ProgressState::Idle {
             return send(Step::MetadataDownload);
         }
@@ -375,7 +376,7 @@ impl Flash {
         let done = transfer.advance();
         if let (Step::PayloadBlock, Some((.., len))) = (step, block) {
             self.bytes += u64::from(len);
-            let total = self.target()?.payload_len();
+            let total = self.packed()?.payload_len();
             self.events.push_back(Event::Transferred { done, total });
         }
         self.next_block(step)

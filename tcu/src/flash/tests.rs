@@ -360,7 +360,7 @@ fn a_cancelled_job_ends_after_the_request_under_way() {
 #[test]
 fn an_image_file_that_ends_early_is_a_failure_of_its_own() {
     let mut image = target(1, 2);
-    image.page_count = 3;
+    image.packed.as_mut().unwrap().page_count = 3;
     let key = MacKey::new(ACCESS_KEY);
     let mut flash = Flash::new(Job::Stage, Some(image), key, Policy::default(), 1);
     let mut ecu = FakeEcu::new();

@@ -1,6 +1,7 @@
 //! A transaction that goes on from its journal, and is driven to its end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use campaign::VerifiedCampaign;
 use campaign::ids::EcuName;
@@ -13,7 +14,7 @@ use crate::engine::{
     CampaignState, Engine, Journal as _, Member, Plan, PlannedEcu, Record, Report, Together,
 };
 use crate::error::Error;
-use crate::fetch::Origin;
+use crate::fetch::{self, Artifact, Origin};
 use crate::flash::{Job, Outcome};
 use crate::journal::SqliteJournal;
 use crate::link::Links;
@@ -21,6 +22,12 @@ use crate::output::{Line, Output};
 use crate::state::State;
 use crate::vehicle::{Event, Transaction};
 use crate::{engine, flash, link, validate};
+
+/// How often a missing interface is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why an ECU's image is not in the cache, by the ECU's index.
+pub(super) type Lost = BTreeMap<usize, String>;
 
 impl Context {
     /// Goes on with a campaign whose ECUs need fresh grants, where `origin` has them by now.
@@ -60,7 +67,8 @@ impl Context {
             journal.append(grant, None)?;
         }
         drop(journal);
-        Ok(self.go_on(state, output).await?.unwrap_or(report))
+        let goes_on = self.go_on(origin, state, output).await?;
+        Ok(goes_on.unwrap_or(report))
     }
 
     /// Finishes the campaign that the journal holds, if there is one; ECUs that need a fresh grant get
@@ -75,7 +83,7 @@ impl Context {
         state: &State,
         output: &mut Output,
     ) -> Result<Option<Report>, Error> {
-        match self.go_on(state, output).await? {
+        match self.go_on(origin, state, output).await? {
             Some(report) => self
                 .grant_again(origin, report, state, output)
                 .await
@@ -86,6 +94,7 @@ impl Context {
 
     pub(super) async fn go_on(
         &self,
+        origin: &(impl Origin + ?Sized),
         state: &State,
         output: &mut Output,
     ) -> Result<Option<Report>, Error> {
@@ -96,6 +105,8 @@ impl Context {
         output.line(&Line::Campaign {
             detail: format!("campaign {} goes on", entry.plan.campaign),
         });
+        let engine = Engine::new(entry.plan.clone(), self.policy.clone(), &entry.records, 0);
+        let lost = self.mend_cache(origin, &engine, state, output).await?;
         if let Some(desk) = &self.desk {
             desk.resume(&entry.plan)?;
         }
@@ -103,7 +114,7 @@ impl Context {
         let Some(entry) = journal.last()? else {
             return Ok(None);
         };
-        self.transact(entry.plan, &entry.records, journal, state, output)
+        self.transact(entry.plan, &entry.records, lost, journal, state, output)
             .await
             .map(Some)
     }
@@ -113,11 +124,14 @@ impl Context {
         &self,
         plan: Plan,
         records: &[Record],
+        lost: Lost,
         journal: SqliteJournal,
         state: &State,
         output: &mut Output,
     ) -> Result<Report, Error> {
-        let result = self.drive(plan, records, journal, state, output).await;
+        let result = self
+            .drive(plan, records, &lost, journal, state, output)
+            .await;
         if let Some(desk) = &self.desk {
             match &result {
                 Ok(report) => desk.end(report),
@@ -131,6 +145,7 @@ impl Context {
         &self,
         plan: Plan,
         records: &[Record],
+        lost: &Lost,
         journal: SqliteJournal,
         state: &State,
         output: &mut Output,
@@ -147,18 +162,24 @@ impl Context {
         output.begin(&engine.plan().campaign, &names, committed);
         let mut with_bus = Vec::new();
         let mut setups = Vec::new();
-        for planned in &engine.plan().ecus {
-            let ecu = self.ecu(&planned.name)?;
+        let mut unreachable = Vec::new();
+        for (index, planned) in engine.plan().ecus.iter().enumerate() {
+            let ecu = self.ecu(&planned.name);
+            let ecu = ecu.map_err(|error| unreachable.push(error)).ok();
             let bus = engine.buses().iter().position(|bus| *bus == planned.bus);
             let bus = bus.unwrap_or(0);
             let target = match planned.unchanged {
                 true => None,
-                false => Some(self.target(planned, state)?),
+                false => Some(target(planned, lost.get(&index), state)),
             };
             with_bus.push((ecu, bus));
             setups.push(setup(ecu, bus, target));
         }
-        let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
+        let (links, missing) = self.links(&with_bus).await;
+        unreachable.extend(missing);
+        for error in &unreachable {
+            tracing::warn!(%error, "its ECUs are silent");
+        }
         let mut transaction = Transaction::new(engine, self.jobs(setups, &self.flash), journal);
         let mut show = |event| {
             if let (Event::Phase(phase), Some(desk)) = (&event, &self.desk) {
@@ -176,29 +197,83 @@ impl Context {
         let mut report = transaction.report();
         match driven {
             Ok(()) if report.campaign.state != CampaignState::Incomplete => {}
-            Ok(()) => report.campaign.reason = Some("run again to go on".into()),
+            Ok(()) => {
+                let why = unreachable.iter().map(|error| format!("; {error}"));
+                let why: String = why.collect();
+                report.campaign.reason = Some(format!("run again to go on{why}"));
+            }
             Err(error @ Error::Stopped) => report.campaign.reason = Some(error.to_string()),
             Err(error) => return Err(error),
         }
         Ok(report)
     }
 
-    /// An image that was verified when it was planned; a file changed since is refused.
-    pub(super) fn target(
+    /// The connections that there are. An interface that is missing is waited for as long as an ECU
+    /// that is silent: it may come up late.
+    async fn links(&self, ecus: &[(Option<&Ecu>, usize)]) -> (Links, Vec<Error>) {
+        let start = tokio::time::Instant::now();
+        let mut control = self.control.clone();
+        loop {
+            let (links, missing) = Links::open_present(&self.vehicle, ecus, self.transport);
+            let waits = start.elapsed() < self.flash.patience && !control.borrow().stop;
+            if missing.is_empty() || !waits {
+                return (links, missing);
+            }
+            // What is open would be in the way of the next try.
+            drop(links);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                _ = control.wait_for(|control| control.stop) => {}
+            }
+        }
+    }
+
+    /// Fetches images again that are still to be sent and are not in the cache as they should be. What
+    /// cannot be fetched is a matter of its ECU alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`].
+    pub(super) async fn mend_cache(
         &self,
-        planned: &PlannedEcu,
+        origin: &(impl Origin + ?Sized),
+        engine: &Engine,
         state: &State,
-    ) -> Result<flash::Target, Error> {
-        let Some(restore) = &planned.restore else {
-            return validate::target(&state.image(&planned.artifact), planned);
-        };
-        let before = PlannedEcu {
-            image: planned.from.image,
-            grant: restore.grant.clone(),
-            key_set: None,
-            ..planned.clone()
-        };
-        validate::target(&state.image(&restore.artifact), &before)
+        output: &mut Output,
+    ) -> Result<Lost, Error> {
+        let mut lost = Lost::new();
+        for (ecu, sha256, length) in engine.images_wanted() {
+            let file = std::fs::metadata(state.image(&sha256));
+            let artifact = Artifact {
+                path: campaign::layout::artifact_path(&sha256),
+                length: match length {
+                    0 => file.map_or(0, |file| file.len()),
+                    length => length,
+                },
+                sha256,
+            };
+            if fetch::is_cached(&artifact, &state.cache()) {
+                continue;
+            }
+            output.line(&Line::Campaign {
+                detail: format!("{} is not in the cache any more", artifact.path),
+            });
+            let mut control = self.control.clone();
+            let again = async {
+                let source = origin.open(self.ca.as_deref())?;
+                super::fetch(&source, &artifact, state, output).await
+            };
+            let again = tokio::select! {
+                again = again => again,
+                _ = control.wait_for(|control| control.stop) => return Err(Error::Stopped),
+            };
+            if let Err(error) = again {
+                tracing::warn!(%error, "an image is lost");
+                let why = format!("lost from the cache, and not fetched again: {error}");
+                lost.insert(ecu, why);
+            }
+        }
+        Ok(lost)
     }
 
     /// What the ECUs that the campaign leaves alone say, as far as they answer.
@@ -245,4 +320,22 @@ impl Context {
             rules: campaign.rules.clone(),
         }
     }
+}
+
+/// What an ECU gets; a file that has changed since it was verified is refused.
+pub(super) fn target(planned: &PlannedEcu, lost: Option<&String>, state: &State) -> flash::Target {
+    let target = match &planned.restore {
+        None => validate::target(&state.image(&planned.artifact), planned),
+        Some(restore) => {
+            let before = PlannedEcu {
+                image: planned.from.image,
+                grant: restore.grant.clone(),
+                key_set: None,
+                ..planned.clone()
+            };
+            validate::target(&state.image(&restore.artifact), &before)
+        }
+    };
+    let packed = lost.map_or(target.packed, |why| Err(why.clone()));
+    flash::Target { packed, ..target }
 }

@@ -71,6 +71,7 @@ fn planned(campaign: &VerifiedCampaign) -> Vec<PlannedEcu> {
         bus: "chassis".into(),
         image: target.image_digest,
         artifact: target.sha256,
+        length: 0,
         grant: String::new(),
         key_set: None,
         from: Ran {

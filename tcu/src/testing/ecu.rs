@@ -394,9 +394,11 @@ pub(crate) fn target(seed: u8, pages: u32) -> Target {
         image: ImageDigest(digest),
         grant: vec![0x33; 256],
         key_set: None,
-        metadata_len: 600,
-        page_size: PAGE,
-        page_count: pages,
-        source: std::sync::Arc::new(bytes),
+        packed: Ok(crate::flash::Packed {
+            metadata_len: 600,
+            page_size: PAGE,
+            page_count: pages,
+            source: std::sync::Arc::new(bytes),
+        }),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use ecu_image::Digest;
 use ecu_image::crypto::MacKey;
-use uds::client;
+use uds::client::{self, TransportFault};
 use uds::time::{Duration, Instant, earliest};
 
 use super::ecu::{ACCESS_KEY, FakeEcu, Fault, OLD, target};
@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) parallel: usize,
     pub(crate) driving_share: Option<u8>,
+    /// A bus to which nothing leads.
+    pub(crate) unlinked: Option<usize>,
     /// When the operator cancels.
     pub(crate) cancel_at: Option<Instant>,
     /// When the TCU is told to end, as by SIGTERM.
@@ -63,6 +65,7 @@ pub(crate) struct World {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Sent(Address),
+    Lost(Address),
     Response(usize, Vec<u8>),
 }
 
@@ -86,6 +89,7 @@ impl World {
             seed: 1,
             parallel: 1,
             driving_share: None,
+            unlinked: None,
             cancel_at: None,
             stop_at: None,
             permits: VecDeque::new(),
@@ -103,6 +107,7 @@ impl World {
                 bus: format!("bus{}", index % 2),
                 image: target.image,
                 artifact: Digest::ZERO,
+                length: 0,
                 last: false,
                 restore: None,
                 after: Vec::new(),
@@ -180,7 +185,14 @@ impl World {
             }
             while let Some(transmit) = machine.poll_transmit(self.now) {
                 let sent = self.now + Duration::from_millis(1);
-                queue.push(Reverse((sent, Due::Sent(transmit.to))));
+                let unlinked = |ecu: usize| self.unlinked == Some(ecu % 2);
+                match transmit.to {
+                    Address::Ecu(index) if unlinked(index) => {
+                        queue.push(Reverse((sent, Due::Lost(transmit.to))));
+                        continue;
+                    }
+                    _ => queue.push(Reverse((sent, Due::Sent(transmit.to)))),
+                }
                 match transmit.to {
                     Address::Ecu(index) => {
                         let first = transmit.pdu.iter().take(4).copied().collect();
@@ -216,6 +228,7 @@ impl World {
                     self.now = at;
                     match queue.pop().unwrap().0.1 {
                         Due::Sent(to) => machine.handle_sent(self.now, to),
+                        Due::Lost(to) => machine.handle_fault(self.now, to, TransportFault::Send),
                         Due::Response(ecu, pdu) => machine.handle_pdu(self.now, ecu, &pdu),
                     }
                 }

@@ -1,6 +1,7 @@
 //! The whole transaction against test ECUs in virtual time, with faults and kills.
 
 mod given_up;
+mod lost;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -29,8 +30,9 @@ fn all_ecus_end_sealed() {
     assert_eq!(finish(&mut world), CampaignState::Completed);
     assert!(world.all_new());
     for (ecu, target) in world.ecus.iter().zip(&world.targets) {
-        let mut pages = vec![0; target.payload_len() as usize];
-        target.source.read(600, &mut pages).unwrap();
+        let packed = target.packed.as_ref().unwrap();
+        let mut pages = vec![0; packed.payload_len() as usize];
+        packed.source.read(600, &mut pages).unwrap();
         assert_eq!(ecu.pages, pages);
         assert_eq!(
             ecu.bytes_received,

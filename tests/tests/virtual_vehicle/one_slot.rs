@@ -103,6 +103,7 @@ fn an_image_of_it_that_fails_sends_all_back_and_it_gets_the_image_before_again()
         ecu: ONE,
         image: Restore {
             artifact: Digest::ZERO,
+            length: 0,
             grant,
         },
     });

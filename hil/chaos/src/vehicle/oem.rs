@@ -19,7 +19,7 @@ use rsa::RsaPrivateKey;
 use rsa::pss::SigningKey;
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
 use rsa::traits::PublicKeyParts as _;
-use tcu::flash::Target;
+use tcu::flash::{Packed, Target};
 use virtual_ecu::app::{AppConfig, Behaviour, scripted};
 
 /// One release: an image for the bench's only hardware type, with its keys.
@@ -215,10 +215,13 @@ impl Oem {
             image: release.digest,
             grant: self.grant(release, ecu),
             key_set: None,
-            metadata_len: layout.table_len() + u32::try_from(HEADER_LEN).expect("a short header"),
-            page_size: layout.page_size().get(),
-            page_count: layout.page_count(),
-            source: Arc::new(release.image.clone()),
+            packed: Ok(Packed {
+                metadata_len: layout.table_len()
+                    + u32::try_from(HEADER_LEN).expect("a short header"),
+                page_size: layout.page_size().get(),
+                page_count: layout.page_count(),
+                source: Arc::new(release.image.clone()),
+            }),
         }
     }
 

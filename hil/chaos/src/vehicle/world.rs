@@ -123,6 +123,7 @@ impl World {
                 bus: ecu.provisioning.bus.to_string(),
                 image: release.digest,
                 artifact: ecu_image::crypto::sha256(&[&release.image]),
+                length: 0,
                 grant: hex_of(&target.grant),
                 from: Running {
                     version: "1.0.0".into(),
