@@ -205,7 +205,11 @@ pub fn manifest(data: &[u8]) {
     };
     let (tcu, key) = (Key::ed25519(&[0x22; 32]), MacKey::new([0x11; 16]));
     let nonce = Nonce([7; 16]);
-    assert!(crate::manifest::verify(manifest, &vehicle, &nonce, &tcu, |_| Some(&key)).is_err());
+    assert!(
+        crate::manifest::verify(manifest, &vehicle, &nonce, &tcu, |_, report| key
+            .verify_report(report))
+        .is_err()
+    );
 }
 
 /// Any lines are a chain that is followed to its end and can be continued there, or an error in the

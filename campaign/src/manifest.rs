@@ -24,7 +24,7 @@ use alloc::{
     vec::Vec,
 };
 use core::fmt;
-use ecu_image::{EcuReport, ParseError, REPORT_LEN, crypto::MacKey};
+use ecu_image::{EcuReport, ParseError, REPORT_LEN};
 use serde::{Deserialize, Serialize};
 
 /// Upper bound of a manifest in bytes: thousands of ECUs.
@@ -162,18 +162,18 @@ impl fmt::Display for ReportFault {
 impl core::error::Error for ManifestFault {}
 impl core::error::Error for ReportFault {}
 
-/// What each ECU of `vehicle` says. `tcu` is the key of its telematics unit,
-/// `ecu_key` the key that authenticates the reports of an ECU: its grant key.
+/// What each ECU of `vehicle` says. `tcu` is the key of its telematics unit; `authentic` says whether an
+/// ECU made a report: whoever has its grant key knows (`MacKey::verify_report`).
 ///
 /// # Errors
 ///
 /// [`ManifestFault`] with the first rule that does not hold.
-pub fn verify<'k>(
+pub fn verify(
     bytes: &[u8],
     vehicle: &Vehicle,
     nonce: &Nonce,
     tcu: &Key,
-    ecu_key: impl Fn(&Serial) -> Option<&'k MacKey>,
+    mut authentic: impl FnMut(&Serial, &[u8; REPORT_LEN]) -> bool,
 ) -> Result<Proven, ManifestFault> {
     let statement = signed_statement(bytes, tcu)?;
     if statement.vin != *vehicle.vin() {
@@ -200,8 +200,7 @@ pub fn verify<'k>(
             (Some(_), true) => return Err(ManifestFault::SilentAndHeard(serial)),
             (None, true) => proven.silent.push(serial),
             (Some(text), false) => {
-                let key = ecu_key(&serial).ok_or(ManifestFault::UnknownEcu(serial))?;
-                let report = ecu_report(text, &serial, nonce, key);
+                let report = ecu_report(text, &serial, nonce, &mut authentic);
                 let fault = |fault| ManifestFault::Report { serial, fault };
                 proven.reports.push(report.map_err(fault)?);
             }
@@ -235,7 +234,7 @@ fn ecu_report(
     text: &str,
     serial: &Serial,
     nonce: &Nonce,
-    key: &MacKey,
+    authentic: &mut impl FnMut(&Serial, &[u8; REPORT_LEN]) -> bool,
 ) -> Result<EcuReport, ReportFault> {
     let mut bytes = [0; REPORT_LEN];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| ReportFault::Length)?;
@@ -243,7 +242,7 @@ fn ecu_report(
     let report = EcuReport::parse(&bytes).map_err(ReportFault::Malformed)?;
     if report.ecu_serial != *serial {
         Err(ReportFault::OtherEcu)
-    } else if !key.verify_report(&bytes) {
+    } else if !authentic(serial, &bytes) {
         Err(ReportFault::Mac)
     } else if report.nonce != nonce.0 {
         Err(ReportFault::Nonce)

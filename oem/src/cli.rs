@@ -13,7 +13,7 @@ use crate::rotate::Rotated;
 
 mod trust;
 
-pub use trust::{Audit, Key, Keyset, Manifest, Root};
+pub use trust::{Audit, Key, Keyset, Manifest, Root, Vault};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -126,6 +126,9 @@ pub enum Command {
     /// What the ECUs of a vehicle prove to run.
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Keep the keys of ECUs and images on another host, which gives grants by rules of its own.
+    #[command(subcommand)]
+    Vault(Vault),
     /// The record of all commands that changed trust or released something.
     #[command(subcommand)]
     Audit(Audit),

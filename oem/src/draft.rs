@@ -101,9 +101,9 @@ pub struct Approval {
 ///
 /// # Errors
 ///
-/// As [`release::plan`]; nothing is changed.
+/// As [`release::plan`] but for grants; nothing is changed.
 pub fn of_release(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Draft, Error> {
-    let plan = release::plan(repo, options, now)?;
+    let plan = release::outline(repo, options, now)?;
     let (_, current_root) = root::newest(repo, Repository::Image)?;
     Ok(Draft {
         purpose: Purpose::Release(Request {

@@ -123,6 +123,34 @@ pub enum Error {
         /// The ECU's floor.
         floor: SecurityCounter,
     },
+    /// A description that is no vehicle's.
+    #[error("vehicle: {0}")]
+    Vehicle(String),
+    /// A header that no active image key signed.
+    #[error("image: {0}")]
+    Header(ecu_image::verify::VerifyError),
+    /// A grant for an image below what was granted before, or with a downgrade exception.
+    #[error(
+        "image {0} is below what was granted before, or was asked for with a downgrade exception; \
+         `oem vault permit` at the vault permits it"
+    )]
+    NotPermitted(ImageDigest),
+    /// A vault that cannot be made or used so.
+    #[error("vault: {0}; nothing was changed")]
+    Vault(String),
+    /// The vault says no.
+    #[error("the vault refuses: {0}")]
+    VaultRefuses(String),
+    /// The vault does not answer.
+    #[error(
+        "the vault at {url} cannot be asked: {reason}; see that `oem vault serve` runs there, and try again"
+    )]
+    VaultAway {
+        /// Its address.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// A root that cannot be made.
     #[error("root: {0}; nothing was changed")]
     Root(String),
@@ -276,11 +304,13 @@ impl Error {
     #[must_use]
     pub const fn exit_code(&self) -> ExitCode {
         match self {
-            Self::File { .. } | Self::System { .. } => ExitCode::Io,
+            Self::File { .. } | Self::System { .. } | Self::VaultAway { .. } => ExitCode::Io,
             Self::Input { .. }
             | Self::Firmware { .. }
             | Self::TooLong { .. }
             | Self::Id(_)
+            | Self::Vehicle(_)
+            | Self::Header(_)
             | Self::Pack(_) => ExitCode::Input,
             Self::NoRepository(_)
             | Self::Corrupt { .. }

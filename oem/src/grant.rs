@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use campaign::ids::{EcuName, ImageDigest, SequenceNumber, Vin};
+use campaign::ids::{EcuName, HardwareId, ImageDigest, SequenceNumber, Vin};
 use ecu_image::{GRANT_LEN, Grant, GrantFlags, pack::GrantRequest, provision::EcuProvisioning};
 
 use serde_json::json;
@@ -13,6 +13,7 @@ use crate::{
     files::{self, Access},
     image::Image,
     repo::{ImageSecrets, Repo, VehicleRecord},
+    vault::{self, Ask, Granted},
 };
 
 /// A grant with any content, under the keys of an ECU. It keeps no rule: sequence and hardware are
@@ -36,19 +37,30 @@ pub fn issue(
     Grant::issue(&request, &ecu.wrap_key, &ecu.grant_key).encode()
 }
 
+/// An image that is granted, as far as a grant speaks of it.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    /// The hardware that it is for.
+    pub hardware: HardwareId,
+    /// Its identity.
+    pub digest: ImageDigest,
+    /// Its secrets.
+    pub secrets: ImageSecrets,
+}
+
 /// The next grant for an ECU of `vehicle`; its sequence is recorded there, not yet stored.
 ///
 /// # Errors
 ///
 /// [`Error::UnknownEcu`], [`Error::Hardware`], [`Error::Sequence`] where `sequence` is not above
 /// the last one.
-pub fn next(
+pub(crate) fn next(
     vehicle: &mut VehicleRecord,
     ecu: &EcuName,
-    image: &Image,
+    image: &Subject,
     sequence: Option<SequenceNumber>,
     flags: GrantFlags,
-) -> Result<([u8; GRANT_LEN], SequenceNumber), Error> {
+) -> Result<Granted, Error> {
     let vin = vehicle.vehicle.vin().clone();
     let unknown = || Error::UnknownEcu {
         vin,
@@ -56,11 +68,11 @@ pub fn next(
     };
     let record = vehicle.ecus.get_mut(ecu).ok_or_else(unknown)?;
     let hardware = record.provisioning.hardware_id;
-    if hardware != image.header.hardware_id {
+    if hardware != image.hardware {
         return Err(Error::Hardware {
             ecu: ecu.clone(),
             hardware,
-            image: image.header.hardware_id,
+            image: image.hardware,
         });
     }
     let last = record.last_sequence;
@@ -70,14 +82,11 @@ pub fn next(
         return Err(Error::Sequence { ecu, asked, last });
     }
     record.last_sequence = asked;
-    let grant = issue(
-        &record.provisioning,
-        image.digest,
-        &image.secrets,
-        asked,
-        flags,
-    );
-    Ok((grant, asked))
+    let (ecu, secrets) = (&record.provisioning, &image.secrets);
+    Ok(Granted {
+        grant: issue(ecu, image.digest, secrets, asked, flags),
+        sequence: asked,
+    })
 }
 
 /// What `oem grant` is asked for.
@@ -98,7 +107,7 @@ pub struct GrantOptions {
 ///
 /// # Errors
 ///
-/// As [`Image::load`] and [`next`]; [`Error::File`].
+/// As [`Image::load`] and [`vault::KeyHolder::grants`]; [`Error::File`].
 pub fn grant_file(
     repo: &Repo,
     image: &Path,
@@ -110,7 +119,16 @@ pub fn grant_file(
     let flags = GrantFlags {
         downgrade: options.allow_downgrade,
     };
-    let (grant, sequence) = next(&mut vehicle, &options.ecu, &image, options.sequence, flags)?;
+    let ask = Ask {
+        ecu: &options.ecu,
+        image: &image,
+        sequence: options.sequence,
+        flags,
+    };
+    let granted = vault::holder(repo)?.grants(&mut vehicle, &[ask])?;
+    let Some(Granted { grant, sequence }) = granted.into_iter().next() else {
+        return Err(Error::Vault("it gave no grant".into()));
+    };
     let details = json!({
         "vin": options.vin, "ecu": options.ecu, "sequence": sequence, "image": image.digest,
         "downgrade": options.allow_downgrade,

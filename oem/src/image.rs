@@ -8,17 +8,13 @@ use campaign::{
     rules::Rules,
 };
 use ecu_image::{
-    Header, SignatureLen,
+    HEADER_LEN, Header, KeyId, Signature, SignatureLen,
     provision::ImageKey,
     pss::{Progress, Verifier},
-    verify::{Policy, verify_image},
+    verify::{Policy, VerifyError, verify_image},
 };
 
-use crate::{
-    error::Error,
-    files, keyset,
-    repo::{ImageSecrets, Repo},
-};
+use crate::{error::Error, files, keyset, repo::Repo};
 
 /// An image that this repository packed.
 #[derive(Debug, Clone)]
@@ -33,8 +29,6 @@ pub struct Image {
     pub header: Header,
     /// Its identity.
     pub digest: ImageDigest,
-    /// Its secrets.
-    pub secrets: ImageSecrets,
     /// What it asks of other ECUs, which is decided when it is released.
     pub rules: Rules,
 }
@@ -44,41 +38,57 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] where it is malformed, changed or signed by another key,
-    /// [`Error::UnknownImage`] where its content key is not here.
+    /// [`Error::Input`] where it is malformed, changed or signed by another key.
     pub fn load(repo: &Repo, path: &Path) -> Result<Self, Error> {
         let bytes = files::read(path, layout::ARTIFACT_MAX_LEN)?;
         let keys = keyset::active(repo)?;
         let (header, digest) = verify(&bytes, &keys).map_err(|error| Error::input(path, error))?;
-        let secrets = repo.image_secrets(&digest)?;
         Ok(Self {
             path: path.to_owned(),
             sha256: sha256(&bytes),
             bytes,
             header,
             digest,
-            secrets,
             rules: Rules::default(),
         })
     }
 }
 
 /// Header and identity of an image that verifies with one of `keys`.
-fn verify(
-    bytes: &[u8],
-    keys: &[ImageKey],
-) -> Result<(Header, ImageDigest), ecu_image::verify::VerifyError> {
+fn verify(bytes: &[u8], keys: &[ImageKey]) -> Result<(Header, ImageDigest), VerifyError> {
     // Whatever length this repository signs with is acceptable to itself.
     let policy = Policy {
         shortest_signature: SignatureLen::Rsa2048,
     };
     let image = verify_image(bytes, &policy, |key_id, signed, signature| {
         let digest = ImageDigest(sha256(signed).0);
-        let mut keys = keys.iter().map(ImageKey::public_key);
-        let key = keys.find(|key| key.id() == key_id);
-        key.is_some_and(|key| verifies(Verifier::new(key, &digest, signature)))
+        signed_by(keys, key_id, &digest, signature)
     })?;
     Ok((image.header, image.digest))
+}
+
+/// Header and identity of an image of which nothing else is here, if one of `keys` signed it.
+///
+/// # Errors
+///
+/// [`Error::Header`].
+pub(crate) fn verify_header(
+    bytes: &[u8; HEADER_LEN],
+    keys: &[ImageKey],
+) -> Result<(Header, ImageDigest), Error> {
+    let header = Header::parse(bytes).map_err(VerifyError::Header);
+    let header = header.map_err(Error::Header)?;
+    let digest = Header::digest_of(bytes);
+    match signed_by(keys, header.key_id, &digest, &header.signature) {
+        true => Ok((header, digest)),
+        false => Err(Error::Header(VerifyError::Signature(header.key_id))),
+    }
+}
+
+fn signed_by(keys: &[ImageKey], id: KeyId, digest: &ImageDigest, signature: &Signature) -> bool {
+    let mut keys = keys.iter().map(ImageKey::public_key);
+    let key = keys.find(|key| key.id() == id);
+    key.is_some_and(|key| verifies(Verifier::new(key, digest, signature)))
 }
 
 fn verifies(mut verifier: Verifier) -> bool {

@@ -24,6 +24,7 @@ use crate::{
     files::{self, Access},
     keys::SigningKey,
     repo::{KeyName, Repo},
+    vault,
 };
 
 /// How many roots `init` makes where none are given.
@@ -89,6 +90,12 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
 
 pub(crate) fn store(repo: &Repo, set: &KeySetBytes) -> Result<(), Error> {
     files::write_atomic(&repo.path(KEY_SET_FILE), set.as_bytes(), Access::Public)
+}
+
+/// Roots and key set in use, from one repository to another.
+pub(crate) fn copy(from: &Repo, to: &Repo) -> Result<(), Error> {
+    files::write_json(&to.path(ROOTS_FILE), &roots(from)?, Access::Public)?;
+    store(to, &current(from)?)
 }
 
 /// The first key set of a repository: its image key, signed by `signers`.
@@ -235,24 +242,39 @@ pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
         let entry = parsed.key(id);
         entry.is_some_and(|entry| entry.status == KeyStatus::Active)
     };
-    let (next, image) = (next_key_path(repo), repo.key_path(KeyName::Image));
-    let old = repo.key(KeyName::Image)?.image_key_id()?;
-    let rotated = next.exists() && active(repo.open_key(&next)?.image_key_id()?);
-    if !rotated && !active(old) {
-        return Err(refuse(format!("image key {old} would not sign any more")));
-    }
+    let image_key = match vault::is_vault(repo) {
+        true => None,
+        false => next_image_key(repo, active)?,
+    };
     let details = json!({ "version": version, "digest": sha256(&set) });
     audit::record(repo, "keyset use", &details)?;
-    if rotated {
+    if let Some((old, next)) = &image_key {
         // The set last: interrupted between the two, this is simply done again.
+        let image = repo.key_path(KeyName::Image);
         let kept = repo.path(&format!("keys/image-{old}.pem"));
         repo.open_key(&image)?.store(&kept)?;
-        repo.open_key(&next)?.store(&image)?;
+        repo.open_key(next)?.store(&image)?;
     }
     let set = KeySetBytes::try_from(set).map_err(|error| Error::input(input, error))?;
     store(repo, &set)?;
-    if rotated {
-        std::fs::remove_file(&next).map_err(Error::file(&next))?;
+    if let Some((_, next)) = &image_key {
+        std::fs::remove_file(next).map_err(Error::file(next))?;
     }
     Ok(version)
+}
+
+/// The image key in use and the file of its successor, where the set has one that waits here. A vault
+/// signs no images.
+fn next_image_key(
+    repo: &Repo,
+    active: impl Fn(KeyId) -> bool,
+) -> Result<Option<(KeyId, PathBuf)>, Error> {
+    let next = next_key_path(repo);
+    let old = repo.key(KeyName::Image)?.image_key_id()?;
+    let rotated = next.exists() && active(repo.open_key(&next)?.image_key_id()?);
+    if !rotated && !active(old) {
+        let reason = format!("image key {old} would not sign any more");
+        return Err(Error::KeySet(reason));
+    }
+    Ok(rotated.then_some((old, next)))
 }

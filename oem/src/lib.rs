@@ -40,6 +40,8 @@ pub mod run;
 pub mod serve;
 pub mod time;
 pub mod tls;
+mod turn;
+pub mod vault;
 pub mod vehicle;
 
 pub use error::{Error, ExitCode};

@@ -6,8 +6,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
 };
 
 use axum::{
@@ -24,10 +22,9 @@ use campaign::{
     manifest::{self, ManifestFault, Proven},
     time::Nonce,
 };
-use ecu_image::{EcuReport, crypto::MacKey};
+use ecu_image::EcuReport;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::Semaphore;
 
 use crate::{
     audit,
@@ -35,6 +32,8 @@ use crate::{
     files::{self, Access},
     keys::random,
     repo::{Repo, VehicleRecord},
+    turn::Turns,
+    vault,
 };
 
 /// How long a nonce is accepted, in seconds: no older may what a manifest says be.
@@ -128,7 +127,7 @@ fn open_nonce(known: &Known, now: UnixTime) -> Option<Nonce> {
 pub fn accept(repo: &Repo, vin: &Vin, bytes: &[u8], now: UnixTime) -> Result<Known, Error> {
     let record = repo.vehicle(vin)?;
     let known = known(repo, vin)?;
-    match proven(&record, &known, bytes, now) {
+    match proven(repo, &record, &known, bytes, now) {
         Ok(proven) => record_proven(repo, &record, &known, &proven, bytes, now),
         Err(Error::Manifest { vin, fault }) => {
             if fault.is_the_units_own() {
@@ -141,6 +140,7 @@ pub fn accept(repo: &Repo, vin: &Vin, bytes: &[u8], now: UnixTime) -> Result<Kno
 }
 
 fn proven(
+    repo: &Repo,
     record: &VehicleRecord,
     known: &Known,
     bytes: &[u8],
@@ -155,14 +155,17 @@ fn proven(
     let nonce = nonce.ok_or_else(|| refuse(ManifestFault::Nonce))?;
     let tcu = record.tcu_key.as_ref();
     let tcu = tcu.ok_or_else(|| Error::NoTcuKey(vin.clone()))?;
-    let keys: BTreeMap<Serial, &MacKey> = record
-        .ecus
-        .values()
-        .map(|ecu| (ecu.provisioning.serial, &ecu.provisioning.grant_key))
-        .collect();
-    let key = |serial: &Serial| keys.get(serial).copied();
-    let proven = manifest::verify(bytes, &record.vehicle, &nonce, &tcu.public(), key);
-    proven.map_err(refuse)
+    let (holder, mut unknown) = (vault::holder(repo)?, None);
+    let authentic = |serial: &Serial, report: &_| {
+        let vouched = holder.vouches(record, serial, report);
+        vouched.unwrap_or_else(|error| {
+            unknown = Some(error);
+            false
+        })
+    };
+    let proven = manifest::verify(bytes, &record.vehicle, &nonce, &tcu.public(), authentic);
+    // Where the ECUs' keys cannot be asked, nobody has lied.
+    unknown.map_or_else(|| proven.map_err(refuse), Err)
 }
 
 /// Of an ECU that did not answer stays what it said before: its floor never falls. A vehicle says the same
@@ -262,75 +265,36 @@ pub(crate) fn below_floor(
 
 /// The routes below `/manifest`: `GET /VIN` answers with the nonce, `POST /VIN` takes a manifest.
 pub(crate) fn routes(dir: &Path) -> Router {
-    let desk = Desk {
-        dir: dir.to_owned(),
-        turns: Arc::new(Semaphore::new(AT_ONCE)),
-    };
     Router::new()
         .route("/{vin}", get(ask).post(take))
-        .with_state(desk)
+        .with_state(Turns::new(dir))
 }
 
-/// So many vehicles are answered at once; others wait without a thread.
-const AT_ONCE: usize = 4;
-/// How long it is tried to get the repository's lock, which each answer holds for a moment, and a
-/// release for longer.
-const LOCK: Duration = Duration::from_secs(5);
-
-/// The repository, as vehicles that send manifests see it.
-#[derive(Clone)]
-struct Desk {
-    dir: PathBuf,
-    turns: Arc<Semaphore>,
-}
-
-type Answer<T> = Result<T, Error>;
-
-/// Runs what waits for the repository's lock where waiting is allowed.
 async fn with_repo<T: Send + 'static>(
-    desk: Desk,
+    turns: Turns,
     vin: String,
-    act: impl FnOnce(&Repo, &Vin) -> Answer<T> + Send + 'static,
+    act: impl FnOnce(&Repo, &Vin) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, StatusCode> {
     let vin: Vin = vin.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
-    if !Repo::knows(&desk.dir, &vin) {
+    if !Repo::knows(turns.dir(), &vin) {
         return Err(StatusCode::NOT_FOUND);
     }
-    let turn = desk.turns.acquire_owned().await;
-    let work = tokio::task::spawn_blocking(move || {
-        let result = act(&open(&desk.dir)?, &vin);
-        drop(turn);
-        result
-    });
-    let result = work.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let result = turns.with_repo(move |repo| act(repo, &vin)).await;
     result.map_err(|error| match error {
         Error::UnknownVehicle(_) | Error::NoTcuKey(_) => StatusCode::NOT_FOUND,
         // Another manifest was faster, or the nonce too old: the next question may be answered.
         Error::Manifest { fault, .. } if *fault == ManifestFault::Nonce => StatusCode::CONFLICT,
         Error::Manifest { .. } => StatusCode::FORBIDDEN,
-        Error::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Busy(_) | Error::VaultAway { .. } => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     })
 }
 
-/// The repository, if it can be had within a while.
-fn open(dir: &Path) -> Result<Repo, Error> {
-    let end = Instant::now() + LOCK;
-    loop {
-        match Repo::open_now(dir) {
-            Err(Error::Busy(_)) if Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            opened => return opened,
-        }
-    }
-}
-
 async fn ask(
-    extract::State(desk): extract::State<Desk>,
+    extract::State(turns): extract::State<Turns>,
     extract::Path(vin): extract::Path<String>,
 ) -> Response {
-    let nonce = with_repo(desk, vin, |repo, vin| nonce(repo, vin, crate::time::now()));
+    let nonce = with_repo(turns, vin, |repo, vin| nonce(repo, vin, crate::time::now()));
     match nonce.await {
         Ok(nonce) => nonce.to_string().into_response(),
         Err(status) => status.into_response(),
@@ -338,11 +302,11 @@ async fn ask(
 }
 
 async fn take(
-    extract::State(desk): extract::State<Desk>,
+    extract::State(turns): extract::State<Turns>,
     extract::Path(vin): extract::Path<String>,
     body: Bytes,
 ) -> StatusCode {
-    let taken = with_repo(desk, vin, move |repo, vin| {
+    let taken = with_repo(turns, vin, move |repo, vin| {
         accept(repo, vin, &body, crate::time::now()).map(drop)
     });
     taken

@@ -19,6 +19,7 @@ use crate::{
     keys::{SigningKey, random},
     leaks,
     repo::{ImageSecrets, KeyName, Repo},
+    vault,
 };
 
 /// What the header says beside the firmware itself.
@@ -123,7 +124,9 @@ pub fn pack_file(
         "security_counter": options.security_counter,
     });
     audit::record(repo, "pack", &details)?;
-    repo.store_image_secrets(&packed.digest, &packed.secrets)?;
+    let header = packed.bytes.first_chunk();
+    let header = header.ok_or_else(|| Error::Pack("no header".into()))?;
+    vault::holder(repo)?.keep(header, &packed.secrets)?;
     files::write_atomic(out, &packed.bytes, Access::Public)?;
     Ok(packed)
 }

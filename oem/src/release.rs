@@ -4,37 +4,32 @@
 //! before it is signed, or a [`Signed`] release after it; [`release`] is the whole way and leaves
 //! none out.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use campaign::{
     UnixTime,
-    ids::{CampaignId, Digest, HardwareId, TargetPath, Vin, sha256},
+    ids::{CampaignId, Digest, Vin, sha256},
     layout::{self, Repository},
-    meta::{
-        DirectorCustom, DirectorStatement, EcuAssignment, Envelope, ImageCustom, ImageStatement,
-        KeyPolicy, Target, Targets,
-    },
+    meta::{Envelope, KeyPolicy, Targets},
     repository::{Believed, TOP_TARGETS},
-    rules::Rules,
 };
-use ecu_image::GrantFlags;
 use serde_json::{Value, json};
 
 use crate::{
     audit,
     error::Error,
     files::{self, Access},
-    grant,
     image::Image,
-    keyset, manifest,
-    publish::{self, Edition, published},
+    publish::{self, Edition},
     repo::{Repo, State, VehicleRecord},
     root,
     vehicle::pinned,
 };
+
+mod plan;
+
+pub(crate) use plan::outline;
+pub use plan::plan;
 
 /// Our own documents are checked with our own keys, whatever length they were given by `init`;
 /// vehicles have a policy of their own.
@@ -49,7 +44,7 @@ pub struct ReleaseOptions {
     pub vins: Vec<Vin>,
     /// Image files.
     pub images: Vec<PathBuf>,
-    /// What the images ask of the other ECUs: a JSON object of [`Rules`] by hardware type.
+    /// What the images ask of the other ECUs: a JSON object of [`campaign::rules::Rules`] by hardware type.
     pub rules: Option<PathBuf>,
     /// Whether an image may be below the counter released before; its grants then say so.
     pub allow_downgrade: bool,
@@ -58,9 +53,6 @@ pub struct ReleaseOptions {
     /// The RXSWINs (UN R156) that apply once the campaign is completed, by regulation.
     pub rxswins: BTreeMap<String, String>,
 }
-
-/// Upper bound of a file of rules in bytes.
-const RULES_MAX_LEN: u64 = 1 << 20;
 
 /// Everything that a release will publish, unsigned.
 #[derive(Debug, Clone)]
@@ -134,274 +126,6 @@ fn ecu_names(vehicle: &VehiclePlan, images: &[Image]) -> Vec<String> {
     })
     .map(|ecu| ecu.name.to_string())
     .collect()
-}
-
-/// Decides what a release publishes. Nothing is stored.
-///
-/// # Errors
-///
-/// [`Error::AmbiguousHardware`], [`Error::Downgrade`], [`Error::UnmatchedImage`],
-/// [`Error::UnmatchedVehicle`], [`Error::NoVehicle`], [`Error::Disbelieved`], those of [`Image::load`].
-pub fn plan(repo: &Repo, options: &ReleaseOptions, now: UnixTime) -> Result<Plan, Error> {
-    let expires = now.plus_days(options.valid_days);
-    let images = load_images(repo, options)?;
-    let by_hardware: BTreeMap<HardwareId, &Image> = images
-        .iter()
-        .map(|image| (image.header.hardware_id, image))
-        .collect();
-    let mut state = repo.state()?;
-    let downgrades = counters(&mut state, &images, options.allow_downgrade)?;
-
-    let named = !options.vins.is_empty();
-    let vins = if named {
-        options.vins.clone()
-    } else {
-        repo.vins()?
-    };
-    if vins.is_empty() {
-        return Err(Error::NoVehicle);
-    }
-    let (mut vehicles, mut left_out) = (Vec::new(), Vec::new());
-    for vin in vins {
-        let record = repo.vehicle(&vin)?;
-        // Who names a vehicle has looked at it.
-        if !named && manifest::known(repo, &vin)?.disbelieved.is_some() {
-            left_out.push(vin);
-            continue;
-        }
-        let takes = |hardware| {
-            record
-                .vehicle
-                .ecus()
-                .iter()
-                .any(|ecu| ecu.hardware_id == hardware)
-        };
-        if by_hardware.keys().any(|hardware| takes(*hardware)) {
-            vehicles.push(plan_vehicle(
-                repo,
-                options,
-                record,
-                &by_hardware,
-                &downgrades,
-                expires,
-            )?);
-        } else if named {
-            return Err(Error::UnmatchedVehicle(vin));
-        }
-    }
-    if vehicles.is_empty() && !left_out.is_empty() {
-        return Err(Error::Disbelieved(left_out));
-    }
-    let taken = |hardware| {
-        vehicles.iter().any(|vehicle: &VehiclePlan| {
-            vehicle
-                .record
-                .vehicle
-                .ecus()
-                .iter()
-                .any(|ecu| ecu.hardware_id == hardware)
-        })
-    };
-    if let Some(hardware) = by_hardware.keys().find(|hardware| !taken(**hardware)) {
-        return Err(Error::UnmatchedImage(*hardware));
-    }
-    let Some(first) = vehicles.first() else {
-        return Err(Error::NoVehicle);
-    };
-    let vin = first.record.vehicle.vin();
-    let before = published(repo, Repository::Image, vin)?;
-    Ok(Plan {
-        image_targets: image_targets(repo, vin, before.as_ref(), &images, expires)?,
-        before,
-        vehicles,
-        left_out,
-        images,
-        state,
-    })
-}
-
-fn load_images(repo: &Repo, options: &ReleaseOptions) -> Result<Vec<Image>, Error> {
-    let mut images: Vec<Image> = Vec::new();
-    for path in &options.images {
-        let image = Image::load(repo, path)?;
-        let hardware = image.header.hardware_id;
-        if images
-            .iter()
-            .any(|other| other.header.hardware_id == hardware)
-        {
-            return Err(Error::AmbiguousHardware(hardware));
-        }
-        images.push(image);
-    }
-    if let Some(path) = &options.rules {
-        read_rules(path, &mut images)?;
-    }
-    Ok(images)
-}
-
-/// Gives each image the rules that the file has for its hardware.
-fn read_rules(path: &Path, images: &mut [Image]) -> Result<(), Error> {
-    let bytes = files::read(path, RULES_MAX_LEN)?;
-    let rules: BTreeMap<HardwareId, Rules> =
-        serde_json::from_slice(&bytes).map_err(|error| Error::input(path, error))?;
-    for (hardware, rules) in rules {
-        let image = images
-            .iter_mut()
-            .find(|image| image.header.hardware_id == hardware)
-            .ok_or_else(|| Error::input(path, format!("no image is for {hardware}")))?;
-        image.rules = rules;
-    }
-    Ok(())
-}
-
-/// Raises the released counters; returns the hardware types whose image is below.
-fn counters(state: &mut State, images: &[Image], allow: bool) -> Result<Vec<HardwareId>, Error> {
-    let mut downgrades = Vec::new();
-    for image in images {
-        let hardware = image.header.hardware_id;
-        let counter = image.header.security_counter;
-        let released = state.released.entry(hardware).or_insert(counter);
-        if counter >= *released {
-            *released = counter;
-        } else if allow {
-            downgrades.push(hardware);
-        } else {
-            let released = *released;
-            return Err(Error::Downgrade {
-                hardware,
-                counter,
-                released,
-            });
-        }
-    }
-    Ok(downgrades)
-}
-
-fn plan_vehicle(
-    repo: &Repo,
-    options: &ReleaseOptions,
-    mut record: VehicleRecord,
-    images: &BTreeMap<HardwareId, &Image>,
-    downgrades: &[HardwareId],
-    expires: UnixTime,
-) -> Result<VehiclePlan, Error> {
-    let vin = record.vehicle.vin().clone();
-    let before = published(repo, Repository::Director, &vin)?;
-    let known = manifest::known(repo, &vin)?;
-    let header = publish::next_header(repo, Repository::Director, &vin, before.as_ref(), expires);
-    let mut targets = Targets::new(header);
-    targets.custom = Some(value(&DirectorStatement {
-        campaign_id: options.campaign.clone(),
-        vin: vin.clone(),
-        rxswins: options.rxswins.clone(),
-        extra: BTreeMap::new(),
-    })?);
-    for (hardware, image) in images {
-        let flags = GrantFlags {
-            downgrade: downgrades.contains(hardware),
-        };
-        let ecus = record.vehicle.ecus().to_vec();
-        let mut ecu_identifiers = BTreeMap::new();
-        for ecu in ecus.iter().filter(|ecu| ecu.hardware_id == *hardware) {
-            if !flags.downgrade {
-                manifest::below_floor(&known, &vin, &ecu.name, image.header.security_counter)?;
-            }
-            let (grant, grant_sequence) = grant::next(&mut record, &ecu.name, image, None, flags)?;
-            let assignment = EcuAssignment {
-                hardware_id: *hardware,
-                grant_sequence,
-                grant: grant.to_vec(),
-                extra: BTreeMap::new(),
-            };
-            ecu_identifiers.insert(ecu.serial, assignment);
-        }
-        if ecu_identifiers.is_empty() {
-            continue;
-        }
-        let custom = DirectorCustom {
-            ecu_identifiers,
-            version: image.header.version,
-            security_counter: image.header.security_counter,
-            image_digest: image.digest,
-            extra: BTreeMap::new(),
-        };
-        targets
-            .targets
-            .insert(target_path(image)?.to_string(), target(image, &custom)?);
-    }
-    Ok(VehiclePlan {
-        record,
-        before,
-        director_targets: targets,
-    })
-}
-
-/// The image repository's document: what it had before and the images of this release.
-fn image_targets(
-    repo: &Repo,
-    vin: &Vin,
-    before: Option<&Believed>,
-    images: &[Image],
-    expires: UnixTime,
-) -> Result<Targets, Error> {
-    let header = publish::next_header(repo, Repository::Image, vin, before, expires);
-    let old = before.and_then(|before| before.targets(TOP_TARGETS));
-    let mut targets = old.cloned().unwrap_or_else(|| Targets::new(header.clone()));
-    targets.header = header;
-    targets.custom = Some(value(&ImageStatement {
-        image_keys: keyset::active(repo)?,
-        key_set: Some(keyset::current(repo)?),
-        extra: BTreeMap::new(),
-    })?);
-    for image in images {
-        let custom = ImageCustom {
-            hardware_ids: vec![image.header.hardware_id],
-            version: image.header.version,
-            security_counter: image.header.security_counter,
-            image_digest: image.digest,
-            rules: image.rules.clone(),
-            extra: BTreeMap::new(),
-        };
-        targets
-            .targets
-            .insert(target_path(image)?.to_string(), target(image, &custom)?);
-    }
-    Ok(targets)
-}
-
-/// `HARDWARE/VERSION-DIGEST.img`: never the same name for two images.
-fn target_path(image: &Image) -> Result<TargetPath, Error> {
-    let safe = |byte: char| {
-        if byte.is_ascii_alphanumeric() || "-_".contains(byte) {
-            byte
-        } else {
-            '_'
-        }
-    };
-    let hardware: String = image
-        .header
-        .hardware_id
-        .as_str()
-        .chars()
-        .map(safe)
-        .collect();
-    let digest = image.digest.to_string();
-    let short = digest.get(..16).unwrap_or(&digest);
-    let version = image.header.version;
-    Ok(TargetPath::new(&format!(
-        "{hardware}/{version}-{short}.img"
-    ))?)
-}
-
-fn target(image: &Image, custom: &impl serde::Serialize) -> Result<Target, Error> {
-    let length = u64::try_from(image.bytes.len()).unwrap_or(u64::MAX);
-    let mut target = Target::new(length, image.sha256);
-    target.custom = Some(value(custom)?);
-    Ok(target)
-}
-
-fn value(statement: &impl serde::Serialize) -> Result<Value, Error> {
-    serde_json::to_value(statement).map_err(Error::crypto("JSON encoding"))
 }
 
 impl Plan {

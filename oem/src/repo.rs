@@ -14,6 +14,7 @@ use std::{
     fs::{self, DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use campaign::meta::Key;
@@ -388,23 +389,33 @@ impl Repo {
     ///
     /// [`Error::File`].
     pub fn vins(&self) -> Result<Vec<Vin>, Error> {
-        let folder = self.dir.join("keys/vehicles");
+        self.names("keys/vehicles")
+    }
+
+    /// What the JSON files of a folder are called, in order.
+    fn names<T: FromStr + Ord>(&self, folder: &str) -> Result<Vec<T>, Error> {
+        let folder = self.dir.join(folder);
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(Error::file(&folder))?,
         };
-        let mut vins = Vec::new();
+        let mut names = Vec::new();
         for entry in entries {
             let name = entry.map_err(Error::file(&folder))?.file_name();
-            let vin = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            vins.extend(vin.and_then(|vin| vin.parse::<Vin>().ok()));
+            let name = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            names.extend(name.and_then(|name| name.parse::<T>().ok()));
         }
-        vins.sort_unstable();
-        Ok(vins)
+        names.sort_unstable();
+        Ok(names)
     }
 
-    fn image_path(&self, digest: &ImageDigest) -> PathBuf {
+    pub(crate) fn image_path(&self, digest: &ImageDigest) -> PathBuf {
         self.dir.join(format!("keys/images/{digest}.json"))
+    }
+
+    /// The images whose secrets are here.
+    pub(crate) fn image_digests(&self) -> Result<Vec<ImageDigest>, Error> {
+        self.names("keys/images")
     }
 
     /// The secrets of an image that was packed here.

@@ -100,6 +100,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
         Command::Fleet(command) => run_fleet(&cli.repo, command, json),
         Command::Keyset(command) => trust::keyset(cli, command),
         Command::Manifest(command) => trust::manifest(&open()?, command),
+        Command::Vault(command) => trust::vault(cli, command),
         Command::Audit(command) => trust::audit(&open()?, command),
         Command::Root(command) => trust::root(&open()?, command, json),
         Command::Revoke { key, draft } => trust::revoke(&open()?, key, draft.as_deref(), json),
@@ -189,11 +190,15 @@ fn run_vehicle(repo: &Repo, command: &cli::Vehicle, json: bool) -> Result<(), Er
     match command {
         cli::Vehicle::Add { spec, out } => {
             let record = vehicle::add(repo, spec, out)?;
-            let (vin, ecus) = (record.vehicle.vin(), record.ecus.len());
-            let text = format!(
-                "vehicle {vin} with {ecus} ECUs; its files are in {}",
-                out.display()
-            );
+            let (vin, ecus) = (record.vehicle.vin(), record.vehicle.ecus().len());
+            let out_is = out.display();
+            let text = match record.ecus.is_empty() {
+                false => format!("vehicle {vin} with {ecus} ECUs; its files are in {out_is}"),
+                true => format!(
+                    "vehicle {vin} with {ecus} ECUs; its files are in {out_is}, those of its ECUs at the \
+                     vault: `oem vehicle export` there"
+                ),
+            };
             tell(
                 json,
                 &json!({ "vin": vin, "ecus": ecus, "out": out }),
@@ -279,6 +284,13 @@ fn released(summary: &Summary, json: bool) -> Result<(), Error> {
 }
 
 fn run_serve(dir: &Path, arguments: &cli::Serve) -> Result<(), Error> {
+    serve(arguments.json, || {
+        Server::bind(dir, arguments.listen, arguments.poll)
+    })
+}
+
+/// Says where the server is reached, and serves until it is stopped.
+fn serve(json: bool, bind: impl FnOnce() -> Result<Server, Error>) -> Result<(), Error> {
     let system = |error| Error::System {
         what: "starting the server",
         error,
@@ -288,9 +300,9 @@ fn run_serve(dir: &Path, arguments: &cli::Serve) -> Result<(), Error> {
         .build()
         .map_err(system)?;
     runtime.block_on(async {
-        let server = Server::bind(dir, arguments.listen, arguments.poll)?;
+        let server = bind()?;
         let url = server.url();
-        if arguments.json {
+        if json {
             say(&json!({ "url": url }).to_string())?;
         } else {
             say(&url)?;

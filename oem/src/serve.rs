@@ -3,7 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -18,8 +18,10 @@ use axum::{
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tower_http::services::ServeDir;
 
@@ -63,6 +65,25 @@ impl Server {
         if !dir.join("keys/state.json").exists() {
             return Err(Error::NoRepository(dir.to_owned()));
         }
+        let app = PUBLISHED
+            .iter()
+            .fold(ddi::routes(dir, poll)?, |app, folder| {
+                let files = ServeDir::new(dir.join(folder)).append_index_html_on_directories(false);
+                app.nest_service(&format!("/{folder}"), files)
+            });
+        let app = app
+            .nest("/time", time::routes(dir))
+            .nest("/manifest", manifest::routes(dir));
+        let tls = TlsFiles {
+            certificate: dir.join("keys/tls/server.pem"),
+            key: dir.join("keys/tls/server.key"),
+            clients: None,
+        };
+        Self::listen(address, &tls, app)
+    }
+
+    /// Listens on `address` for `app`.
+    pub(crate) fn listen(address: SocketAddr, tls: &TlsFiles, app: Router) -> Result<Self, Error> {
         let listen = || {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
@@ -73,19 +94,10 @@ impl Server {
             what: "listening",
             error,
         })?;
-        let app = PUBLISHED
-            .iter()
-            .fold(ddi::routes(dir, poll)?, |app, folder| {
-                let files = ServeDir::new(dir.join(folder)).append_index_html_on_directories(false);
-                app.nest_service(&format!("/{folder}"), files)
-            });
-        let app = app
-            .nest("/time", time::routes(dir))
-            .nest("/manifest", manifest::routes(dir));
         Ok(Self {
             listener,
             address,
-            tls: RustlsConfig::from_config(Arc::new(tls_config(dir)?)),
+            tls: RustlsConfig::from_config(Arc::new(tls.config()?)),
             app,
             handle: Handle::new(),
             patience: PATIENCE,
@@ -167,23 +179,51 @@ fn stop_signal() -> std::io::Result<StopSignal> {
     })
 }
 
-fn tls_config(dir: &Path) -> Result<ServerConfig, Error> {
-    let certificate = dir.join("keys/tls/server.pem");
-    let key = dir.join("keys/tls/server.key");
-    let chain = CertificateDer::pem_file_iter(&certificate)
+/// What a server shows, and whom it believes.
+pub(crate) struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// The authority of the clients' certificates; `None` where anybody may ask.
+    pub clients: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    fn config(&self) -> Result<ServerConfig, Error> {
+        let chain = certificates(&self.certificate)?;
+        let private = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|error| Error::corrupt(&self.key, error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let wrong = |error: rustls::Error| Error::corrupt(&self.certificate, error);
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?;
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(path) => builder.with_client_cert_verifier(clients(path, provider)?),
+        };
+        let mut config = builder.with_single_cert(chain, private).map_err(wrong)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| Error::corrupt(&certificate, error))?;
-    let private =
-        PrivateKeyDer::from_pem_file(&key).map_err(|error| Error::corrupt(&key, error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder
-                .with_no_client_auth()
-                .with_single_cert(chain, private)
-        })
-        .map_err(|error| Error::corrupt(&certificate, error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .map_err(|error| Error::corrupt(path, error))
+}
+
+/// Believes clients whose certificate the authority in `path` has signed.
+fn clients(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| Error::corrupt(path, error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| Error::corrupt(path, error))
 }

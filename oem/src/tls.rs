@@ -32,24 +32,89 @@ pub fn generate(hosts: &[String]) -> Result<Certificates, Error> {
 }
 
 fn certificates(hosts: &[String]) -> Result<Certificates, rcgen::Error> {
-    let ca_key = KeyPair::generate()?;
-    let mut ca = params("Canopus OEM authority", Vec::new())?;
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca_certificate = ca.self_signed(&ca_key)?;
-
-    let server_key = KeyPair::generate()?;
-    let mut server = params("Canopus OEM server", hosts.to_vec())?;
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    server.use_authority_key_identifier_extension = true;
-    let issuer = Issuer::from_params(&ca, &ca_key);
-    let server_certificate = server.signed_by(&server_key, &issuer)?;
+    let ca = Authority::generate("Canopus OEM authority")?;
+    let server = ca.issue(
+        "Canopus OEM server",
+        hosts,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    )?;
     Ok(Certificates {
-        ca: ca_certificate.pem(),
-        ca_key: ca_key.serialize_pem(),
-        server: server_certificate.pem(),
-        server_key: server_key.serialize_pem(),
+        ca_key: ca.key.serialize_pem(),
+        ca: ca.pem,
+        server: server.pem,
+        server_key: server.key,
     })
+}
+
+/// Certificates of a vault and its desk, who know each other by them. Nobody keeps the authority's key.
+#[derive(Debug)]
+pub(crate) struct Mutual {
+    pub ca: String,
+    pub server: String,
+    pub server_key: String,
+    pub client: String,
+    pub client_key: String,
+}
+
+/// # Errors
+///
+/// [`Error::Crypto`] for a host that is neither name nor address.
+pub(crate) fn mutual(host: &str) -> Result<Mutual, Error> {
+    let made = || {
+        let ca = Authority::generate("Canopus vault authority")?;
+        let hosts = [host.to_owned()];
+        let server = ca.issue("Canopus vault", &hosts, ExtendedKeyUsagePurpose::ServerAuth)?;
+        let client = ca.issue("Canopus desk", &[], ExtendedKeyUsagePurpose::ClientAuth)?;
+        Ok(Mutual {
+            ca: ca.pem,
+            server: server.pem,
+            server_key: server.key,
+            client: client.pem,
+            client_key: client.key,
+        })
+    };
+    made().map_err(Error::crypto::<rcgen::Error>("certificate generation"))
+}
+
+/// A certificate authority.
+struct Authority {
+    params: CertificateParams,
+    key: KeyPair,
+    pem: String,
+}
+
+/// A certificate and its key in PEM.
+struct Issued {
+    pem: String,
+    key: String,
+}
+
+impl Authority {
+    fn generate(name: &str) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = params(name, Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { params, key, pem })
+    }
+
+    fn issue(
+        &self,
+        name: &str,
+        hosts: &[String],
+        purpose: ExtendedKeyUsagePurpose,
+    ) -> Result<Issued, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = params(name, hosts.to_vec())?;
+        params.extended_key_usages = vec![purpose];
+        params.use_authority_key_identifier_extension = true;
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        Ok(Issued {
+            pem: params.signed_by(&key, &issuer)?.pem(),
+            key: key.serialize_pem(),
+        })
+    }
 }
 
 fn params(name: &str, hosts: Vec<String>) -> Result<CertificateParams, rcgen::Error> {

@@ -15,10 +15,11 @@ use campaign::{
     vehicle::{AccessKey, Addressing, Bus, Ecu, VEHICLE_MAX_LEN, Vehicle},
 };
 use ecu_image::{
+    TextError,
     crypto::{MacKey, WrapKey},
     provision::EcuProvisioning,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
@@ -30,11 +31,11 @@ use crate::{
     keyset,
     publish::published,
     repo::{EcuRecord, Repo, TcuKey, VehicleRecord},
-    root,
+    root, vault,
 };
 
 /// The description of a vehicle: what `--spec` names.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VehicleSpec {
     /// Its identification number.
@@ -46,7 +47,7 @@ pub struct VehicleSpec {
 }
 
 /// One ECU without secrets.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EcuSpec {
     /// Its name within the vehicle.
@@ -84,12 +85,16 @@ pub fn add(repo: &Repo, spec: &Path, out: &Path) -> Result<VehicleRecord, Error>
     let bytes = files::read(spec, max)?;
     let parsed: VehicleSpec =
         serde_json::from_slice(&bytes).map_err(|error| Error::input(spec, error))?;
-    let record = record(repo, parsed, spec)?;
-    let vin = record.vehicle.vin();
-    if repo.has_vehicle(vin) {
-        return Err(Error::VehicleExists(vin.clone()));
+    if repo.has_vehicle(&parsed.vin) {
+        return Err(Error::VehicleExists(parsed.vin));
     }
-    check_serials(repo, &record, spec)?;
+    let in_file = |error| match error {
+        Error::Vehicle(reason) => Error::input(spec, reason),
+        error => error,
+    };
+    let record = vault::holder(repo)?.vehicle(&parsed).map_err(in_file)?;
+    let vin = record.vehicle.vin();
+    check_serials(repo, &record).map_err(in_file)?;
     let ecus: Vec<_> = record
         .vehicle
         .ecus()
@@ -103,15 +108,20 @@ pub fn add(repo: &Repo, spec: &Path, out: &Path) -> Result<VehicleRecord, Error>
     Ok(record)
 }
 
-fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, Error> {
-    check_heartbeats(&spec, path)?;
+/// A vehicle of that description, and new keys for its ECUs and its telematics unit.
+///
+/// # Errors
+///
+/// [`Error::Vehicle`] for a description that breaks a rule of a vehicle.
+pub(crate) fn record(repo: &Repo, spec: &VehicleSpec) -> Result<VehicleRecord, Error> {
+    check_heartbeats(spec)?;
     let (root_keys, key_set) = (keyset::roots(repo)?, keyset::current(repo)?);
     let mut ecus = Vec::new();
     let mut records = BTreeMap::new();
-    for ecu in spec.ecus {
+    for ecu in spec.ecus.iter().cloned() {
         let access_key: [u8; 16] = random()?;
         let fd = spec.buses.iter().any(|bus| bus.name == ecu.bus && bus.fd);
-        let text = |error| Error::input(path, error);
+        let text = |error: TextError| Error::Vehicle(error.to_string());
         let provisioning = EcuProvisioning {
             name: ecu.name.as_str().parse().map_err(text)?,
             vin: spec.vin.clone(),
@@ -151,8 +161,8 @@ fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, 
             access_key: AccessKey(access_key),
         });
     }
-    let vehicle =
-        Vehicle::new(spec.vin, spec.buses, ecus).map_err(|error| Error::input(path, error))?;
+    let vehicle = Vehicle::new(spec.vin.clone(), spec.buses.clone(), ecus)
+        .map_err(|error| Error::Vehicle(error.to_string()))?;
     Ok(VehicleRecord {
         vehicle,
         ecus: records,
@@ -161,7 +171,7 @@ fn record(repo: &Repo, spec: VehicleSpec, path: &Path) -> Result<VehicleRecord, 
 }
 
 /// A serial is one ECU's in the whole fleet: a grant names nothing else.
-fn check_serials(repo: &Repo, record: &VehicleRecord, path: &Path) -> Result<(), Error> {
+pub(crate) fn check_serials(repo: &Repo, record: &VehicleRecord) -> Result<(), Error> {
     for vin in repo.vins()? {
         let other = repo.vehicle(&vin)?;
         for ecu in record.vehicle.ecus() {
@@ -173,7 +183,7 @@ fn check_serials(repo: &Repo, record: &VehicleRecord, path: &Path) -> Result<(),
                 .any(|other| other.serial == *serial)
             {
                 let reason = format!("ECU {}: serial {serial} is of vehicle {vin}", ecu.name);
-                return Err(Error::input(path, reason));
+                return Err(Error::Vehicle(reason));
             }
         }
     }
@@ -181,7 +191,7 @@ fn check_serials(repo: &Repo, record: &VehicleRecord, path: &Path) -> Result<(),
 }
 
 /// Heartbeats share no identifier with anything else on their bus.
-fn check_heartbeats(spec: &VehicleSpec, path: &Path) -> Result<(), Error> {
+fn check_heartbeats(spec: &VehicleSpec) -> Result<(), Error> {
     let mut used: BTreeSet<(&BusName, CanId)> = BTreeSet::new();
     for ecu in &spec.ecus {
         for id in [ecu.request_id, ecu.response_id, ecu.functional_id] {
@@ -192,27 +202,30 @@ fn check_heartbeats(spec: &VehicleSpec, path: &Path) -> Result<(), Error> {
         if !used.insert((&ecu.bus, ecu.heartbeat_id)) {
             let (name, id) = (&ecu.name, ecu.heartbeat_id);
             let reason = format!("ECU {name}: heartbeat_id {id} is already used on its bus");
-            return Err(Error::input(path, reason));
+            return Err(Error::Vehicle(reason));
         }
     }
     Ok(())
 }
 
 /// Writes the files of a vehicle to `out`: `vehicle.json`, `root.json`, `ca.pem`, `tcu.pem`,
-/// `ecus/NAME.json`.
+/// `ecus/NAME.json`. Where there is a vault, it writes the last and the desk the others.
 ///
 /// # Errors
 ///
 /// [`Error::UnknownVehicle`], [`Error::File`].
 pub fn export(repo: &Repo, vin: &Vin, out: &Path) -> Result<(), Error> {
     let record = repo.vehicle(vin)?;
-    let trust = provisioned(repo, vin)?.to_json()?;
-    let ca = repo.path("keys/tls/ca.pem");
-    let ca = files::read(&ca, 1 << 20)?;
     for (name, ecu) in &record.ecus {
         let path = out.join(format!("ecus/{name}.json"));
         files::write_json(&path, &ecu.provisioning, Access::Secret)?;
     }
+    if vault::is_vault(repo) {
+        return Ok(());
+    }
+    let trust = provisioned(repo, vin)?.to_json()?;
+    let ca = repo.path("keys/tls/ca.pem");
+    let ca = files::read(&ca, 1 << 20)?;
     if let Some(key) = &record.tcu_key {
         key.signing().store(&out.join("tcu.pem"))?;
     }

@@ -1,8 +1,11 @@
 //! Subcommands that decide who is trusted.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
-use campaign::{ids::Vin, meta::RoleName};
+use campaign::{
+    ids::{ImageDigest, Vin},
+    meta::RoleName,
+};
 use clap::{Args, Subcommand};
 use ecu_image::KeyId;
 
@@ -118,6 +121,41 @@ pub struct RootChange {
     #[arg(long, value_name = "FILE")]
     pub draft: Option<PathBuf>,
 }
+
+/// Subcommands of `vault`.
+#[derive(Debug, Subcommand)]
+pub enum Vault {
+    /// Move the keys of ECUs and images from this desk to a folder, which becomes the vault's.
+    #[command(after_help = VAULT_HELP)]
+    Part {
+        /// The new folder; move it to the vault's host.
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// Where the desk will find the vault, for example https://vault.example:8444.
+        #[arg(long)]
+        url: reqwest::Url,
+    },
+    /// Answer the desk; --repo names the vault's folder.
+    Serve {
+        /// The address to listen on.
+        #[arg(long, default_value = "127.0.0.1:8444")]
+        listen: SocketAddr,
+    },
+    /// Permit grants for an image below what was granted before; --repo names the vault's folder.
+    Permit {
+        /// The image, as `oem inspect` names it.
+        #[arg(value_name = "DIGEST")]
+        image: ImageDigest,
+    },
+}
+
+const VAULT_HELP: &str = "\
+Examples:
+  oem --repo fleet vault part --store vault --url https://vault.example:8444
+  oem --repo vault vault serve --listen 0.0.0.0:8444
+  oem --repo vault vehicle export --vin WCANEPUS000000001 --out ecu-keys/
+  oem --repo vault vault permit 5b0c...
+  oem --repo vault keyset use next.keyset";
 
 /// Subcommands of `manifest`.
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use campaign::manifest::MANIFEST_MAX_LEN;
 use serde_json::json;
 
-use super::{now, released, run_inspect, say, tell};
+use super::{now, released, run_inspect, say, serve, tell};
 use crate::{
     audit,
     cli::{self, Cli},
@@ -17,6 +17,7 @@ use crate::{
     repo::Repo,
     revoke::{self, Revoked},
     root,
+    vault::{self, PartOptions},
 };
 
 pub(super) fn audit(repo: &Repo, command: &cli::Audit) -> Result<(), Error> {
@@ -45,6 +46,33 @@ pub(super) fn audit(repo: &Repo, command: &cli::Audit) -> Result<(), Error> {
                 true => say(&json!(head).to_string()),
                 false => say(&format!("{count} entries, head {}", audit::NotedHead(head))),
             }
+        }
+    }
+}
+
+pub(super) fn vault(cli: &Cli, command: &cli::Vault) -> Result<(), Error> {
+    match command {
+        cli::Vault::Part { store, url } => {
+            let options = PartOptions {
+                store: store.clone(),
+                url: url.clone(),
+            };
+            let parted = vault::part(&Repo::open(&cli.repo)?, &options)?;
+            let text = format!(
+                "keys of {} vehicles and {} images are in {}, and no longer here; move it to the vault's host",
+                parted.vehicles,
+                parted.images,
+                store.display()
+            );
+            tell(cli.json, &json!(parted), &text)
+        }
+        cli::Vault::Serve { listen } => {
+            serve(cli.json, || vault::service::bind(&cli.repo, *listen))
+        }
+        cli::Vault::Permit { image } => {
+            vault::permit(&Repo::open(&cli.repo)?, *image)?;
+            let text = format!("image {image} may be granted below what was granted before");
+            tell(cli.json, &json!({ "permitted": image }), &text)
         }
     }
 }

@@ -13,3 +13,4 @@ mod roots;
 mod serve;
 mod swupdate;
 mod time;
+mod vault;

@@ -76,6 +76,15 @@ pub(crate) fn honest(desk: &Desk, nonce: &Nonce) -> Vec<u8> {
     signed(&tcu(desk), nonce, &reports(desk, nonce))
 }
 
+/// What a telematics unit sends that speaks for an ECU.
+pub(crate) fn forged(desk: &Desk, nonce: &Nonce) -> Vec<u8> {
+    let mut reports = reports(desk, nonce);
+    let mut own = report(&provisioning(desk, "door"), nonce, 9);
+    own.mac = MacKey::new([7; 16]).mac(EcuReport::maced_bytes(&own.encode()));
+    reports.insert(own.ecu_serial, own.encode().to_vec());
+    signed(&tcu(desk), nonce, &reports)
+}
+
 fn accept(desk: &Desk, bytes: &[u8]) -> Result<manifest::Known, Error> {
     manifest::accept(&desk.repo(), &vin(), bytes, now())
 }

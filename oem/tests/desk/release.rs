@@ -78,7 +78,8 @@ fn a_release_is_believed_by_its_vehicle_and_its_ecus() {
         let path = desk.repo_dir().join(target.artifact_path());
         let image = Image::load(&desk.repo(), &path).unwrap();
         assert_eq!(image.sha256, target.sha256);
-        assert_eq!((image.secrets.content_key, image.secrets.salt), (key, salt));
+        let secrets = desk.repo().image_secrets(&image.digest).unwrap();
+        assert_eq!((secrets.content_key, secrets.salt), (key, salt));
         assert_eq!(image.digest, target.image_digest);
         let set = ecu.key_set.parsed().unwrap();
         set.authenticate(&ecu.root_keys).unwrap();

@@ -48,7 +48,9 @@ fn the_backend_reads_who_said_what_and_who_said_nothing() {
     let read = |asked: &[Asked], nonce: &Nonce, tcu: &TcuKey| {
         let signed = sign(tcu, vehicle.vin(), &Nonce([7; 16]), asked).unwrap();
         let key = TcuKey::from_secret(&[9; 32]).public();
-        manifest::verify(&signed, &vehicle, nonce, &key, |serial| keys.get(serial))
+        manifest::verify(&signed, &vehicle, nonce, &key, |serial, report| {
+            keys[serial].verify_report(report)
+        })
     };
     let proven = read(&asked, &nonce, &tcu).unwrap();
     assert_eq!(proven.reports.len(), asked.len());
