@@ -131,7 +131,7 @@ pub enum Vault {
         /// The new folder; move it to the vault's host.
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
-        /// Where the desk will find the vault, for example https://vault.example:8444.
+        /// Where the desk will find the vault, for example `https://vault.example:8444`.
         #[arg(long)]
         url: reqwest::Url,
     },

@@ -228,13 +228,22 @@ fn the_vault_goes_by_what_it_has() {
         assert!(error.to_string().contains(words), "{error}");
         assert!(desk.files("vault") == before, "{error}: the vault changed");
     };
-    let mut raised = image.clone();
-    raised.bytes[40] ^= 1;
-    refused("door", &raised, None, "image");
+    // A header that no image key signed, whose content key the desk has put there.
     let mut forged = image.clone();
-    let last = ecu_image::HEADER_LEN - 1;
-    forged.bytes[last - 1000] ^= 1;
-    refused("door", &forged, None, "image");
+    forged.bytes[ecu_image::HEADER_LEN - 1000] ^= 1;
+    let header = forged.bytes.first_chunk().unwrap();
+    let secrets = vault.repo().image_secrets(&image.digest).unwrap();
+    let repo = desk.repo();
+    vault::holder(&repo)
+        .unwrap()
+        .keep(header, &secrets)
+        .unwrap();
+    // One that is here keeps the key that it has.
+    let header = image.bytes.first_chunk().unwrap();
+    let error = vault::holder(&repo).unwrap().keep(header, &secrets);
+    assert!(matches!(error, Err(Error::VaultRefuses(_))), "{error:?}");
+    drop(repo);
+    refused("door", &forged, None, "signature");
     refused("brake", &image, None, "hw-b");
     refused("roof", &image, None, "no ECU roof");
     let first = vault.ask("door", &image, false).unwrap();
