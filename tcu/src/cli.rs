@@ -384,7 +384,8 @@ fn watch(
     desk: &Arc<Desk>,
 ) -> Result<Option<JoinHandle<()>>, Error> {
     let machine = options.preconditions.machine(&context.vehicle)?;
-    Ok(machine.map(|machine| preconditions::start(machine, &context.vehicle, desk)))
+    let (vehicle, lines) = (&context.vehicle, &context.lines);
+    Ok(machine.map(|machine| preconditions::start(machine, vehicle, lines, desk)))
 }
 
 /// Becomes true at SIGTERM or SIGINT.

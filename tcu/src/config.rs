@@ -2,18 +2,19 @@
 //! only a service needs. Nothing in it is guessed: a key that nobody knows is an error, and all of
 //! them are named at once, each with its place.
 
+mod preconditions;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use campaign::vehicle::Vehicle;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use toml::de::{DeTable, DeValue};
-use uds::time::Duration;
+
+pub use preconditions::{DataRecord, NeededFor, Preconditions, Signal};
 
 use crate::error::Error;
 use crate::link::Transport;
 use crate::policy::{Mode, Rules, Window};
-use crate::preconditions;
 
 /// Where the settings are, unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/canopus/tcu.toml";
@@ -104,107 +105,6 @@ pub struct Policy {
     pub postpone_limit: Option<Bounded<0, 1000>>,
     /// The longest postponement in hours.
     pub postpone_longest_h: Option<Bounded<1, 720>>,
-}
-
-/// In which situation of the vehicle a campaign may go on.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct Preconditions {
-    /// The file that describes the signals.
-    pub dbc: Option<PathBuf>,
-    /// Milliseconds after which a signal that is not heard any more counts as not fulfilled.
-    pub stale_ms: Option<Bounded<10, 60_000>>,
-    /// Milliseconds for which all must have been well before a campaign goes on.
-    pub settle_ms: Option<Bounded<0, 600_000>>,
-    /// Percent of a bus's time that staging may take while activation is not permitted.
-    pub staging_share: Option<Bounded<1, 100>>,
-    /// The signals.
-    pub signal: Vec<Signal>,
-}
-
-/// A signal that must be in a range.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Signal {
-    /// Its name for people.
-    pub name: String,
-    /// The bus that it is on, as `vehicle.json` names it.
-    pub bus: String,
-    /// The message and the signal in the DBC file.
-    pub message: String,
-    /// See `message`.
-    pub signal: String,
-    /// The lowest value that is good.
-    pub min: f64,
-    /// The highest.
-    pub max: f64,
-    /// What it must hold for.
-    #[serde(default)]
-    pub needed_for: NeededFor,
-}
-
-/// What a precondition must hold for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NeededFor {
-    /// Bringing images into ECUs, and letting them run.
-    #[default]
-    All,
-    /// Letting them run only: images may be brought while it does not hold.
-    Activation,
-}
-
-impl Preconditions {
-    /// The machine that follows them; `None` where there are none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Configuration`], [`Error::Usage`]: the DBC file cannot be read, or has not what is
-    /// asked for.
-    pub fn machine(
-        &self,
-        vehicle: &Vehicle,
-    ) -> Result<Option<preconditions::Preconditions>, Error> {
-        if self.signal.is_empty() {
-            return Ok(None);
-        }
-        let missing = || Error::Usage("`preconditions.dbc` is missing in the settings".into());
-        let path = self.dbc.as_ref().ok_or_else(missing)?;
-        let text = read(path).map_err(Error::configuration(path))?;
-        let asked = |signal: &Signal| (signal.message.clone(), signal.signal.clone());
-        let asked: Vec<(String, String)> = self.signal.iter().map(asked).collect();
-        let layouts = preconditions::layouts(&text, &asked);
-        let wrong = |what: String| Error::Usage(format!("{}: {what}", path.display()));
-        let layouts = layouts.map_err(|error| wrong(error.to_string()))?;
-        let known = |bus: &str| {
-            vehicle
-                .buses()
-                .iter()
-                .any(|known| known.name.as_str() == bus)
-        };
-        if let Some(signal) = self.signal.iter().find(|signal| !known(&signal.bus)) {
-            let (name, bus) = (&signal.name, &signal.bus);
-            return Err(Error::Usage(format!(
-                "precondition {name}: the vehicle has no bus {bus}"
-            )));
-        }
-        let conditions = self.signal.iter().zip(layouts);
-        let conditions = conditions.map(|(signal, (id, layout))| preconditions::Condition {
-            name: signal.name.clone(),
-            bus: signal.bus.clone(),
-            id,
-            layout,
-            min: signal.min,
-            max: signal.max,
-            stage: signal.needed_for == NeededFor::All,
-        });
-        let limits = preconditions::Limits {
-            stale: Duration::from_millis(self.stale_ms.map_or(2000, |millis| millis.get())),
-            settle: Duration::from_millis(self.settle_ms.map_or(3000, |millis| millis.get())),
-        };
-        let machine = preconditions::Preconditions::new(conditions.collect(), limits);
-        Ok(Some(machine))
-    }
 }
 
 /// Minutes ahead of UTC, from -720 to 840.
@@ -456,6 +356,20 @@ mod tests {
 
     use super::*;
 
+    const DIDS: &str = r#"
+[[preconditions.did]]
+name = "battery voltage"
+ecu = "door"
+did = 0xF40D
+byte = 1
+length = 2
+scale = 0.01
+unit = "V"
+interval-ms = 500
+min = 11.8
+max = 15
+"#;
+
     const FILE: &str = r#"
 vehicle = "/etc/canopus/vehicle.json"
 transport = "kernel"
@@ -482,6 +396,36 @@ level = "debug"
         assert_eq!(settings.repository.interval_s.unwrap().get(), 600);
         assert_eq!(settings.log.format, Some(LogFormat::Json));
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn data_identifiers_are_preconditions_of_ecus_that_the_vehicle_has() {
+        let vehicle = include_str!("../tests/data/vehicle.json");
+        let vehicle = campaign::vehicle::Vehicle::from_json(vehicle.as_bytes()).unwrap();
+        let name = vehicle.ecus()[0].name.to_string();
+        let machine = |text: &str| {
+            let settings = Settings::parse(text).unwrap();
+            settings.preconditions.machine(&vehicle)
+        };
+        let known = DIDS.replace("door", &name);
+        let machine_of_it = machine(&known).unwrap().unwrap();
+        let [condition] = machine_of_it.conditions() else {
+            panic!("{machine_of_it:?}")
+        };
+        let crate::preconditions::Source::Did { did, stale, .. } = &condition.source else {
+            panic!("{condition:?}")
+        };
+        assert_eq!((*did, stale.as_millis()), (0xF40D, 1500));
+        let stranger = machine(&DIDS.replace("door", "window")).unwrap_err();
+        assert!(stranger.to_string().contains("no ECU window"), "{stranger}");
+        let typo = refused(&known.replace("byte =", "bite ="));
+        assert!(typo.contains("missing field `byte`"), "{typo}");
+        let extra = refused(&format!("{known}units = 3\n"));
+        assert!(
+            extra.contains("unknown key preconditions.did.0.units"),
+            "{extra}"
+        );
+        assert!(refused(&known.replace("length = 2", "length = 9")).contains("from 1 to 8"));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::engine::{
 use crate::error::{Error, Exit};
 use crate::fetch::{Artifact, Origin, Source};
 use crate::flash::{self, Job, Outcome};
+use crate::lines::Lines;
 use crate::link::{self, Links, Transport};
 use crate::manifest::Asked;
 use crate::output::{Line, Output};
@@ -50,6 +51,8 @@ pub struct Context {
     pub tcu_key: Option<PathBuf>,
     /// How PDUs are carried.
     pub transport: Transport,
+    /// Who talks to which ECU.
+    pub lines: Arc<Lines>,
     /// Bounds of the transaction.
     pub policy: engine::Policy,
     /// Bounds of a job on an ECU.
@@ -125,13 +128,15 @@ impl Context {
     ) -> Result<Vec<Found>, Error> {
         let with_bus: Vec<(&Ecu, usize)> =
             ecus.iter().map(|ecu| (*ecu, self.bus_index(ecu))).collect();
+        let names = ecus.iter().map(|ecu| ecu.name.to_string()).collect();
+        let mut held = self.lines.hold(names).await;
         let links = Links::open(&self.vehicle, &with_bus, self.transport)?;
         let setups = with_bus.iter();
         let setups = setups.map(|(ecu, bus)| setup(Some(ecu), *bus, None));
         let jobs = self.jobs(setups.collect(), policy);
         let mut machine = Inventory::new(can_link::now(), jobs, ecus.len(), job);
         let mut control = self.control.clone();
-        link::drive(&mut machine, &links, &mut control, show).await?;
+        link::drive(&mut machine, &links, &mut held, &mut control, show).await?;
         Ok(machine.into_results().into_iter().flatten().collect())
     }
 

@@ -23,6 +23,7 @@ pub mod fetch;
 pub mod flash;
 pub mod install;
 pub mod journal;
+pub mod lines;
 pub mod link;
 pub mod logging;
 pub mod manifest;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use campaign::vehicle::{self, Addressing, Ecu};
 use can_link::{Bus, now};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use uds::can::CanId;
 use uds::client::TransportFault;
@@ -16,6 +16,7 @@ use uds_client::{
 };
 
 use crate::error::Error;
+use crate::lines::Held;
 use crate::vehicle::{Address, Control, Event, Vehicle};
 
 /// Inputs that wait for the machine.
@@ -120,6 +121,15 @@ fn connect_on<'a>(
     link.map_err(|what| failed(&config.name, what))
 }
 
+/// A connection to one ECU, for who talks to it alone.
+pub(crate) fn connect_alone(
+    vehicle: &vehicle::Vehicle,
+    ecu: &Ecu,
+    transport: Transport,
+) -> Result<AnyTransport, Error> {
+    connect_on(vehicle, ecu, transport, &mut HashMap::new())
+}
+
 /// A connection to one ECU; those of our own ISO-TP share one link per bus.
 fn connect<'a>(
     bus: &'a vehicle::Bus,
@@ -198,12 +208,14 @@ enum Input {
 pub async fn drive(
     vehicle: &mut dyn Vehicle,
     links: &Links,
+    held: &mut Held,
     control: &mut watch::Receiver<Control>,
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     let (inputs, mut received) = mpsc::channel(QUEUE);
     let mut outputs = HashMap::new();
+    let mut replies = HashMap::new();
     for (index, link) in links.ecus.iter().enumerate() {
         let address = Address::Ecu(index);
         let (pdus, queue) = mpsc::unbounded_channel();
@@ -242,7 +254,13 @@ pub async fn drive(
             }
         }
         while let Some(event) = vehicle.poll_event() {
-            on_event(event);
+            if let Event::Answered(ecu, record) = event {
+                let reply: Option<oneshot::Sender<Vec<u8>>> = replies.remove(&ecu);
+                // Who asked may have gone.
+                reply.zip(record).map(|(reply, record)| reply.send(record));
+            } else {
+                on_event(event);
+            }
         }
         if vehicle.is_finished() {
             return Ok(());
@@ -255,6 +273,11 @@ pub async fn drive(
                 // What came while the machine was busy came before the next deadline.
                 while let Ok(input) = received.try_recv() {
                     handle(vehicle, input);
+                }
+            }
+            Some(question) = held.asked.recv() => {
+                if vehicle.handle_question(now(), question.ecu, question.did) {
+                    replies.insert(question.ecu, question.reply);
                 }
             }
             () = sleep_until(timeout) => vehicle.handle_timeout(now()),

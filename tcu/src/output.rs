@@ -150,7 +150,7 @@ impl Line {
                 job,
                 detail: failure.to_string(),
             },
-            Event::Pending(..) | Event::Repeated(_) => return None,
+            Event::Pending(..) | Event::Repeated(_) | Event::Answered(..) => return None,
         })
     }
 }

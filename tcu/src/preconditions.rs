@@ -1,6 +1,6 @@
 //! Whether the vehicle's situation permits to bring images into ECUs, and to let them run.
 //!
-//! A pure machine: frames and the time go in, a [`Permit`] comes out. A signal that was never seen, is
+//! A pure machine: frames, ECUs' answers and the time go in, questions and a [`Permit`] come out. A value that was never seen, is
 //! older than allowed, or outside of what its description says it can be, counts as not fulfilled. A
 //! permit is lost at once and comes back only after all has been well for a while.
 
@@ -19,17 +19,53 @@ pub use watch::start;
 
 use crate::engine::Permit;
 
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// A signal in frames that are heard.
+    Signal {
+        /// The bus that it is heard on, by its name in `vehicle.json`.
+        bus: String,
+        /// The frames that it is in.
+        id: CanId,
+        /// Where in them.
+        layout: Layout,
+    },
+    /// A data identifier that an ECU is asked for.
+    Did {
+        /// The ECU, by its name in `vehicle.json`.
+        ecu: String,
+        /// The identifier.
+        did: u16,
+        /// Where in its record.
+        layout: Layout,
+        /// How often it is asked.
+        interval: Duration,
+        /// A reading that is older counts as none.
+        stale: Duration,
+    },
+}
+
+/// An ECU is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The condition, for the answer.
+    pub index: usize,
+    /// The ECU.
+    pub ecu: String,
+    /// The identifier.
+    pub did: u16,
+}
+
 /// What must hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     /// Its name, for people and evidence.
     pub name: String,
-    /// The bus that it is heard on, by its name in `vehicle.json`.
-    pub bus: String,
-    /// The frames that it is in.
-    pub id: CanId,
-    /// Where in them.
-    pub layout: Layout,
+    /// Where its value comes from.
+    pub source: Source,
+    /// Its unit, for people.
+    pub unit: String,
     /// The lowest value that is good.
     pub min: f64,
     /// The highest.
@@ -41,7 +77,7 @@ pub struct Condition {
 /// Bounds of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A reading that is older counts as none.
+    /// A signal that was heard longer ago counts as none.
     pub stale: Duration,
     /// How long all must have been well before a permit comes back.
     pub settle: Duration,
@@ -60,6 +96,8 @@ struct Reading {
 pub struct Preconditions {
     conditions: Vec<Condition>,
     readings: Vec<Option<Reading>>,
+    /// When an ECU was asked last, and whether its answer is awaited.
+    asked: Vec<Option<(Instant, bool)>>,
     limits: Limits,
     /// Since when staging, and activation, have been well.
     well: [Option<Instant>; 2],
@@ -71,6 +109,7 @@ impl Preconditions {
     pub fn new(conditions: Vec<Condition>, limits: Limits) -> Self {
         Self {
             readings: vec![None; conditions.len()],
+            asked: vec![None; conditions.len()],
             conditions,
             limits,
             well: [None; 2],
@@ -87,10 +126,57 @@ impl Preconditions {
     pub fn handle_frame(&mut self, now: Instant, bus: &str, id: CanId, data: &[u8]) {
         let readings = self.conditions.iter().zip(&mut self.readings);
         for (condition, reading) in readings {
-            if condition.bus == bus && condition.id == id {
-                let value = condition.layout.decode(data);
+            let Source::Signal {
+                bus: on,
+                id: in_frame,
+                layout,
+            } = &condition.source
+            else {
+                continue;
+            };
+            if on == bus && *in_frame == id {
+                let value = layout.decode(data);
                 *reading = Some(Reading { value, at: now });
             }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// The next ECU that is to be asked. It is not asked again before [`Preconditions::handle_answer`].
+    pub fn poll_question(&mut self, now: Instant) -> Option<Question> {
+        let mut asked = self.conditions.iter().zip(&mut self.asked).enumerate();
+        asked.find_map(|(index, (condition, asked))| {
+            let Source::Did {
+                ecu, did, interval, ..
+            } = &condition.source
+            else {
+                return None;
+            };
+            let due = asked.is_none_or(|(at, awaited)| !awaited && now >= at + *interval);
+            due.then(|| {
+                *asked = Some((now, true));
+                Question {
+                    index,
+                    ecu: ecu.clone(),
+                    did: *did,
+                }
+            })
+        })
+    }
+
+    /// What came of a question: the record, or nothing where the ECU was busy, silent or refused. Then
+    /// what it said before ages.
+    pub fn handle_answer(&mut self, now: Instant, index: usize, record: Option<&[u8]>) {
+        if let Some((_, awaited)) = self.asked.get_mut(index).and_then(Option::as_mut) {
+            *awaited = false;
+        }
+        let condition = self.conditions.get(index);
+        if let (Some(Source::Did { layout, .. }), Some(record)) =
+            (condition.map(|condition| &condition.source), record)
+            && let Some(reading) = self.readings.get_mut(index)
+        {
+            let value = layout.decode(record);
+            *reading = Some(Reading { value, at: now });
         }
         self.handle_timeout(now);
     }
@@ -121,17 +207,26 @@ impl Preconditions {
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         // A reading counts up to its age; past it is one tick later.
-        let stale = self.limits.stale + Duration::from_millis(1);
-        let readings = self.readings.iter().flatten();
+        let tick = Duration::from_millis(1);
+        let readings = self.readings.iter().enumerate();
         let ages = readings
-            .map(|reading| reading.at + stale)
+            .filter_map(|(index, reading)| Some((*reading)?.at + self.stale(index) + tick))
             .filter(|at| *at > now);
+        let asked = self.conditions.iter().zip(&self.asked);
+        let questions = asked.filter_map(|(condition, asked)| match &condition.source {
+            Source::Did { interval, .. } => match asked {
+                None => Some(now),
+                Some((at, awaited)) => (!awaited).then(|| *at + *interval),
+            },
+            Source::Signal { .. } => None,
+        });
         let settled = self
             .well
             .iter()
             .flatten()
             .map(|since| *since + self.limits.settle);
         ages.chain(settled.filter(|at| *at > now))
+            .chain(questions)
             .map(Some)
             .fold(None, earliest)
     }
@@ -144,13 +239,16 @@ impl Preconditions {
         let words: Vec<String> = unmet
             .map(|(index, condition)| match self.reading(index) {
                 None => format!("{} was never heard", condition.name),
-                Some(reading) if self.is_stale(reading, now) => {
+                Some(reading) if self.is_stale(index, reading, now) => {
                     format!("{} is not heard any more", condition.name)
                 }
                 Some(Reading { value: None, .. }) => format!("{} is not valid", condition.name),
                 Some(Reading {
                     value: Some(value), ..
-                }) => format!("{} is {value}", condition.name),
+                }) => {
+                    let text = format!("{} is {value} {}", condition.name, condition.unit);
+                    text.trim_end().to_owned()
+                }
             })
             .collect();
         words.join(", ")
@@ -163,13 +261,16 @@ impl Preconditions {
         let told = conditions.map(|(index, condition)| {
             let reading = self
                 .reading(index)
-                .filter(|reading| !self.is_stale(*reading, now));
-            let one = json!({
+                .filter(|reading| !self.is_stale(index, *reading, now));
+            let mut one = json!({
                 "value": reading.and_then(|reading| reading.value),
                 "min": condition.min,
                 "max": condition.max,
                 "met": self.is_met(index, now),
             });
+            if let Some(one) = one.as_object_mut().filter(|_| !condition.unit.is_empty()) {
+                one.insert("unit".into(), condition.unit.as_str().into());
+            }
             (condition.name.clone(), one)
         });
         Value::Object(told.collect())
@@ -179,8 +280,15 @@ impl Preconditions {
         self.readings.get(index).copied().flatten()
     }
 
-    fn is_stale(&self, reading: Reading, now: Instant) -> bool {
-        now.saturating_since(reading.at) > self.limits.stale
+    fn stale(&self, index: usize) -> Duration {
+        match self.conditions.get(index).map(|it| &it.source) {
+            Some(Source::Did { stale, .. }) => *stale,
+            _ => self.limits.stale,
+        }
+    }
+
+    fn is_stale(&self, index: usize, reading: Reading, now: Instant) -> bool {
+        now.saturating_since(reading.at) > self.stale(index)
     }
 
     fn is_met(&self, index: usize, now: Instant) -> bool {
@@ -189,6 +297,6 @@ impl Preconditions {
             return false;
         };
         let good = |value: f64| condition.min <= value && value <= condition.max;
-        !self.is_stale(reading, now) && reading.value.is_some_and(good)
+        !self.is_stale(index, reading, now) && reading.value.is_some_and(good)
     }
 }

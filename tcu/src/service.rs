@@ -81,7 +81,8 @@ impl Service<'_> {
             desk.refuse_uploads();
         }
         let watch = self.preconditions.clone();
-        let watch = watch.map(|machine| preconditions::start(machine, &context.vehicle, &desk));
+        let (vehicle, lines) = (&context.vehicle, &context.lines);
+        let watch = watch.map(|machine| preconditions::start(machine, vehicle, lines, &desk));
         let access = self.access.clone();
         let api = access.map(|access| api::serve(access, desk.clone(), board.clone()));
         let api = api.transpose()?;

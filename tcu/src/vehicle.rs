@@ -64,6 +64,10 @@ pub trait Vehicle {
     fn handle_timeout(&mut self, now: Instant);
     /// What is wanted from outside has changed. What asks no more than a question goes on.
     fn handle_control(&mut self, _control: &Control) {}
+    /// Somebody wants to know a data identifier of an ECU; whether it is asked, as [`Jobs::question`].
+    fn handle_question(&mut self, _now: Instant, _ecu: usize, _did: u16) -> bool {
+        false
+    }
     /// The next PDU to send.
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit>;
     /// When [`Vehicle::handle_timeout`] is due.

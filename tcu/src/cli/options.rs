@@ -11,6 +11,7 @@ use crate::api::Access;
 use crate::config::{Api, Bounded, Log, Preconditions, Repository, Settings};
 use crate::error::Error;
 use crate::install::Context;
+use crate::lines::Lines;
 use crate::link::Transport;
 use crate::planner::Battery;
 use crate::policy::Rules;
@@ -120,6 +121,7 @@ impl Options {
             images.shortest_signature = ecu_image::SignatureLen::Rsa2048;
         }
         Ok(Context {
+            lines: Lines::new(vehicle.clone(), self.transport),
             vehicle,
             root: self.root.clone(),
             ca: self.ca.clone(),

@@ -175,6 +175,7 @@ impl Context {
             with_bus.push((ecu, bus));
             setups.push(setup(ecu, bus, target));
         }
+        let mut held = self.lines.hold(names.clone()).await;
         let (links, missing) = self.links(&with_bus).await;
         unreachable.extend(missing);
         for error in &unreachable {
@@ -190,7 +191,8 @@ impl Context {
                 .for_each(|line| output.line(&line));
         };
         let mut control = self.control.clone();
-        let driven = link::drive(&mut transaction, &links, &mut control, &mut show).await;
+        let driven =
+            link::drive(&mut transaction, &links, &mut held, &mut control, &mut show).await;
         if let Some(error) = transaction.error() {
             return Err(engine::JournalError(error.0.clone()).into());
         }

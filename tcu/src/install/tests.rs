@@ -19,8 +19,10 @@ const VEHICLE: &str = r#"{"vin": "WCANPS00000000001",
 /// Nobody is waited for.
 fn context() -> (Context, watch::Sender<Control>) {
     let (sender, control) = watch::channel(Control::default());
+    let vehicle = Vehicle::from_json(VEHICLE.as_bytes()).unwrap();
     let context = Context {
-        vehicle: Vehicle::from_json(VEHICLE.as_bytes()).unwrap(),
+        lines: Lines::new(vehicle.clone(), Transport::Isotp),
+        vehicle,
         root: PathBuf::new(),
         ca: None,
         tcu_key: None,

@@ -111,6 +111,24 @@ impl Layout {
         })
     }
 
+    /// Bytes of a data record, the most significant first, as ISO 14229-1 has numbers. `None` where there
+    /// are none, or more than 8.
+    #[must_use]
+    pub fn bytes(first: u8, length: u8, signed: bool, factor: f64, offset: f64) -> Option<Self> {
+        let end = first.checked_add(length)?;
+        if !(1..=8).contains(&length) {
+            return None;
+        }
+        let bits = (first..end).flat_map(|byte| (0..8).rev().map(move |bit| (byte, bit)));
+        Some(Self {
+            bits: bits.collect(),
+            signed,
+            factor,
+            offset,
+            range: None,
+        })
+    }
+
     /// The value in a frame; `None` where the frame is too short, or the value none that the signal
     /// can have.
     #[must_use]

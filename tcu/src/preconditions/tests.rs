@@ -30,9 +30,12 @@ fn machine() -> Preconditions {
         .zip([("battery", 11.5, 15.0, true), ("speed", 0.0, 0.0, false)]);
     let conditions = conditions.map(|((id, layout), (name, min, max, stage))| Condition {
         name: name.into(),
-        bus: "body".into(),
-        id,
-        layout,
+        source: Source::Signal {
+            bus: "body".into(),
+            id,
+            layout,
+        },
+        unit: String::new(),
         min,
         max,
         stage,
@@ -158,4 +161,100 @@ proptest! {
             }
         }
     }
+}
+
+/// Voltage for all, asked of the door each 500 ms; stale after three.
+fn asking() -> Preconditions {
+    let condition = Condition {
+        name: "battery".into(),
+        source: Source::Did {
+            ecu: "door".into(),
+            did: 0xF40D,
+            layout: Layout::bytes(1, 2, false, 0.01, 0.0).unwrap(),
+            interval: Duration::from_millis(500),
+            stale: Duration::from_millis(1500),
+        },
+        unit: "V".into(),
+        min: 11.8,
+        max: 15.0,
+        stage: true,
+    };
+    Preconditions::new(vec![condition], LIMITS)
+}
+
+/// Asks when it is due until then, and has the door answer so.
+fn answer(machine: &mut Preconditions, from: u64, until: u64, record: Option<&[u8]>) -> Permit {
+    for now in (from..=until).map(at) {
+        machine.handle_timeout(now);
+        while let Some(question) = machine.poll_question(now) {
+            assert_eq!((question.ecu.as_str(), question.did), ("door", 0xF40D));
+            machine.handle_answer(now, question.index, record);
+        }
+    }
+    machine.permit(at(until))
+}
+
+/// 12.34 V, 11.00 V.
+const GOOD: Option<&[u8]> = Some(&[0xFF, 0x04, 0xD2]);
+const LOW: Option<&[u8]> = Some(&[0xFF, 0x04, 0x4C]);
+
+#[test]
+fn an_ecu_is_asked_at_the_interval_and_once_at_a_time() {
+    let mut machine = asking();
+    assert_eq!(machine.poll_timeout(at(0)), Some(at(0)));
+    assert!(machine.poll_question(at(0)).is_some());
+    assert_eq!(machine.poll_timeout(at(0)), None);
+    assert_eq!(
+        machine.poll_question(at(10_000)),
+        None,
+        "its answer is awaited"
+    );
+    machine.handle_answer(at(10_000), 0, GOOD);
+    let again = machine.poll_question(at(10_000)).unwrap();
+    machine.handle_answer(at(10_010), again.index, GOOD);
+    assert_eq!(machine.poll_question(at(10_499)), None);
+    assert_eq!(machine.poll_timeout(at(10_010)), Some(at(10_500)));
+    assert!(machine.poll_question(at(10_500)).is_some());
+    machine.handle_answer(at(10_500), 7, GOOD);
+}
+
+#[test]
+fn what_an_ecu_says_counts_until_it_has_missed_its_intervals() {
+    let mut machine = asking();
+    assert_eq!(machine.unmet(at(0)), "battery was never heard");
+    assert_eq!(answer(&mut machine, 0, 2999, GOOD), NOTHING);
+    assert_eq!(answer(&mut machine, 3000, 3000, GOOD), Permit::ALL);
+    let told = machine.told(at(3000));
+    assert_eq!(told["battery"]["value"], 12.34);
+    assert_eq!(told["battery"]["unit"], "V");
+    // Busy, silent or refusing: what it said last ages.
+    assert_eq!(answer(&mut machine, 3001, 4500, None), Permit::ALL);
+    assert_eq!(answer(&mut machine, 4501, 4501, None), NOTHING);
+    assert_eq!(machine.unmet(at(4501)), "battery is not heard any more");
+    assert_eq!(
+        answer(&mut machine, 4502, 8100, GOOD),
+        Permit::ALL,
+        "it is back"
+    );
+    // A bad value counts at once, and one that is too short is none.
+    assert_eq!(answer(&mut machine, 8101, 8700, LOW), NOTHING);
+    assert_eq!(machine.unmet(at(8700)), "battery is 11 V");
+    assert_eq!(
+        answer(&mut machine, 8701, 9300, Some(&[0xFF, 0x04])),
+        NOTHING
+    );
+    assert_eq!(machine.unmet(at(9300)), "battery is not valid");
+}
+
+#[test]
+fn numbers_in_records_are_read_with_sign_scale_and_offset() {
+    let read = |first, length, signed, factor, offset, record: &[u8]| {
+        Layout::bytes(first, length, signed, factor, offset)?.decode(record)
+    };
+    assert_eq!(read(0, 1, false, 1.0, -40.0, &[0x50]), Some(40.0));
+    assert_eq!(read(1, 2, true, 0.5, 0.0, &[9, 0xFF, 0xFE]), Some(-1.0));
+    assert_eq!(read(0, 8, true, 1.0, 0.0, &[0xFF; 8]), Some(-1.0));
+    assert_eq!(read(0, 2, false, 1.0, 0.0, &[1]), None, "too short");
+    assert!(Layout::bytes(0, 0, false, 1.0, 0.0).is_none());
+    assert!(Layout::bytes(0, 9, false, 1.0, 0.0).is_none());
 }

@@ -1,4 +1,4 @@
-//! Listens to the buses and tells the desk what is permitted.
+//! Listens to the buses, asks ECUs, and tells the desk what is permitted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use uds::can::{CanId, Frame};
 
-use super::Preconditions;
+use super::{Preconditions, Source};
 use crate::desk::Desk;
+use crate::lines::Lines;
 
 /// Before a bus that cannot be heard is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -19,27 +20,31 @@ const AGAIN: Duration = Duration::from_secs(1);
 const QUEUE: usize = 64;
 
 /// Follows the preconditions from now on. Nothing is permitted until they are known to hold.
-pub fn start(machine: Preconditions, vehicle: &Vehicle, desk: &Arc<Desk>) -> JoinHandle<()> {
+pub fn start(
+    machine: Preconditions,
+    vehicle: &Vehicle,
+    lines: &Arc<Lines>,
+    desk: &Arc<Desk>,
+) -> JoinHandle<()> {
     let at = now();
     desk.permit(machine.permit(at), machine.told(at), &machine.unmet(at));
-    tokio::spawn(watch(machine, vehicle.clone(), desk.clone()))
+    tokio::spawn(watch(machine, vehicle.clone(), lines.clone(), desk.clone()))
 }
 
-async fn watch(mut machine: Preconditions, vehicle: Vehicle, desk: Arc<Desk>) {
+async fn watch(mut machine: Preconditions, vehicle: Vehicle, lines: Arc<Lines>, desk: Arc<Desk>) {
     let mut wanted: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     let mut ids: BTreeMap<String, Vec<CanId>> = BTreeMap::new();
     for condition in machine.conditions() {
-        if wanted
-            .entry(condition.bus.clone())
-            .or_default()
-            .insert(condition.id.raw())
-        {
-            ids.entry(condition.bus.clone())
-                .or_default()
-                .push(condition.id);
+        let Source::Signal { bus, id, .. } = &condition.source else {
+            continue;
+        };
+        if wanted.entry(bus.clone()).or_default().insert(id.raw()) {
+            ids.entry(bus.clone()).or_default().push(*id);
         }
     }
     let (frames, mut heard) = mpsc::channel(QUEUE);
+    // Never full: each condition has one question at a time.
+    let (answers, mut answered) = mpsc::unbounded_channel();
     let mut listeners = JoinSet::new();
     for bus in vehicle.buses() {
         if let Some(ids) = ids.remove(bus.name.as_str()) {
@@ -52,11 +57,24 @@ async fn watch(mut machine: Preconditions, vehicle: Vehicle, desk: Arc<Desk>) {
         let at = now();
         let told = machine.told(at);
         desk.permit(machine.permit(at), told, &machine.unmet(at));
+        while let Some(question) = machine.poll_question(at) {
+            let (lines, answers) = (lines.clone(), answers.clone());
+            listeners.spawn(async move {
+                let record = lines.read(&question.ecu, question.did).await;
+                // Nobody listens any more when this ends.
+                let _ = answers.send((question.index, record));
+            });
+        }
+        while listeners.try_join_next().is_some() {}
         let due = machine.poll_timeout(at).map(|due| due.saturating_since(at));
         tokio::select! {
             Some((bus, frame)) = heard.recv() => {
                 let (bus, frame): (String, Frame) = (bus, frame);
                 machine.handle_frame(now(), &bus, frame.id(), frame.data());
+            }
+            Some((index, record)) = answered.recv() => {
+                let record: Option<Vec<u8>> = record;
+                machine.handle_answer(now(), index, record.as_deref());
             }
             () = tokio::time::sleep(due.unwrap_or(AGAIN)) => {}
         }

@@ -231,6 +231,7 @@ impl FakeEcu {
         Ok(match did {
             0xF18C => b"SN-1".to_vec(),
             0xF191 => b"hw-1".to_vec(),
+            0xF40D => vec![0, 0x04, 0xD2],
             0xF195 => match self.runs().0 {
                 OLD => b"1.0.0".to_vec(),
                 _ => b"2.0.0".to_vec(),

@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) driving_share: Option<u8>,
     /// A bus to which nothing leads.
     pub(crate) unlinked: Option<usize>,
+    /// How often each ECU is asked beside its jobs for F40D.
+    pub(crate) questions: Option<Duration>,
     /// When the operator cancels.
     pub(crate) cancel_at: Option<Instant>,
     /// When the TCU is told to end, as by SIGTERM.
@@ -90,6 +92,7 @@ impl World {
             parallel: 1,
             driving_share: None,
             unlinked: None,
+            questions: None,
             cancel_at: None,
             stop_at: None,
             permits: VecDeque::new(),
@@ -166,6 +169,7 @@ impl World {
 
     fn drive(&mut self, machine: &mut Transaction<KillJournal>, faults: Faults<'_>) {
         let mut queue = BinaryHeap::new();
+        let mut question = self.questions.map(|_| self.now);
         for turn in 0.. {
             assert!(turn < 200_000, "no end in sight at {:?}", self.now);
             if self.stop_at.take_if(|at| *at <= self.now).is_some() {
@@ -182,6 +186,12 @@ impl World {
                     permit,
                     ..Control::default()
                 });
+            }
+            if let Some(every) = self.questions.filter(|_| question <= Some(self.now)) {
+                question = Some(self.now + every);
+                for ecu in 0..self.ecus.len() {
+                    machine.handle_question(self.now, ecu, 0xF40D);
+                }
             }
             while let Some(transmit) = machine.poll_transmit(self.now) {
                 let sent = self.now + Duration::from_millis(1);
@@ -219,7 +229,7 @@ impl World {
                 return;
             }
             let permit = self.permits.front().map(|(at, _)| *at);
-            let told = [permit, self.stop_at, self.cancel_at];
+            let told = [permit, self.stop_at, self.cancel_at, question];
             let timeout = [machine.poll_timeout()].into_iter().chain(told);
             let timeout = timeout.fold(None, earliest);
             let next = queue.peek().map(|Reverse((at, _))| *at);

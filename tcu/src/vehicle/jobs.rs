@@ -40,6 +40,8 @@ pub enum Event {
     Ended(usize, Job, Result<(), Failure>),
     /// The transaction enters a phase.
     Phase(crate::engine::Phase),
+    /// What an ECU says to a question beside its jobs; nothing where it does not answer well.
+    Answered(usize, Option<Vec<u8>>),
 }
 
 /// The end of a job.
@@ -63,8 +65,13 @@ struct Ecu {
     /// When the running job wants to be asked again.
     wait: Option<Instant>,
     jobs: u64,
+    /// The data identifier that it is asked for beside its jobs. One that starts meanwhile waits for the
+    /// answer.
+    asked: Option<u16>,
 }
 
+/// ReadDataByIdentifier.
+const READ_DATA: u8 = 0x22;
 /// TransferData.
 const TRANSFER_DATA: u8 = 0x36;
 
@@ -116,6 +123,7 @@ impl Jobs {
                     flash: None,
                     wait: None,
                     jobs: 0,
+                    asked: None,
                 }
             })
             .collect();
@@ -159,6 +167,25 @@ impl Jobs {
         ecu.flash = Some((flash, now));
         ecu.wait = None;
         self.events.push_back(Event::Started(index, job));
+    }
+
+    /// Asks an ECU on which no job runs for a data identifier, in the session in which it is; whether it
+    /// is asked. What it says comes as [`Event::Answered`].
+    pub fn question(&mut self, now: Instant, index: usize, did: u16) -> bool {
+        let Some(ecu) = self.ecus.get_mut(index) else {
+            return false;
+        };
+        if ecu.flash.is_some() || ecu.asked.is_some() || !ecu.client.is_idle() {
+            return false;
+        }
+        let [high, low] = did.to_be_bytes();
+        let request = [READ_DATA, high, low];
+        let sent = ecu
+            .client
+            .request(now, &request, Options::default())
+            .is_ok();
+        ecu.asked = sent.then_some(did);
+        sent
     }
 
     /// Ends the job on an ECU at the next occasion.
@@ -263,7 +290,8 @@ impl Jobs {
         }
         for index in 0..self.ecus.len() {
             // Between jobs nothing keeps an ECU from falling back to its default session.
-            if let Some(ecu) = self.ecus.get_mut(index).filter(|ecu| ecu.flash.is_some()) {
+            let busy = |ecu: &&mut Ecu| ecu.flash.is_some() || ecu.asked.is_some();
+            if let Some(ecu) = self.ecus.get_mut(index).filter(busy) {
                 ecu.client.handle_timeout(now);
             }
             self.advance(now, index);
@@ -303,7 +331,8 @@ impl Jobs {
     /// When [`Jobs::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let running = self.ecus.iter().filter(|ecu| ecu.flash.is_some());
+        let busy = |ecu: &&Ecu| ecu.flash.is_some() || ecu.asked.is_some();
+        let running = self.ecus.iter().filter(busy);
         let ecus = running.map(|ecu| {
             let settled = self.buses.get(ecu.setup.bus).is_none_or(Bus::is_settled);
             earliest(ecu.client.poll_timeout(), ecu.wait.filter(|_| settled))
@@ -323,7 +352,13 @@ impl Jobs {
                     self.events.push_back(Event::Pending(index, count));
                 }
                 client::Event::Repeated => self.events.push_back(Event::Repeated(index)),
-                client::Event::Done(result) => ecu.on_done(now, result),
+                client::Event::Done(result) => match ecu.asked.take() {
+                    Some(did) => {
+                        let record = ecu.record(did, &result);
+                        self.events.push_back(Event::Answered(index, record));
+                    }
+                    None => ecu.on_done(now, result),
+                },
             }
         }
         let settled = self.buses.get(ecu.setup.bus).is_none_or(Bus::is_settled);
@@ -401,6 +436,14 @@ impl Ecu {
             Err(error) => Err(error.into()),
         };
         flash.on_response(now, response);
+    }
+
+    /// The record in the answer to a question.
+    fn record(&self, did: u16, result: &Result<Answer, client::Error>) -> Option<Vec<u8>> {
+        let [high, low] = did.to_be_bytes();
+        let positive = [READ_DATA | 0x40, high, low];
+        let response = matches!(result, Ok(Answer::Positive)).then(|| self.client.response())?;
+        response.strip_prefix(&positive).map(<[u8]>::to_vec)
     }
 
     /// Asks the running job what it wants; its result where it has ended.

@@ -2,6 +2,7 @@
 
 mod given_up;
 mod lost;
+mod questions;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

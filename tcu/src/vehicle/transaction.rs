@@ -156,6 +156,10 @@ impl<J: Journal> Vehicle for Transaction<J> {
         self.jobs.set_driving(!control.permit.activate);
     }
 
+    fn handle_question(&mut self, now: Instant, ecu: usize, did: u16) -> bool {
+        self.error.is_none() && self.jobs.question(now, ecu, did)
+    }
+
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         loop {
             self.pump(now);
