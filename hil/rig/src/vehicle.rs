@@ -150,34 +150,33 @@ struct EcuEntry {
 /// the security counter `floor`.
 #[must_use]
 pub fn spec(ecus: &[EcuSpec], links: &[String], floor: u32) -> VehicleSpec {
-    spec_of(VIN, ecus, links, floor, |ecu| ecu.hardware_id)
+    spec_of(VIN, ecus, links, floor)
 }
 
-/// Another vehicle, whose ECU `name` is of the type `hardware_id` and comes with keys of its own.
+/// What is different about an ECU that took the place of another, besides its keys.
+#[derive(Debug, Clone, Copy)]
+pub enum Exchanged {
+    /// It is of another type.
+    Hardware(&'static str),
+    /// It has another serial number, as any ECU has.
+    Serial(&'static str),
+}
+
+/// Another vehicle, whose ECU `name` is different and comes with keys of its own.
 #[must_use]
-pub fn exchanged(
-    links: &[String],
-    floor: u32,
-    name: &str,
-    hardware_id: &'static str,
-) -> VehicleSpec {
+pub fn exchanged(links: &[String], floor: u32, name: &str, exchanged: Exchanged) -> VehicleSpec {
     let ecus = ECUS.get(..USUAL).unwrap_or(&ECUS);
-    spec_of(EXCHANGED_VIN, ecus, links, floor, |ecu| {
-        if ecu.name == name {
-            hardware_id
-        } else {
-            ecu.hardware_id
+    let mut spec = spec_of(EXCHANGED_VIN, ecus, links, floor);
+    for ecu in spec.ecus.iter_mut().filter(|ecu| ecu.name == name) {
+        match exchanged {
+            Exchanged::Hardware(hardware_id) => ecu.hardware_id = hardware_id,
+            Exchanged::Serial(serial) => ecu.serial = serial.to_owned(),
         }
-    })
+    }
+    spec
 }
 
-fn spec_of(
-    vin: &'static str,
-    ecus: &[EcuSpec],
-    links: &[String],
-    floor: u32,
-    hardware_id: impl Fn(&EcuSpec) -> &'static str,
-) -> VehicleSpec {
+fn spec_of(vin: &'static str, ecus: &[EcuSpec], links: &[String], floor: u32) -> VehicleSpec {
     VehicleSpec {
         vin,
         buses: BUSES
@@ -197,7 +196,7 @@ fn spec_of(
                 name: ecu.name,
                 bus: ecu.bus,
                 serial: ecu.serial(),
-                hardware_id: hardware_id(ecu),
+                hardware_id: ecu.hardware_id,
                 request_id: format!("{:03X}", ecu.request_id),
                 response_id: format!("{:03X}", ecu.response_id()),
                 functional_id: format!("{FUNCTIONAL_ID:03X}"),

@@ -13,6 +13,7 @@ mod factory_revert;
 mod forged_signature;
 mod frozen_mirror;
 mod inventory;
+mod known_ecus;
 mod lying_tcu;
 mod mix_and_match;
 mod replayed_grant;

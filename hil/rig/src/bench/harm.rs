@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::{Bench, FACTORY_COUNTER, FACTORY_VERSION, HEARTBEAT_TIMEOUT, narrate, spec_of};
 use crate::backend::Backend;
 use crate::display::Display;
-use crate::vehicle;
+use crate::vehicle::{self, Exchanged};
 
 impl Bench {
     /// Runs the TCU as a client of hawkBit's interface, kills it while it flashes, and starts it
@@ -105,22 +105,20 @@ impl Bench {
         Ok(())
     }
 
-    /// Exchanges the ECU `name` for one of another hardware type, which the backend is not told.
+    /// Exchanges the ECU `name` for another, which the backend is not told.
     ///
     /// # Errors
     /// When the other ECU cannot be provisioned or does not boot.
-    pub fn exchange_hardware(
-        &mut self,
-        name: &'static str,
-        hardware_id: &'static str,
-    ) -> Result<()> {
-        self.say(&format!(
-            "{name} is exchanged for an ECU of type {hardware_id}"
-        ));
+    pub fn exchange(&mut self, name: &'static str, exchanged: Exchanged) -> Result<()> {
+        let (other, hardware_id) = match exchanged {
+            Exchanged::Hardware(hardware_id) => (format!("type {hardware_id}"), hardware_id),
+            Exchanged::Serial(serial) => (format!("serial {serial}"), spec_of(name)?.hardware_id),
+        };
+        self.say(&format!("{name} is exchanged for an ECU of {other}"));
         let out = self.work.path().join("exchanged");
-        let spec = vehicle::exchanged(self.buses.links(), FACTORY_COUNTER, name, hardware_id);
-        // Of another maker: ours would give no two vehicles the same serial numbers, and here the
-        // hardware alone shall be wrong.
+        let spec = vehicle::exchanged(self.buses.links(), FACTORY_COUNTER, name, exchanged);
+        // Of another maker: ours would give no two vehicles the same serial numbers, and here one thing
+        // alone shall be wrong.
         let maker = Backend::create(&self.programs, self.work.path(), "other-maker")?;
         maker.add_vehicle(&spec, &out)?;
         let factory = self.pack_one(&maker, FACTORY_VERSION, FACTORY_COUNTER, hardware_id)?;

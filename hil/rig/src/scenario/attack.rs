@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Expected, Scenario};
 use crate::bench::{Bench, NewApp};
 use crate::forge;
+use crate::vehicle::Exchanged;
 
 pub(super) const TAMPERED_PAGE: Scenario = Scenario {
     name: "tampered-page",
@@ -53,7 +54,7 @@ fn downgrade(bench: &mut Bench) -> Result<Expected> {
 }
 
 fn wrong_hardware(bench: &mut Bench) -> Result<Expected> {
-    bench.exchange_hardware("steering", "eps-r9")?;
+    bench.exchange("steering", Exchanged::Hardware("eps-r9"))?;
     bench.release("wrong-hardware", &NewApp::good("2.0.0", 2))?;
     bench.install()?;
     Ok(Expected::all("rejected", "unchanged", "1.0.0"))
