@@ -1,10 +1,12 @@
-//! The local API: HTTP over a Unix socket, for the vehicle's display and the workshop. Who may use it
-//! is a matter of the socket's folder and mode; who did is recorded with each answer.
+//! The local API: HTTP over a Unix socket, for the vehicle's display and the workshop, and over TCP in
+//! TLS. Who may use it is a matter of the socket's folder and mode, and of certificates; who did is
+//! recorded with each answer.
 
 mod client;
 mod openapi;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
@@ -31,6 +33,7 @@ use tokio::task::JoinHandle;
 
 pub use client::Client;
 pub use openapi::document;
+pub use tls::Tls;
 
 use crate::board::{Board, Doing, Status};
 use crate::desk::{Desk, NotTaken, Offer, Reply};
@@ -111,8 +114,10 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 /// Where the API is served, and what it takes.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// The socket.
-    pub socket: PathBuf,
+    /// The socket, if there is one.
+    pub socket: Option<PathBuf>,
+    /// Where it is served over TCP, if it is.
+    pub tls: Option<Tls>,
     /// The folder in which bundles are put.
     pub uploads: PathBuf,
     /// The most bytes that a bundle may have.
@@ -123,10 +128,12 @@ pub struct Access {
 ///
 /// # Errors
 ///
-/// [`Error::File`]: the socket cannot be made.
+/// [`Error::File`]: the socket cannot be made. Those of a [`Tls`] that cannot be used.
 pub fn serve(access: Access, desk: Arc<Desk>, board: Arc<Board>) -> Result<JoinHandle<()>, Error> {
-    let path = access.socket;
-    let listener = listen(&path).map_err(Error::file(&path))?;
+    let socket = access.socket.as_ref();
+    let socket = socket.map(|path| listen(path).map_err(Error::file(path)));
+    let (socket, tls) = (socket.transpose()?, access.tls.as_ref().map(Tls::listen));
+    let tls = tls.transpose()?;
     remove_left(&access.uploads);
     let app = router(Shared {
         desk,
@@ -136,11 +143,19 @@ pub fn serve(access: Access, desk: Arc<Desk>, board: Arc<Board>) -> Result<JoinH
         upload_turn: Arc::new(Semaphore::new(1)),
     });
     let app = app.into_make_service_with_connect_info::<Peer>();
+    let by_socket = socket.map(|listener| axum::serve(listener, app.clone()).into_future());
+    let by_tls = tls.map(|listener| axum::serve(listener, app).into_future());
     Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "the local API has ended");
-        }
+        tokio::join!(until_its_end(by_socket), until_its_end(by_tls));
     }))
+}
+
+async fn until_its_end(server: Option<impl Future<Output = std::io::Result<()>>>) {
+    if let Some(server) = server
+        && let Err(error) = server.await
+    {
+        tracing::error!(%error, "the local API has ended");
+    }
 }
 
 fn listen(path: &Path) -> std::io::Result<UnixListener> {

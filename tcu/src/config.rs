@@ -5,6 +5,7 @@
 mod preconditions;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -85,10 +86,43 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Api {
-    /// Its socket; without one there is no API.
+    /// Its socket.
     pub socket: Option<PathBuf>,
+    /// Where it is served over TCP. There is no way to do that without TLS and clients' certificates.
+    pub tls: Option<Tls>,
     /// The most MiB that a bundle may have.
     pub upload_max_mib: Option<Bounded<1, 65_536>>,
+}
+
+/// The local API over TCP. Nothing of it can be left out.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Tls {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The server's certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// The authorities that vouch for clients, PEM.
+    pub client_ca: PathBuf,
+}
+
+impl Tls {
+    fn paths(&mut self) -> [&mut PathBuf; 3] {
+        [&mut self.certificate, &mut self.key, &mut self.client_ca]
+    }
+}
+
+impl From<Tls> for crate::api::Tls {
+    fn from(tls: Tls) -> Self {
+        Self {
+            listen: tls.listen,
+            certificate: tls.certificate,
+            key: tls.key,
+            client_ca: tls.client_ca,
+        }
+    }
 }
 
 /// When a campaign may begin.
@@ -295,6 +329,7 @@ impl Settings {
         ]
         .into_iter()
         .flatten()
+        .chain(self.api.tls.iter_mut().flat_map(Tls::paths))
     }
 }
 
@@ -426,6 +461,26 @@ level = "debug"
             "{extra}"
         );
         assert!(refused(&known.replace("length = 2", "length = 9")).contains("from 1 to 8"));
+    }
+
+    #[test]
+    fn tcp_needs_every_file_of_tls() {
+        let whole = "[api.tls]\nlisten = \"[::]:8443\"\ncertificate = \"a\"\nkey = \"b\"\nclient-ca = \"c\"\n";
+        let mut settings = Settings::parse(whole).unwrap();
+        assert_eq!(settings.paths().count(), 3);
+        for key in ["listen", "certificate", "key", "client-ca"] {
+            let kept = whole
+                .lines()
+                .filter(|line| !line.starts_with(&format!("{key} =")));
+            let text = kept.collect::<Vec<_>>().join("\n");
+            let refused = refused(&text);
+            assert!(
+                refused.contains(&format!("missing field `{key}`")),
+                "{refused}"
+            );
+        }
+        let plain = refused("[api]\nlisten = \"[::]:8080\"\n");
+        assert!(plain.contains("unknown key api.listen"), "{plain}");
     }
 
     #[test]

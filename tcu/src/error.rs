@@ -162,6 +162,14 @@ pub enum Error {
         /// Why.
         what: String,
     },
+    /// The local API cannot be served over TCP.
+    #[error("{address}: {source}; `api.tls.listen` names the address")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The evidence was tampered with.
     #[error("{path}: it was tampered with: {what}", path = path.display())]
     Evidence {
@@ -284,6 +292,7 @@ impl Error {
             | Self::NotStored(_)
             | Self::Busy(_)
             | Self::Journal(_)
+            | Self::Listen { .. }
             | Self::Link { .. } => Exit::Io,
         }
     }

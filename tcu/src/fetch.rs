@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use bundle::BundleSource;
 pub use http::{Announced, HttpSource, Location};
-pub(crate) use http::{Fault, Http, refused};
+pub(crate) use http::{Fault, Http, authorities, refused};
 pub use retry::{Limits, Pace, Retry, retry_after};
 
 use crate::error::Exit;

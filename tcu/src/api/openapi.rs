@@ -10,7 +10,8 @@ pub fn document() -> Value {
         "info": {
             "title": "Canopus telematics unit, local API",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "HTTP over a Unix socket; whoever may open the socket may use it.",
+            "description": "HTTP over a Unix socket; whoever may open the socket may use it. \
+                            Over TCP in TLS, with a client certificate.",
         },
         "paths": {
             "/v1/status": { "get": read("What the service is doing", "Status") },

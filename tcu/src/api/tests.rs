@@ -1,6 +1,7 @@
 //! The API over a real socket, with a desk behind it.
 
 mod give_up;
+mod tls;
 
 use std::path::Path;
 
@@ -49,11 +50,12 @@ fn service() -> Service {
     let board = Arc::new(Board::new());
     let desk = desk_in(dir.path(), &control, &board);
     let access = Access {
-        socket: dir.path().join("run/tcu.sock"),
+        socket: Some(dir.path().join("run/tcu.sock")),
+        tls: None,
         uploads: dir.path().to_owned(),
         upload_max: LIMIT,
     };
-    let client = Client::new(&access.socket).unwrap();
+    let client = Client::new(access.socket.as_ref().unwrap()).unwrap();
     let task = serve(access, desk.clone(), board.clone()).unwrap();
     Service {
         dir,

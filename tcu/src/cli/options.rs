@@ -96,9 +96,14 @@ impl Options {
 
     /// Where the API is served, if it is.
     pub(super) fn access(&self) -> Option<Access> {
-        let mib = self.api.upload_max_mib.map_or(1024, |mib| mib.get());
+        let api = &self.api;
+        if api.socket.is_none() && api.tls.is_none() {
+            return None;
+        }
+        let mib = api.upload_max_mib.map_or(1024, |mib| mib.get());
         Some(Access {
-            socket: self.api.socket.clone()?,
+            socket: api.socket.clone(),
+            tls: api.tls.clone().map(Into::into),
             uploads: self.state.clone(),
             upload_max: mib.saturating_mul(1 << 20),
         })

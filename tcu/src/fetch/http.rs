@@ -248,8 +248,8 @@ impl HttpSource {
     }
 }
 
-/// A TLS configuration that trusts the authorities of one file and no other.
-fn pinned(ca: &Path) -> Result<ClientConfig, FetchError> {
+/// The authorities of one file.
+pub(crate) fn authorities(ca: &Path) -> Result<RootCertStore, FetchError> {
     let fault = |what: String| FetchError::Ca {
         path: ca.to_owned(),
         what,
@@ -266,11 +266,20 @@ fn pinned(ca: &Path) -> Result<ClientConfig, FetchError> {
     if roots.is_empty() {
         return Err(fault("the file is empty".into()));
     }
+    Ok(roots)
+}
+
+/// A TLS configuration that trusts the authorities of one file and no other.
+fn pinned(ca: &Path) -> Result<ClientConfig, FetchError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| fault(error.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+        .map_err(|error| FetchError::Ca {
+            path: ca.to_owned(),
+            what: error.to_string(),
+        })?;
+    let config = config.with_root_certificates(authorities(ca)?);
+    Ok(config.with_no_client_auth())
 }
 
 /// Worth another try; with all causes: "error sending request" alone helps nobody.
