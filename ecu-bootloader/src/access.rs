@@ -18,13 +18,14 @@ use uds::server::Context;
 use uds::service::SecurityLevel;
 use uds::time::{Duration, Instant};
 
-use crate::bytes::Writer;
+use crate::bytes::put;
 use crate::download::Reply;
 use crate::job::{Answer, Core, Then};
 use crate::keys::{KeyStore, MacKeyId};
 use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
+use crate::server::put_seed;
 
 /// Bytes of a seed.
 pub const SEED_LEN: usize = 16;
@@ -128,6 +129,13 @@ impl Access {
         };
     }
 
+    /// One more seed is made, if there can be one more.
+    fn count_seed(&mut self) -> Result<(), Nrc> {
+        let count = self.seeds.checked_add(1);
+        self.seeds = count.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+        Ok(())
+    }
+
     /// A right key: the count is cleared.
     fn clear(&mut self) {
         *self = Self {
@@ -198,17 +206,19 @@ impl<P: Platform, M: Storage> Core<P, M> {
         self.answer = Some(Ok(answer));
     }
 
-    /// The seed of 27 01.
-    pub(crate) fn make_seed(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
-        let seed = self.unique_seed()?;
+    /// Writes `67 01 seed`; its length.
+    pub(crate) fn make_seed(&mut self, response: &mut [u8]) -> Result<usize, Nrc> {
+        self.access.count_seed()?;
+        let seed = self.unique_seed();
         self.access.seed = Some(seed);
-        Ok(seed)
+        put_seed(response, &seed)
     }
 
     /// The challenge of 29 05.
     #[cfg(feature = "authentication")]
     pub(crate) fn make_challenge(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
-        let seed = self.unique_seed()?;
+        self.access.count_seed()?;
+        let seed = self.unique_seed();
         self.access.challenge = Some(seed);
         Ok(seed)
     }
@@ -216,18 +226,15 @@ impl<P: Platform, M: Storage> Core<P, M> {
     /// A seed: a MAC under a key that no tester has, over what never comes twice (the journal's
     /// sequence and a count) and what cannot be foreseen. It is as good as either of them.
     #[inline(never)]
-    fn unique_seed(&mut self) -> Result<[u8; SEED_LEN], Nrc> {
-        let count = self.access.seeds.checked_add(1);
-        self.access.seeds = count.ok_or(Nrc::CONDITIONS_NOT_CORRECT)?;
+    fn unique_seed(&mut self) -> [u8; SEED_LEN] {
         let mut random = [0; 16];
         self.platform.random(&mut random);
         let mut bytes = [0; 32];
-        Writer::new(&mut bytes)
-            .put(b"CNSD")
-            .put(&self.journal.sequence().to_le_bytes())
-            .put(&self.access.seeds.to_le_bytes())
-            .put(&random);
-        Ok(self.platform.keys().cmac(MacKeyId::Journal, &bytes))
+        put(&mut bytes, 0, b"CNSD");
+        put(&mut bytes, 4, &self.journal.sequence().to_le_bytes());
+        put(&mut bytes, 12, &self.access.seeds.to_le_bytes());
+        put(&mut bytes, 16, &random);
+        self.platform.keys().cmac(MacKeyId::Journal, &bytes)
     }
 
     /// 27 02: a seed is good for one key, right or wrong.

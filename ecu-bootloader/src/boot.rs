@@ -278,7 +278,7 @@ fn settled(inputs: &Inputs<'_>, state: &mut State) -> Choice {
         (false, first) => first,
     };
     let order = [first, second, third, Some(SlotId::A), Some(SlotId::B)];
-    for slot in order.into_iter().flatten() {
+    for &slot in order.iter().flatten() {
         if slot != SlotId::Factory && !state.slot(slot).state.boots() {
             continue;
         }

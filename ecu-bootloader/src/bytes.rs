@@ -1,30 +1,5 @@
 //! Reading and writing fixed byte layouts without an index that could panic.
 
-/// Writes fields one after another into a buffer that is large enough; what does not fit is dropped.
-pub(crate) struct Writer<'a> {
-    buffer: &'a mut [u8],
-    at: usize,
-}
-
-impl<'a> Writer<'a> {
-    pub(crate) fn new(buffer: &'a mut [u8]) -> Self {
-        Self { buffer, at: 0 }
-    }
-
-    pub(crate) fn put(&mut self, bytes: &[u8]) -> &mut Self {
-        let end = self.at.saturating_add(bytes.len());
-        if let Some(target) = self.buffer.get_mut(self.at..end) {
-            target.copy_from_slice(bytes);
-        }
-        self.at = end;
-        self
-    }
-
-    pub(crate) fn u8(&mut self, value: u8) -> &mut Self {
-        self.put(&[value])
-    }
-}
-
 /// Reads fields one after another; a field past the end reads as `None`.
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
@@ -55,4 +30,25 @@ impl<'a> Reader<'a> {
 pub(crate) fn field<const N: usize, const LEN: usize>(bytes: &[u8; LEN], at: usize) -> &[u8; N] {
     let rest = bytes.get(at..).unwrap_or(&[]);
     rest.first_chunk().unwrap_or(&[0; N])
+}
+
+/// Writes `value` at `at`, an offset inside: one store where both are constants.
+#[inline(always)]
+pub(crate) fn put<const N: usize, const LEN: usize>(
+    bytes: &mut [u8; LEN],
+    at: usize,
+    value: &[u8; N],
+) {
+    if let Some(place) = part(bytes, at) {
+        *place = *value;
+    }
+}
+
+/// The `N` bytes at `at`, an offset inside, to be written.
+#[inline(always)]
+pub(crate) fn part<const N: usize, const LEN: usize>(
+    bytes: &mut [u8; LEN],
+    at: usize,
+) -> Option<&mut [u8; N]> {
+    bytes.get_mut(at..)?.first_chunk_mut()
 }

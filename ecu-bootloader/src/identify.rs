@@ -132,6 +132,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
     }
 
     /// Writes the content of one identifier; `false` for an unknown one.
+    #[inline(never)]
     fn write_did(&mut self, id: u16, session: u8, out: &mut Out<'_>) -> bool {
         let in_application = self.in_application();
         let board = self.platform.board();
@@ -264,19 +265,22 @@ fn other_slot(state: &State, running: Option<SlotId>) -> SlotId {
     match running {
         Some(SlotId::A) => SlotId::B,
         Some(SlotId::B) => SlotId::A,
-        _ => [
-            SlotState::Trial,
-            SlotState::Staged,
-            SlotState::Receiving,
-            SlotState::Healthy,
-            SlotState::Rejected,
-            SlotState::Sealed,
-        ]
-        .into_iter()
-        .find_map(|wanted| state.find(wanted))
-        .unwrap_or(SlotId::A),
+        _ => BY_BUSINESS
+            .iter()
+            .find_map(|wanted| state.find(*wanted))
+            .unwrap_or(SlotId::A),
     }
 }
+
+/// States of a slot, the newest business first.
+const BY_BUSINESS: &[SlotState] = &[
+    SlotState::Trial,
+    SlotState::Staged,
+    SlotState::Receiving,
+    SlotState::Healthy,
+    SlotState::Rejected,
+    SlotState::Sealed,
+];
 
 /// What a read leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@
 
 #[cfg(feature = "deliberate-bugs")]
 use crate::bugs::{self, Bug};
-use crate::bytes::{Writer, field};
+use crate::bytes::{field, part, put};
 use crate::flash::{FlashError, FlashOp, FlashRead};
 use crate::keys::{KeyStore, MacKeyId};
 use crate::layout::{Layout, Region};
@@ -50,6 +50,8 @@ enum Half {
     First,
     Second,
 }
+
+const HALVES: &[Half] = &[Half::First, Half::Second];
 
 impl Half {
     const fn other(self) -> Self {
@@ -207,7 +209,7 @@ impl Journal {
     ) -> Option<bool> {
         let mut halves = [Entry::NONE; 2];
         let mut witnessed = Entry::NONE;
-        for (half, newest) in [Half::First, Half::Second].into_iter().zip(&mut halves) {
+        for (newest, &half) in halves.iter_mut().zip(HALVES) {
             for entry in 0..entries(layout) {
                 let Some(entry) = self.read(layout, Place { half, entry }, state, flash, keys)
                 else {
@@ -312,11 +314,11 @@ impl Journal {
         flash.read(address, &mut self.record).ok()?;
         let sequence = decode(&self.record, state, keys)?;
         let behind = address.checked_add(RECORD_LEN)?;
-        let witness = match uniform(flash, behind, witness_len(layout.program_unit())) {
-            Ok(Some(0xFF)) => Witness::Blank,
-            Ok(Some(0)) => Witness::Complete,
+        let witness = match content(flash, behind, witness_len(layout.program_unit())) {
+            Content::Blank => Witness::Blank,
+            Content::Zero => Witness::Complete,
             // One that cannot be read was begun: the sector was erased before the record.
-            Ok(_) | Err(FlashError) => Witness::Begun,
+            Content::Other => Witness::Begun,
         };
         Some(Entry {
             place,
@@ -456,7 +458,7 @@ impl Journal {
 fn is_blank(layout: &Layout, place: Place, flash: &mut impl FlashRead) -> bool {
     let stride = stride(layout.program_unit());
     let address = address(layout, place);
-    address.is_some_and(|at| uniform(flash, at, stride) == Ok(Some(0xFF)))
+    address.is_some_and(|at| content(flash, at, stride) == Content::Blank)
 }
 
 /// How many entries a half holds.
@@ -484,21 +486,37 @@ const fn start(half: Half) -> Place {
     Place { half, entry: 0 }
 }
 
-/// The byte that all of these `len` bytes are, if they are one.
+/// What a piece of flash holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// 0xFF alone.
+    Blank,
+    /// Zeros alone.
+    Zero,
+    /// Anything else, or what cannot be read.
+    Other,
+}
+
+/// What these `len` bytes are.
 #[inline(never)]
-fn uniform(flash: &mut impl FlashRead, address: u32, len: u32) -> Result<Option<u8>, FlashError> {
+fn content(flash: &mut impl FlashRead, address: u32, len: u32) -> Content {
     let mut bytes = [0; 16];
-    let mut all = None;
+    let (mut any, mut all) = (0, 0xFF);
     // Entries and witnesses are multiples of 16 bytes.
     for at in (0..len).step_by(bytes.len()) {
-        flash.read(address.saturating_add(at), &mut bytes)?;
-        for byte in bytes {
-            if *all.get_or_insert(byte) != byte {
-                return Ok(None);
-            }
+        if flash.read(address.saturating_add(at), &mut bytes).is_err() {
+            return Content::Other;
+        }
+        for byte in &bytes {
+            any |= *byte;
+            all &= *byte;
         }
     }
-    Ok(all)
+    match (any, all) {
+        (_, 0xFF) => Content::Blank,
+        (0, _) => Content::Zero,
+        _ => Content::Other,
+    }
 }
 
 /// Makes the bytes of a record.
@@ -509,14 +527,16 @@ pub(crate) fn encode(
     state: &State,
     keys: &mut impl KeyStore,
 ) {
-    let (maced, mac) = record.split_at_mut(MACED);
-    let mut w = Writer::new(maced);
-    w.put(&MAGIC)
-        .put(&VERSION.to_le_bytes())
-        .put(&256u16.to_le_bytes())
-        .put(&sequence.to_le_bytes());
-    state.write(&mut w);
-    mac.copy_from_slice(&keys.cmac(MacKeyId::Journal, maced));
+    put(record, 0, &MAGIC);
+    put(record, 4, &VERSION.to_le_bytes());
+    put(record, 6, &256u16.to_le_bytes());
+    put(record, 8, &sequence.to_le_bytes());
+    if let Some(bytes) = part(record, STATE_AT) {
+        state.write(bytes);
+    }
+    let maced: &[u8; MACED] = field(record, 0);
+    let mac = keys.cmac(MacKeyId::Journal, maced);
+    put(record, MACED, &mac);
 }
 
 /// The sequence of an authentic record, and its state into `state`.

@@ -24,6 +24,9 @@ pub enum SlotId {
 }
 
 impl SlotId {
+    /// The update slots.
+    pub const UPDATE: &[Self] = &[Self::A, Self::B];
+
     /// The slot's number, as in FD00 and FD01.
     #[must_use]
     pub const fn number(self) -> u8 {

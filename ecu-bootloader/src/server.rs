@@ -41,7 +41,7 @@ pub(crate) enum Routine {
 }
 
 impl Routine {
-    const ALL: [Self; 8] = [
+    const ALL: &[Self] = &[
         Self::Preconditions,
         Self::Erase,
         Self::Check,
@@ -69,7 +69,7 @@ impl Routine {
 
     /// The routine of an identifier.
     pub(crate) fn of(id: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|routine| routine.id() == id)
+        Self::ALL.iter().copied().find(|routine| routine.id() == id)
     }
 }
 
@@ -370,7 +370,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             Answer::Block(counter) => put(response, &[counter]),
             Answer::Written => put(response, &FINGERPRINT.to_be_bytes()),
             Answer::Read => self.write_dids(response),
-            Answer::Seed => put_seed(response, &self.make_seed()?),
+            Answer::Seed => self.make_seed(response),
             Answer::Unlocked(1) => put_seed(response, &[0; access::SEED_LEN]),
             Answer::Unlocked(step) => put(response, &[step]),
             #[cfg(feature = "authentication")]
@@ -407,7 +407,7 @@ pub(crate) fn put(response: &mut [u8], bytes: &[u8]) -> Result<usize, Nrc> {
 }
 
 /// `67 01 seed`.
-fn put_seed(response: &mut [u8], seed: &[u8; access::SEED_LEN]) -> Result<usize, Nrc> {
+pub(crate) fn put_seed(response: &mut [u8], seed: &[u8; access::SEED_LEN]) -> Result<usize, Nrc> {
     let mut parameters = [1; access::SEED_LEN + 1];
     for (to, from) in parameters.iter_mut().skip(1).zip(seed) {
         *to = *from;

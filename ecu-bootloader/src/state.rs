@@ -14,7 +14,7 @@
 
 use ecu_image::{Digest, ImageDigest, KeySetVersion, SecurityCounter, SequenceNumber};
 
-use crate::bytes::{Writer, field};
+use crate::bytes::{field, part, put};
 use crate::layout::{KeySetArea, SlotId};
 
 /// Bytes of an encoded state.
@@ -263,8 +263,9 @@ impl State {
     #[must_use]
     #[inline(never)]
     pub fn find(&self, state: SlotState) -> Option<SlotId> {
-        [SlotId::A, SlotId::B]
-            .into_iter()
+        SlotId::UPDATE
+            .iter()
+            .copied()
             .find(|id| self.slot(*id).state == state)
     }
 
@@ -283,43 +284,43 @@ impl State {
     #[must_use]
     pub fn encode(&self) -> [u8; STATE_LEN] {
         let mut bytes = [0; STATE_LEN];
-        self.write(&mut Writer::new(&mut bytes));
+        self.write(&mut bytes);
         bytes
     }
 
-    /// Writes the bytes of this state; what they leave of [`STATE_LEN`] is zero.
-    pub(crate) fn write(&self, w: &mut Writer<'_>) {
+    /// Writes the bytes of this state.
+    #[inline(never)]
+    pub(crate) fn write(&self, bytes: &mut [u8; STATE_LEN]) {
         let (from, until) = self
             .frontier
             .map_or((0, 0), |frontier| (frontier.from, frontier.until));
-        w.u8(self.confirmed.number())
-            .u8(self.previous.map_or(0xFF, SlotId::number))
-            .u8(self.origin as u8)
-            .u8(self.attempts_left)
-            .u8(self.crashes)
-            .u8(self.erases_left)
-            .u8(self.progress as u8)
-            .u8(0)
-            .put(&self.floor.0.to_le_bytes())
-            .put(&from.to_le_bytes())
-            .put(&until.to_le_bytes())
-            .put(&self.grant_sequence.0.to_le_bytes())
-            .put(&self.grant_digest.0);
-        for slot in [&self.a, &self.b] {
-            w.u8(slot.state as u8)
-                .put(&[0; 3])
-                .put(&slot.counter.0.to_le_bytes())
-                .put(&slot.digest.0);
+        let small = [
+            self.confirmed.number(),
+            self.previous.map_or(0xFF, SlotId::number),
+            self.origin as u8,
+            self.attempts_left,
+            self.crashes,
+            self.erases_left,
+            self.progress as u8,
+            0,
+        ];
+        bytes.fill(0);
+        put(bytes, 0, &small);
+        put(bytes, 8, &self.floor.0.to_le_bytes());
+        put(bytes, 12, &from.to_le_bytes());
+        put(bytes, 14, &until.to_le_bytes());
+        put(bytes, 16, &self.grant_sequence.0.to_le_bytes());
+        put(bytes, 24, &self.grant_digest.0);
+        self.a.write(part(bytes, 56));
+        self.b.write(part(bytes, 96));
+        put(bytes, 136, &self.factory_digest.0);
+        put(bytes, 168, &self.fingerprint);
+        if let Some(set) = &self.key_set {
+            put(bytes, 178, &[set.area as u8]);
+            put(bytes, 179, &set.version.0.to_le_bytes());
+            put(bytes, 183, &set.digest.0);
         }
-        w.put(&self.factory_digest.0).put(&self.fingerprint);
-        match &self.key_set {
-            None => w.put(&[0; 37]),
-            Some(set) => w
-                .u8(set.area as u8)
-                .put(&set.version.0.to_le_bytes())
-                .put(&set.digest.0),
-        };
-        w.u8(self.access_blocks).put(&[0; STATE_FILL]);
+        put(bytes, 215, &[self.access_blocks]);
     }
 
     /// The state of these bytes; `None` for bytes that [`State::encode`] does not make.
@@ -386,6 +387,14 @@ impl State {
 }
 
 impl SlotRecord {
+    #[inline(never)]
+    fn write(&self, bytes: Option<&mut [u8; 40]>) {
+        let Some(bytes) = bytes else { return };
+        put(bytes, 0, &[self.state as u8]);
+        put(bytes, 4, &self.counter.0.to_le_bytes());
+        put(bytes, 8, &self.digest.0);
+    }
+
     #[inline(never)]
     fn read(&mut self, bytes: &[u8; 40]) -> Option<()> {
         let [state, zeros @ ..] = *field::<4, 40>(bytes, 0);

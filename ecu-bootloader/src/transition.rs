@@ -70,7 +70,7 @@ pub fn orphan(state: &State, standings: &Standings) -> Option<SlotId> {
 /// trial of it ends; what is confirmed boots on, see [`retire`].
 pub fn use_key_set(state: &mut State, record: KeySetRecord, standings: &Standings) {
     state.key_set = Some(record);
-    for slot in [SlotId::A, SlotId::B] {
+    for &slot in SlotId::UPDATE {
         if standings.is_barred(slot) {
             give_up(state, slot, false);
         }
@@ -100,13 +100,10 @@ pub fn retire(state: &mut State, standings: &Standings) {
     if !sealed || standings.get(state.confirmed) != Some(Standing::Active) {
         return;
     }
-    for slot in [SlotId::A, SlotId::B] {
+    for &slot in SlotId::UPDATE {
         let boots = state.slot(slot).state.boots();
         if slot != state.confirmed && standings.is_barred(slot) && boots {
-            state.set_slot_state(slot, SlotState::Rejected);
-            if state.previous == Some(slot) {
-                state.previous = None;
-            }
+            retired(state, slot);
         }
     }
 }
@@ -126,10 +123,10 @@ pub fn target(
     if state.find(SlotState::Trial).is_some() || state.find(SlotState::Healthy).is_some() {
         return Err(Failure::new(Reason::Pending));
     }
-    let linked = |id: &SlotId| slots.contains((*id).into());
+    let linked = |id: SlotId| slots.contains(id.into());
     let not_linked = Failure::with(Reason::HeaderSlot, slots.bits());
     if !two_update_slots {
-        if !linked(&SlotId::A) {
+        if !linked(SlotId::A) {
             return Err(not_linked);
         }
         if state.confirmed == SlotId::A && !factory_takes_over {
@@ -137,17 +134,18 @@ pub fn target(
         }
         return Ok(SlotId::A);
     }
-    let rank = |id: &SlotId| match state.slot(*id).state {
+    let rank = |id| match state.slot(id).state {
         SlotState::Receiving | SlotState::Staged => 0,
         SlotState::Empty | SlotState::Rejected => 1,
         SlotState::Trial | SlotState::Healthy | SlotState::Sealed => 2,
     };
-    [SlotId::A, SlotId::B]
-        .into_iter()
-        .filter(|id| *id != state.confirmed)
-        .filter(linked)
-        .min_by_key(rank)
-        .ok_or(not_linked)
+    let free = |id| id != state.confirmed && linked(id);
+    match (free(SlotId::A), free(SlotId::B)) {
+        (true, true) if rank(SlotId::B) < rank(SlotId::A) => Ok(SlotId::B),
+        (true, _) => Ok(SlotId::A),
+        (false, true) => Ok(SlotId::B),
+        (false, false) => Err(not_linked),
+    }
 }
 
 /// Grant and header are accepted: `target` receives, its old content is forgotten.
@@ -158,7 +156,7 @@ pub fn accept(
     counter: SecurityCounter,
     sequence: SequenceNumber,
 ) {
-    for other in [SlotId::A, SlotId::B] {
+    for &other in SlotId::UPDATE {
         if matches!(
             state.slot(other).state,
             SlotState::Receiving | SlotState::Staged
@@ -250,22 +248,28 @@ pub fn seal(state: &mut State, running: SlotId) -> Result<(), NotNow> {
 
 /// What is below the floor now does not boot any more, though its grant once excepted it.
 fn outlive(state: &mut State, sealed: SlotId) {
-    for slot in [SlotId::A, SlotId::B] {
+    for &slot in SlotId::UPDATE {
         let record = state.slot(slot);
         if slot == sealed || !record.state.boots() || record.counter >= state.floor {
             continue;
         }
-        state.set_slot_state(slot, SlotState::Rejected);
-        if state.previous == Some(slot) {
-            state.previous = None;
-        }
+        retired(state, slot);
+    }
+}
+
+/// What is in `slot` does not boot any more, and is nothing to fall back to.
+#[inline(never)]
+fn retired(state: &mut State, slot: SlotId) {
+    state.set_slot_state(slot, SlotState::Rejected);
+    if state.previous == Some(slot) {
+        state.previous = None;
     }
 }
 
 /// Gives up what is not sealed: a trial or healthy image is rejected, a staged or receiving one
 /// dropped (31 0213). Idempotent.
 pub fn revert(state: &mut State) {
-    for slot in [SlotId::A, SlotId::B] {
+    for &slot in SlotId::UPDATE {
         give_up(state, slot, true);
     }
 }

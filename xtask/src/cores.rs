@@ -84,10 +84,11 @@ pub(crate) fn board(
 
 /// The linker scripts are for ld. The compact forms of SHA-256 and of the AES of `parallel-aes` take a
 /// quarter of the flash of the fast ones; Thumb code takes two thirds of Arm code. The
-/// threshold of the inliner saves half a kilobyte.
+/// threshold of the inliner saves half a kilobyte, no copies before loops and on edges a third of one.
 fn flags(target: &str) -> String {
     let mut flags = "-Clinker-flavor=ld -Clinker=arm-none-eabi-ld \
-        -Cllvm-args=-inline-threshold=15 \
+        -Cllvm-args=-inline-threshold=18 \
+        -Cllvm-args=-disable-machine-licm -Cllvm-args=-disable-phi-elim-edge-splitting \
         --cfg sha2_backend_soft=\"compact\" --cfg aes_backend_soft=\"compact\""
         .to_owned();
     if target == CORTEX_R5.1 {

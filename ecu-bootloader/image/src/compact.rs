@@ -126,6 +126,12 @@ fn rows(a: u32, b: u32, c: u32, d: u32) -> u32 {
     (a & 0xFF) | (b & 0xFF00) | (c & 0xFF_0000) | (d & 0xFF00_0000)
 }
 
+fn each(state: &mut State, change: impl Fn(u32) -> u32) {
+    for word in state {
+        *word = change(*word);
+    }
+}
+
 fn add(state: &mut State, key: &State) {
     for (to, from) in state.iter_mut().zip(key) {
         *to ^= *from;
@@ -185,11 +191,12 @@ impl Aes {
         let mut middle = false;
         for key in keys {
             if middle {
-                state = state.map(mix);
+                each(&mut state, mix);
             }
             middle = true;
             add(&mut state, key);
-            let [a, b, c, d] = state.map(substitute);
+            each(&mut state, substitute);
+            let [a, b, c, d] = state;
             state = [
                 rows(a, b, c, d),
                 rows(b, c, d, a),
@@ -208,7 +215,7 @@ impl Aes {
         for key in keys.unwrap_or(&[]).iter().rev() {
             add(&mut state, key);
             if middle {
-                state = state.map(mix_back);
+                each(&mut state, mix_back);
             }
             middle = true;
             let [a, b, c, d] = state;
@@ -218,7 +225,7 @@ impl Aes {
                 rows(c, b, a, d),
                 rows(d, c, b, a),
             ];
-            state = state.map(substitute_back);
+            each(&mut state, substitute_back);
         }
         self.finish(state, 0, block);
     }
@@ -226,7 +233,7 @@ impl Aes {
     /// The last key, and the bytes.
     fn finish(&self, mut state: State, last: usize, block: &mut [u8; 16]) {
         add(&mut state, self.keys.get(last).unwrap_or(&[0; 4]));
-        for (to, from) in block.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        for (to, from) in block.as_chunks_mut::<4>().0.iter_mut().zip(&state) {
             *to = from.to_le_bytes();
         }
     }

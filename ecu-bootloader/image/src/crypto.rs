@@ -11,7 +11,6 @@ use aes_kw::{
     KeyInit as _,
     cipher::consts::{U32, U48},
 };
-use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -20,69 +19,16 @@ use crate::compact as aes;
 #[cfg(feature = "fast-aes")]
 use crate::fast as aes;
 use crate::grant::{GRANT_LEN, Grant, WrappedKey};
+pub use crate::hash::{Hash, sha256};
 use crate::header::Cipher;
-use crate::id::{Digest, IvSeed, Salt};
+use crate::id::{IvSeed, Salt};
 use crate::report::{EcuReport, REPORT_LEN};
-
-/// SHA-256 over the concatenation of `parts`.
-#[must_use]
-pub fn sha256(parts: &[&[u8]]) -> Digest {
-    let mut hash = Hash::new();
-    parts.iter().for_each(|part| hash.update(part));
-    hash.finish()
-}
 
 /// Whether `a` and `b` are the same bytes, in constant time for bytes of one length.
 #[inline(never)]
 #[must_use]
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
-}
-
-/// SHA-256 of what arrives in parts. Its functions are in a program once, for all who use them.
-#[derive(Clone)]
-pub struct Hash(Sha256);
-
-impl Hash {
-    /// Of nothing yet.
-    #[inline(never)]
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Sha256::new())
-    }
-
-    /// The salted digest of a plaintext: starts with the salt.
-    #[must_use]
-    pub fn salted(salt: &Salt) -> Self {
-        let mut new = Self::new();
-        new.update(salt.as_bytes());
-        new
-    }
-
-    /// Adds bytes.
-    #[inline(never)]
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The digest.
-    #[inline(never)]
-    #[must_use]
-    pub fn finish(&self) -> Digest {
-        Digest(self.0.clone().finalize().into())
-    }
-}
-
-impl Default for Hash {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hash(..)")
-    }
 }
 
 macro_rules! secret_key {

@@ -9,7 +9,7 @@ use crate::header::{Algorithm, SignatureLen};
 use crate::id::{Digest, HardwareId, KeyId, KeySetVersion};
 use crate::pss::key_id;
 use crate::signature::PublicKeyRef;
-use crate::wire::{Reader, check, some};
+use crate::wire::{Fixed, Reader, check, some};
 
 /// The longest key set in bytes.
 pub const KEY_SET_MAX: usize = 4096;
@@ -125,10 +125,10 @@ impl<'a> KeySet<'a> {
     /// The first field that the specification does not allow.
     pub fn parse_signed<E: FieldError>(bytes: &'a [u8]) -> Result<Self, E> {
         let (signed, _) = split(bytes)?;
-        let r = Reader(signed);
+        let r = Fixed(signed.first_chunk().unwrap_or(&[0; HEADER_LEN]));
         let version = KeySetVersion(r.u32(40));
         check(version.get() > 0, "version", 40, Problem::Range(0))?;
-        r.zero("reserved", 46, 2)?;
+        check(r.u16(46) == 0, "reserved", 46, Problem::NotZero)?;
         check_keys(signed, r.u16(44))?;
         Ok(Self {
             signed,
@@ -141,7 +141,7 @@ impl<'a> KeySet<'a> {
     /// Length of the signed part that begins with these bytes, or `None` where they begin none.
     #[must_use]
     pub fn signed_len(start: &[u8; 8]) -> Option<usize> {
-        let r = Reader(start);
+        let r = Fixed(start);
         let len = usize::from(r.u16(6));
         let known = r.array(0) == MAGIC && r.u16(4) == FORMAT_VERSION;
         (known && (HEADER_LEN..=KEY_SET_MAX).contains(&len)).then_some(len)
@@ -206,9 +206,9 @@ fn wide(value: usize) -> u64 {
 
 /// The signed part, and what lies behind it.
 fn split<E: FieldError>(bytes: &[u8]) -> Result<(&[u8], &[u8]), E> {
-    let r = Reader(bytes);
     let short = Problem::Range(wide(bytes.len()));
-    check(bytes.len() >= HEADER_LEN, "length", 0, short)?;
+    let header = bytes.first_chunk::<HEADER_LEN>();
+    let r = Fixed(some(header, "length", 0, short)?);
     check(r.array(0) == MAGIC, "magic", 0, Problem::Magic)?;
     let unknown = Problem::Unknown(r.u16(4).into());
     check(r.u16(4) == FORMAT_VERSION, "format_version", 4, unknown)?;
@@ -221,7 +221,7 @@ fn split<E: FieldError>(bytes: &[u8]) -> Result<(&[u8], &[u8]), E> {
     )
 }
 
-fn parse_scope<E: FieldError>(r: Reader<'_>) -> Result<Option<HardwareId>, E> {
+fn parse_scope<E: FieldError>(r: Fixed<'_, HEADER_LEN>) -> Result<Option<HardwareId>, E> {
     let field = r.array(8);
     if field == [0; 32] {
         return Ok(None);
@@ -252,19 +252,24 @@ fn check_keys<E: FieldError>(signed: &[u8], count: u16) -> Result<(), E> {
 }
 
 fn key_at<E: FieldError>(signed: &[u8], at: usize) -> Result<(KeyEntry<'_>, usize), E> {
-    let r = Reader(signed);
-    let field = |offset: usize| at.saturating_add(offset);
-    let start = field(KEY_HEAD_LEN);
-    let inside = start <= signed.len();
-    check(inside, "key", at, Problem::Range(wide(signed.len())))?;
-    let code = r.u16(field(8));
+    // `at` is in the set: no sum wraps.
+    let field = |offset: usize| at.wrapping_add(offset);
+    let rest = signed.get(at..).unwrap_or(&[]);
+    let (head, rest) = some(
+        rest.split_first_chunk::<KEY_HEAD_LEN>(),
+        "key",
+        at,
+        Problem::Range(wide(signed.len())),
+    )?;
+    let r = Fixed(head);
+    let code = r.u16(8);
     let algorithm = some(
         Algorithm::from_code(code),
         "algorithm",
         field(8),
         Problem::Unknown(code.into()),
     )?;
-    let [number, zero] = r.array(field(10));
+    let [number, zero] = r.array(10);
     let status = some(
         KeyStatus::from_number(number),
         "status",
@@ -272,23 +277,21 @@ fn key_at<E: FieldError>(signed: &[u8], at: usize) -> Result<(KeyEntry<'_>, usiz
         Problem::Unknown(number.into()),
     )?;
     check(zero == 0, "reserved", field(11), Problem::NotZero)?;
-    r.zero("reserved", field(14), 2)?;
-    let len = usize::from(r.u16(field(12)));
-    let end = start.saturating_add(len);
+    check(r.u16(14) == 0, "reserved", field(14), Problem::NotZero)?;
+    let len = usize::from(r.u16(12));
     let bytes = some(
-        signed
-            .get(start..end)
+        rest.get(..len)
             .filter(|_| SignatureLen::new(algorithm, len).is_some()),
         "key_len",
         field(12),
         Problem::Range(wide(len)),
     )?;
     let entry = KeyEntry {
-        id: KeyId(r.array(at)),
+        id: KeyId(r.array(0)),
         status,
         key: PublicKeyRef { algorithm, bytes },
     };
-    Ok((entry, end))
+    Ok((entry, field(KEY_HEAD_LEN).wrapping_add(len)))
 }
 
 /// The part of `rest` with the signatures, which begin at `offset` of the set.

@@ -36,6 +36,7 @@ mod fast;
 pub mod fuzz;
 mod grant;
 pub mod hardened;
+mod hash;
 mod header;
 mod id;
 pub mod keyset;

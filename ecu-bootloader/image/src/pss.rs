@@ -135,6 +135,14 @@ enum Stage {
     Done(Progress),
 }
 
+/// What `power` is multiplied by.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Itself,
+    Base,
+    One,
+}
+
 /// One verification, a little more than three moduli large: it is begun in its place, not moved.
 #[derive(Clone)]
 pub struct Verifier {
@@ -247,7 +255,8 @@ impl Verifier {
             return u32::MAX;
         }
         let mut left = self.modulus.len();
-        let limbs = encoded.rchunks(4).zip(&self.power);
+        let (limbs, _) = encoded.as_chunks::<4>();
+        let limbs = limbs.iter().rev().zip(&self.power);
         let found = limbs.fold(0, |found, (bytes, limb)| {
             left = left.saturating_sub(1);
             found | difference(bytes, &limb.to_be_bytes())
@@ -255,10 +264,25 @@ impl Verifier {
         found | u32::try_from(left).unwrap_or(u32::MAX)
     }
 
+    /// Multiplies `power`, all stages in one place.
+    #[inline(never)]
+    fn multiply(&mut self, by: By) {
+        let one;
+        let by = match by {
+            By::Itself => &self.power,
+            By::Base => &self.base,
+            By::One => {
+                one = unit();
+                &one
+            }
+        };
+        self.power = self.modulus.multiply(&self.power, by);
+    }
+
     fn advance(&mut self) -> Stage {
-        let n = &self.modulus;
         match self.stage {
             Stage::Radix => {
+                let n = &self.modulus;
                 n.one(&mut self.power);
                 n.shift(&mut self.power);
                 let bits = n.len().checked_ilog2().unwrap_or(0);
@@ -268,30 +292,30 @@ impl Verifier {
                 let Some(bits) = bits.checked_sub(1) else {
                     return Stage::Enter;
                 };
-                self.power = n.multiply(&self.power, &self.power);
-                if n.len().checked_shr(bits).unwrap_or(0) & 1 == 1 {
-                    n.shift(&mut self.power);
+                self.multiply(By::Itself);
+                if self.modulus.len().checked_shr(bits).unwrap_or(0) & 1 == 1 {
+                    self.modulus.shift(&mut self.power);
                 }
                 Stage::RadixPower { bits }
             }
             Stage::Enter => {
-                self.base = n.multiply(&self.base, &self.power);
-                self.power = self.base;
+                self.multiply(By::Base);
+                self.base = self.power;
                 Stage::Square { left: SQUARINGS }
             }
             Stage::Square { left } => {
-                self.power = n.multiply(&self.power, &self.power);
+                self.multiply(By::Itself);
                 match left.saturating_sub(1) {
                     0 => Stage::Multiply,
                     left => Stage::Square { left },
                 }
             }
             Stage::Multiply => {
-                self.power = n.multiply(&self.power, &self.base);
+                self.multiply(By::Base);
                 Stage::Leave
             }
             Stage::Leave => {
-                self.power = n.multiply(&self.power, &unit());
+                self.multiply(By::One);
                 Stage::Compare
             }
             Stage::Compare => Stage::Done(self.compare()),

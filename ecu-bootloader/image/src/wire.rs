@@ -22,10 +22,6 @@ impl<'a> Reader<'a> {
         u16::from_le_bytes(self.array(offset))
     }
 
-    pub(crate) fn u32(self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.array(offset))
-    }
-
     /// An error unless the `len` bytes at `offset` are zero.
     pub(crate) fn zero<E: FieldError>(
         self,

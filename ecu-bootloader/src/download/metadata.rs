@@ -245,7 +245,7 @@ pub(super) fn check_sequence(state: &State, head: &Head) -> Result<Option<SlotId
         return Err(replayed);
     }
     let (mut resumed, mut tried) = (None, false);
-    for slot in [SlotId::A, SlotId::B] {
+    for &slot in SlotId::UPDATE {
         let record = state.slot(slot);
         if record.digest != head.digest {
             continue;

@@ -39,7 +39,7 @@ pub struct Runs {
 }
 
 /// Paths of what counts as cryptography.
-const CRYPTO: [&str; 15] = [
+const CRYPTO: [&str; 16] = [
     "aes::",
     "aes_kw::",
     "block_buffer::",
@@ -51,6 +51,7 @@ const CRYPTO: [&str; 15] = [
     "ecu_bootloader::keys::",
     "ecu_image::compact::",
     "ecu_image::crypto::",
+    "ecu_image::hash::",
     "ecu_image::montgomery::",
     "ecu_image::pss::",
     "sha2::",

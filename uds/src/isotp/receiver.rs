@@ -24,7 +24,7 @@ enum State {
         next: Instant,
         sent: u8,
     },
-    /// N_Cr runs, from the confirmation on where frames are confirmed.
+    /// N_Cr runs as soon as the FlowControl counts as sent.
     Consecutive {
         deadline: Option<Instant>,
         /// Frames left of the block; `None` for no limit.
@@ -235,7 +235,7 @@ impl<R: AsRef<[u8]> + AsMut<[u8]>> Receiver<R> {
         }
     }
 
-    /// The FlowControl that is due.
+    /// The FlowControl that is due. It counts as sent with [`Receiver::on_transmitted`].
     pub(super) fn poll_transmit(&mut self, now: Instant, config: &Config) -> Option<FlowControl> {
         let answer = |status| FlowControl {
             status,
@@ -248,9 +248,8 @@ impl<R: AsRef<[u8]> + AsMut<[u8]>> Receiver<R> {
         }
         match self.state {
             State::FlowControlDue => {
-                let confirmed = config.timeouts.n_a.is_some();
                 self.state = State::Consecutive {
-                    deadline: (!confirmed).then_some(now + config.timeouts.n_cr),
+                    deadline: None,
                     left: (config.block_size > 0).then_some(config.block_size),
                 };
                 Some(answer(FlowStatus::ContinueToSend))

@@ -2,7 +2,7 @@
 
 use super::pdu::{Bytes, FlowControl, FlowStatus, Pdu};
 use super::{Config, Direction, Error, SendError, StMin};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// ```text
 ///            start            SF handed out
@@ -20,7 +20,7 @@ enum State {
     Idle,
     /// A SingleFrame or FirstFrame is due.
     Start,
-    /// N_Bs runs, from the confirmation on where frames are confirmed.
+    /// N_Bs runs as soon as the frame before counts as sent.
     AwaitFlowControl {
         deadline: Option<Instant>,
     },
@@ -28,7 +28,7 @@ enum State {
     Consecutive {
         /// Frames left of the block; `None` for no limit.
         left: Option<u8>,
-        /// End of STmin; `None` while the frame before is not confirmed.
+        /// End of STmin; `None` until the frame before counts as sent.
         not_before: Option<Instant>,
     },
     /// The last frame is handed out, not yet confirmed.
@@ -143,7 +143,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
         }
     }
 
-    /// Writes the next frame's bytes, if one is due.
+    /// Writes the next frame's bytes, if one is due. It counts as sent with [`Sender::on_transmitted`].
     pub(super) fn poll_transmit(
         &mut self,
         now: Instant,
@@ -151,7 +151,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
         bytes: &mut Bytes,
     ) -> Option<()> {
         match self.state {
-            State::Start => self.first_or_single(now, config, bytes),
+            State::Start => self.first_or_single(config, bytes),
             State::Consecutive {
                 left,
                 not_before: Some(not_before),
@@ -160,7 +160,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
         }
     }
 
-    fn first_or_single(&mut self, now: Instant, config: &Config, bytes: &mut Bytes) -> Option<()> {
+    fn first_or_single(&mut self, config: &Config, bytes: &mut Bytes) -> Option<()> {
         let message = self.storage.as_ref().get(..self.len)?;
         if message.len() <= config.single_frame_len() {
             self.state = State::Finishing;
@@ -177,9 +177,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
         Pdu::First { len, data }.emit(bytes);
         self.offset = room;
         self.sequence_number = 1;
-        self.state = State::AwaitFlowControl {
-            deadline: unless_confirmed(now, config, config.timeouts.n_bs),
-        };
+        self.state = State::AwaitFlowControl { deadline: None };
         Some(())
     }
 
@@ -207,17 +205,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
         self.state = if end == self.len {
             State::Finishing
         } else if left == Some(0) {
-            State::AwaitFlowControl {
-                deadline: unless_confirmed(now, config, config.timeouts.n_bs),
-            }
+            State::AwaitFlowControl { deadline: None }
         } else {
-            let gap = self.st_min.duration();
-            let not_before = if gap.is_zero() {
-                Some(now)
-            } else {
-                unless_confirmed(now, config, gap)
-            };
-            State::Consecutive { left, not_before }
+            State::Consecutive {
+                left,
+                not_before: (self.st_min == StMin::ZERO).then_some(now),
+            }
         };
         Some(())
     }
@@ -238,7 +231,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
             State::AwaitFlowControl { deadline } => {
                 *deadline = Some(now + config.timeouts.n_bs);
             }
-            State::Consecutive { not_before, .. } if !self.st_min.duration().is_zero() => {
+            State::Consecutive { not_before, .. } if self.st_min != StMin::ZERO => {
                 *not_before = Some(now + self.st_min.duration());
             }
             _ => {}
@@ -266,9 +259,4 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Sender<T> {
             _ => Ok(()),
         }
     }
-}
-
-/// `now + duration`, or `None` where the driver confirms frames and the time starts only then.
-fn unless_confirmed(now: Instant, config: &Config, duration: Duration) -> Option<Instant> {
-    config.timeouts.n_a.is_none().then_some(now + duration)
 }
