@@ -28,7 +28,7 @@ const FEATURES: [&str; 7] = [
 ];
 
 /// What the tests hold the bootloader to, until it fits the goal: flash, cryptography, RAM.
-pub(crate) const CEILING: [u64; 3] = [37_900, 5_400, 16_384];
+pub(crate) const CEILING: [u64; 3] = [36_200, 4_900, 16_384];
 
 /// Measures, and holds the figures against the goal.
 pub(crate) fn against_goal(json: Option<&Path>) -> Result<()> {
