@@ -7,7 +7,7 @@ mod said;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -171,7 +171,8 @@ pub struct Desk {
     inner: Mutex<Inner>,
     control: watch::Sender<Control>,
     board: Arc<Board>,
-    started: Instant,
+    /// By the clock that counts suspended time too.
+    started: Duration,
 }
 
 impl Desk {
@@ -212,7 +213,7 @@ impl Desk {
             inner: Mutex::new(inner),
             control,
             board,
-            started: Instant::now(),
+            started: since_boot(),
         })
     }
 
@@ -224,7 +225,7 @@ impl Desk {
     fn now(&self) -> Now {
         Now {
             unix: crate::service::unix_time(),
-            up: self.started.elapsed(),
+            up: since_boot().saturating_sub(self.started),
         }
     }
 
@@ -520,6 +521,13 @@ impl Desk {
     }
 }
 
+/// The time since the system was started, that in which it was suspended included: a vehicle's computer is
+/// seldom off. Where there is no such clock no time passes, and nothing settles.
+fn since_boot() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
+    clock.now().map_or(Duration::ZERO, Duration::from)
+}
+
 fn reply(done: String) -> Result<Reply, NotTaken> {
     Ok(Reply { done })
 }
@@ -557,4 +565,27 @@ fn recall<T: Default + DeserializeOwned>(path: &Path, what: &str) -> T {
 fn store(path: &Path, content: &impl Serialize) -> Result<(), Error> {
     let bytes = serde_json::to_vec(content).unwrap_or_default();
     crate::state::replace(path, &bytes).map_err(Error::file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/proc/uptime` counts suspended time, in hundredths of a second.
+    #[test]
+    fn the_clock_of_policies_is_the_one_that_counts_suspended_time() {
+        let uptime = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let seconds = text.split(' ').next().unwrap().parse().unwrap();
+            Duration::from_secs_f64(seconds)
+        };
+        let tick = Duration::from_millis(20);
+        let before = uptime();
+        let now = since_boot() + tick;
+        let after = uptime() + tick + tick;
+        assert!(
+            before <= now && now <= after,
+            "{before:?} {now:?} {after:?}"
+        );
+    }
 }

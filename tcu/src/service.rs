@@ -13,7 +13,7 @@ use crate::api::{self, Access};
 use crate::board::{Board, Doing};
 use crate::ddi;
 use crate::desk::Desk;
-use crate::engine::{EcuReport, EcuResult, Report};
+use crate::engine::{CampaignState, EcuReport, EcuResult, Report};
 use crate::error::{Error, Exit};
 use crate::install::Context;
 use crate::manifest::Courier;
@@ -51,6 +51,55 @@ pub struct Service<'a> {
 /// The last refusal that was shown: a repository that stays the same says nothing new.
 #[derive(Debug, Default)]
 struct Refused(Option<String>);
+
+/// How often a bundle is tried that could not be decided upon, as where an ECU does not answer.
+const TRIES: u32 = 10;
+/// Before it is tried again.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// A bundle that was brought. It is the source until it is decided upon; then it is deleted.
+#[derive(Debug)]
+struct Bundle {
+    path: TempPath,
+    tries: u32,
+}
+
+/// What a look means for a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It was installed or refused.
+    Decided,
+    /// Something else came first and is done: it is looked at now.
+    Again,
+    /// It could not be decided upon, or something else is not at its end.
+    Later,
+}
+
+impl After {
+    /// Where the journal held something, the source was not looked at.
+    fn resumed(resumed: &Result<Option<Report>, Error>) -> Self {
+        match resumed {
+            Ok(None) => Self::Decided,
+            Ok(Some(_)) => Self::Again,
+            Err(_) => Self::Later,
+        }
+    }
+}
+
+impl Bundle {
+    const fn new(path: TempPath) -> Self {
+        Self { path, tries: 0 }
+    }
+
+    /// What is left of it.
+    fn after(self, after: After) -> Option<Self> {
+        let tries = self.tries + u32::from(after == After::Later);
+        if after == After::Later && tries >= TRIES {
+            tracing::warn!("the bundle was tried {tries} times, and is dropped");
+        }
+        (after != After::Decided && tries < TRIES).then_some(Self { tries, ..self })
+    }
+}
 
 impl Service<'_> {
     /// Runs until SIGTERM or SIGINT. A failed poll is logged: the next one may succeed, unless the
@@ -120,35 +169,43 @@ impl Service<'_> {
         let mut refused = Refused::default();
         let mut courier = Courier::new(context, &self.repository, self.policy.interval)?;
         let mut control = context.control.clone();
-        // A bundle stays the source until it is decided upon; then it is deleted.
-        let mut bundle: Option<TempPath> = None;
+        let mut bundle: Option<Bundle> = None;
         loop {
-            bundle = desk.take_upload().or(bundle);
+            bundle = desk.take_upload().map(Bundle::new).or(bundle);
             desk.heed_given_up();
-            let brought = bundle.as_ref().and_then(|path| path.to_str());
+            let brought = bundle.as_ref().and_then(|bundle| bundle.path.to_str());
             let origin = brought.unwrap_or(&self.repository);
             let jitter: f64 = crate::random().random_range(0.0..0.25);
             let pause = self.policy.interval + self.policy.interval.mul_f64(jitter);
             let due = Instant::now() + pause;
-            let decided = if origin.is_empty() && context.is_at_rest(self.state)? {
-                true
+            let after = if origin.is_empty() && context.is_at_rest(self.state)? {
+                After::Decided
             } else {
                 board.set(Doing::Checking, "looking for a campaign");
                 courier.deliver(context, self.state, output).await;
                 let look = self.look(context, origin, board, output, &mut refused);
                 tokio::select! {
-                    installed = look => {
-                        if installed? {
+                    looked = look => {
+                        let (installed, after) = looked?;
+                        if installed {
                             courier.owe();
                         }
-                        true
+                        match after {
+                            // Nothing was put off for what went on.
+                            After::Again if brought.is_none() => After::Decided,
+                            after => after,
+                        }
                     }
-                    () = superseded(desk, &control, due) => false,
+                    () = superseded(desk, &control, due) => After::Again,
                 }
             };
-            if decided {
-                bundle = None;
-                let detail = format!("next poll in {} s", self.policy.interval.as_secs());
+            bundle = bundle.and_then(|bundle| bundle.after(after));
+            if after != After::Again {
+                let pause = bundle.as_ref().map_or(pause, |_| pause.min(RETRY));
+                let detail = match bundle {
+                    Some(_) => format!("the bundle is tried again in {} s", pause.as_secs()),
+                    None => format!("next poll in {} s", self.policy.interval.as_secs()),
+                };
                 board.set(Doing::Idle, &detail);
                 let rest = async {
                     self.deliver().await?;
@@ -162,7 +219,7 @@ impl Service<'_> {
                 };
                 tokio::select! {
                     rested = rest => rested?,
-                    _ = control.wait_for(|control| control.stop || desk.has_upload() || desk.has_given_up()) => {}
+                    _ = control.wait_for(|control| control.stop || desk.has_news()) => {}
                 }
             }
             if control.borrow().stop {
@@ -180,7 +237,7 @@ impl Service<'_> {
     }
 
     /// Goes on with what the journal holds, or asks the repository. Whether the ECUs may run something
-    /// else now.
+    /// else now, and what that means for a bundle.
     async fn look(
         &self,
         context: &Context,
@@ -188,8 +245,10 @@ impl Service<'_> {
         board: &Board,
         output: &mut Output,
         refused: &mut Refused,
-    ) -> Result<bool, Error> {
-        let result = match context.resume(origin, self.state, output).await {
+    ) -> Result<(bool, After), Error> {
+        let resumed = context.resume(origin, self.state, output).await;
+        let after = After::resumed(&resumed);
+        let result = match resumed {
             Ok(Some(report)) => Ok(Some(report)),
             Ok(None) => self.ask(context, origin, output, refused).await,
             Err(error) => Err(error),
@@ -202,16 +261,22 @@ impl Service<'_> {
                 let installed = report
                     .as_ref()
                     .is_some_and(|it| it.ecus.iter().any(changed));
+                let incomplete =
+                    |report: &Report| report.campaign.state == CampaignState::Incomplete;
+                let after = match report.as_ref().is_some_and(incomplete) {
+                    true => After::Later,
+                    false => after,
+                };
                 report.into_iter().for_each(|report| output.report(&report));
-                Ok(installed)
+                Ok((installed, after))
             }
-            Err(Error::Stopped) => Ok(false),
+            Err(Error::Stopped) => Ok((false, After::Later)),
             Err(error @ Error::Journal(_)) => Err(error),
             Err(error) if error.exit() == Exit::Usage => Err(error),
             Err(error) => {
                 board.count(|metrics| metrics.failed_polls += 1);
                 tracing::warn!(%error, "the poll failed");
-                Ok(false)
+                Ok((false, After::Later))
             }
         }
     }
@@ -310,5 +375,47 @@ async fn herald(mut notifier: Notifier, mut changes: watch::Receiver<(Doing, Str
 async fn end(herald: JoinHandle<()>) {
     if let Err(error) = herald.await {
         tracing::warn!(%error, "systemd was not told of the end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle() -> Bundle {
+        Bundle::new(tempfile::NamedTempFile::new().unwrap().into_temp_path())
+    }
+
+    #[test]
+    fn a_bundle_is_kept_until_it_is_decided_upon_and_deleted_then() {
+        let kept = bundle().after(After::Again).unwrap().after(After::Later);
+        let kept = kept.unwrap();
+        let path = kept.path.to_path_buf();
+        assert!(path.exists());
+        assert!(kept.after(After::Decided).is_none());
+        assert!(!path.exists());
+    }
+
+    /// It would keep the repository from being asked for ever.
+    #[test]
+    fn a_bundle_that_can_never_be_decided_upon_is_dropped_in_the_end() {
+        let mut left = Some(bundle());
+        let mut tries = 0;
+        while let Some(bundle) = left {
+            left = bundle
+                .after(After::Later)
+                .and_then(|it| it.after(After::Again));
+            tries += 1;
+        }
+        assert_eq!(tries, TRIES);
+    }
+
+    #[test]
+    fn what_went_on_first_puts_a_bundle_off_and_does_not_decide_upon_it() {
+        let plan = crate::testing::world::World::new(1).plan();
+        let engine = crate::engine::Engine::new(plan, Default::default(), &[], 0);
+        assert_eq!(After::resumed(&Ok(Some(engine.report()))), After::Again);
+        assert_eq!(After::resumed(&Ok(None)), After::Decided);
+        assert_eq!(After::resumed(&Err(Error::Overdue)), After::Later);
     }
 }

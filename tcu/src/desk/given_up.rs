@@ -64,6 +64,12 @@ impl Desk {
         self.inner().gave_up = false;
     }
 
+    /// Whether there is a reason to look again at once: a bundle, or an ECU that was given up.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.has_upload() || self.has_given_up()
+    }
+
     /// Whether an ECU was given up since the last run began.
     #[must_use]
     pub fn has_given_up(&self) -> bool {
