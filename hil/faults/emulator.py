@@ -170,6 +170,12 @@ class Board:
     def pc(self):
         return self.uc.reg_read(arm.UC_ARM_REG_PC)
 
+    def is_in_slot(self):
+        """Whether it goes on in slot A. A Cortex-M runs Thumb code alone: after a branch to an even
+        address, such as that of the slot, it takes a fault (INVSTATE, Arm DDI 0403, B1.5.14)."""
+        thumb = self.uc.reg_read(arm.UC_ARM_REG_XPSR) >> 24 & 1
+        return thumb == 1 and self.slot_a <= self.pc() < self.slot_a + SLOT_A_LEN
+
     def until(self, exits):
         """Where the next run ends besides the stop."""
         exits = [self.stop, *exits]
@@ -184,8 +190,7 @@ class Board:
         try:
             self.uc.emu_start(self.pc() | 1, 0, count=limit)
         except unicorn.UcError:
-            pc = self.pc()
-            return BOOTED if self.slot_a <= pc < self.slot_a + SLOT_A_LEN else CRASHED
+            return BOOTED if self.is_in_slot() else CRASHED
         pc = self.pc()
         if pc == self.stop:
             (word,) = struct.unpack("<I", self.uc.mem_read(REPORT, 4))

@@ -249,35 +249,6 @@ fn evidence_that_was_tampered_with_is_found() {
 }
 
 #[test]
-fn a_read_only_disk_starts_nothing_and_says_so() {
-    let bench = Bench::new();
-    bench.settings("[repository]\nurl = \"https://127.0.0.1:9\"\n");
-    std::fs::create_dir(bench.path("state")).unwrap();
-    let read_only = "mount -t tmpfs -o ro none state &&";
-    let mut command = Command::new("unshare");
-    command.args(["-rm", "sh", "-c", &format!("{read_only} true")]);
-    command.current_dir(bench.dir.path()).stderr(Stdio::null());
-    if !command.status().is_ok_and(|status| status.success()) {
-        eprintln!("not tried: this system makes no mount namespace");
-        return;
-    }
-    let inner = bench.shell(read_only, "run");
-    let mut command = Command::new("unshare");
-    command
-        .arg("-rm")
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    command.current_dir(bench.dir.path());
-    let (code, said) = exit_of(command);
-    assert_eq!(code, Some(7), "{said}");
-    assert!(said.contains("Read-only file system"), "{said}");
-    assert!(
-        said.contains(Path::new("state").to_str().unwrap()),
-        "{said}"
-    );
-}
-
-#[test]
 fn the_unit_gives_the_fewest_rights() {
     let unit = include_str!("../../packaging/tcu.service");
     let lines: Vec<&str> = unit.lines().collect();

@@ -41,7 +41,7 @@ const fn case(name: &'static str, limit_s: u32, about: &'static str) -> Case {
 }
 
 /// All cases, in the order in which they run.
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     case(
         "vcan-setup",
         120,
@@ -71,6 +71,11 @@ const CASES: [Case; 9] = [
         "install-isotp",
         400,
         "the same over our ISO-TP on raw sockets",
+    ),
+    case(
+        "disks",
+        240,
+        "the TCU's service on a disk that is read-only, and on a full one",
     ),
     case(
         "service",

@@ -60,7 +60,7 @@ pub(super) fn build(cases: &[Case], deadline: Instant, tally: &mut Tally) -> Res
             tally,
         )?;
     }
-    let service = ["service", "kills", super::guest_kill::NAME];
+    let service = ["disks", "service", "kills", super::guest_kill::NAME];
     let service = service.into_iter().any(needs);
     if vehicle || tester || service {
         parts::programs(deadline, tally)?;
