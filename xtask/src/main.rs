@@ -110,7 +110,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Skips instructions while forged ECUs start: none may boot. Takes hours without `--quick`.
+    /// Skips instructions while forged ECUs start: none may boot. Takes half an hour of a processor without `--quick`.
     Faults(faults::Options),
     /// Measures the bootloader on its bare-metal targets; fails where it passes its goal.
     Footprint {
