@@ -245,9 +245,20 @@ impl Journal {
         } else if self.reads_again(layout, sure, state, flash, keys) {
             sure
         } else {
-            return None;
+            // One whose witness was only begun was never acted upon. Where its half was about to be
+            // erased, and it reads so no more, the other half holds what came before.
+            let before = match sure.place.half {
+                Half::First => second,
+                Half::Second => first,
+            };
+            let unsettled = sure.witness != Witness::Complete;
+            if !unsettled || !self.reads_again(layout, before, state, flash, keys) {
+                return None;
+            }
+            self.keep = Some(before.place.half);
+            before
         };
-        self.sequence = found.sequence;
+        self.sequence = found.sequence.max(sure.sequence);
         let settled =
             found.witness == Witness::Complete && self.nothing_behind(layout, found, flash, keys);
         #[cfg(feature = "deliberate-bugs")]

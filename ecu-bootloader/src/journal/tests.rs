@@ -146,6 +146,57 @@ fn a_record_that_was_acted_upon_outlives_its_interrupted_witness() {
     }
 }
 
+/// A chip on which one record reads well a number of times, and no more.
+struct Fading {
+    chip: Chip,
+    address: u32,
+    left: u32,
+}
+
+impl FlashRead for Fading {
+    fn read(&mut self, address: u32, buffer: &mut [u8]) -> Result<(), FlashError> {
+        if address == self.address && buffer.len() > 16 {
+            self.left = self.left.checked_sub(1).ok_or(FlashError)?;
+        }
+        self.chip.read(address, buffer)
+    }
+}
+
+/// Its witness was begun, and then the erase before it was to be written again.
+#[test]
+fn a_record_that_fades_before_it_was_acted_upon_leaves_the_one_before_it() {
+    let mut chip = provisioned();
+    let (mut journal, _) = settle(&mut chip).unwrap();
+    let witness = Cut {
+        operation: chip.0.operations() + 2,
+        when: When::Inside {
+            tear: Tear::Prefix { words: 1 },
+            marginal: Marginal::None,
+        },
+    };
+    chip.0.arm(witness);
+    assert!(!write(&mut journal, &mut chip, &state(1)));
+    let mut chip = Chip(chip.0.fork().unwrap());
+    let (journal, found) = Journal::open(&LAYOUT, &mut chip, &mut keys());
+    let found = found.unwrap();
+    assert_eq!((found.state, found.settled), (state(1), false));
+    let faded = journal.newest.unwrap();
+    let address = address(&LAYOUT, faded).unwrap();
+    let mut fading = Fading {
+        chip,
+        address,
+        left: 1,
+    };
+    let (mut journal, found) = Journal::open(&LAYOUT, &mut fading, &mut keys());
+    let found = found.unwrap();
+    assert_eq!((found.state, found.settled), (state(0), false));
+    assert_eq!(journal.keep, Some(faded.half.other()));
+    assert!(write(&mut journal, &mut fading.chip, &found.state));
+    let (_, found) = Journal::open(&LAYOUT, &mut fading.chip, &mut keys());
+    let found = found.unwrap();
+    assert_eq!((found.state, found.settled), (state(0), true));
+}
+
 /// An interrupted witness that reads blank, and behind it a torn record that reads well only once.
 #[test]
 fn a_torn_record_does_not_hide_the_one_before_it() {
