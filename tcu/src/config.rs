@@ -5,7 +5,6 @@
 mod preconditions;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -13,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use preconditions::{DataRecord, NeededFor, Preconditions, Signal};
 
+use crate::api::Tls;
 use crate::error::Error;
 use crate::link::Transport;
 use crate::policy::{Mode, Rules, Window};
@@ -92,37 +92,6 @@ pub struct Api {
     pub tls: Option<Tls>,
     /// The most MiB that a bundle may have.
     pub upload_max_mib: Option<Bounded<1, 65_536>>,
-}
-
-/// The local API over TCP. Nothing of it can be left out.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Tls {
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// The server's certificate, PEM.
-    pub certificate: PathBuf,
-    /// Its key, PEM.
-    pub key: PathBuf,
-    /// The authorities that vouch for clients, PEM.
-    pub client_ca: PathBuf,
-}
-
-impl Tls {
-    fn paths(&mut self) -> [&mut PathBuf; 3] {
-        [&mut self.certificate, &mut self.key, &mut self.client_ca]
-    }
-}
-
-impl From<Tls> for crate::api::Tls {
-    fn from(tls: Tls) -> Self {
-        Self {
-            listen: tls.listen,
-            certificate: tls.certificate,
-            key: tls.key,
-            client_ca: tls.client_ca,
-        }
-    }
 }
 
 /// When a campaign may begin.
@@ -329,7 +298,12 @@ impl Settings {
         ]
         .into_iter()
         .flatten()
-        .chain(self.api.tls.iter_mut().flat_map(Tls::paths))
+        .chain(
+            self.api
+                .tls
+                .iter_mut()
+                .flat_map(|tls| [&mut tls.certificate, &mut tls.key, &mut tls.client_ca]),
+        )
     }
 }
 

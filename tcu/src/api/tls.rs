@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -28,8 +29,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at a time: strangers get no further than here.
 const HANDSHAKES: usize = 16;
 
-/// Where the API is served over TCP, and who may use it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the API is served over TCP, and who may use it. None of it can be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Tls {
     /// The address.
     pub listen: SocketAddr,

@@ -103,7 +103,7 @@ impl Options {
         let mib = api.upload_max_mib.map_or(1024, |mib| mib.get());
         Some(Access {
             socket: api.socket.clone(),
-            tls: api.tls.clone().map(Into::into),
+            tls: api.tls.clone(),
             uploads: self.state.clone(),
             upload_max: mib.saturating_mul(1 << 20),
         })
