@@ -1,10 +1,13 @@
 //! The Debian packages that the tests need, in one place, and their installation.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::Uid;
 
+use crate::paths;
 use crate::process::{output_of, program, run, succeeds};
 use crate::tally::Tally;
 
@@ -69,6 +72,50 @@ pub(crate) const DEBOOTSTRAP: Need = need("debootstrap", "debootstrap");
 
 /// How long an installation may take.
 const LIMIT: Duration = Duration::from_secs(900);
+
+/// What a run of all tests writes below the target folder where nothing is built yet, with a reserve:
+/// 4.5 GB were measured.
+const ROOM: u64 = 6 << 30;
+
+/// What it writes besides for the compiler's next run, unless that is off.
+const ROOM_INCREMENTAL: u64 = 6 << 30;
+
+/// What it writes where all was built before: what changed, and what the guest leaves.
+const ROOM_AGAIN: u64 = 2 << 30;
+
+/// What is there once the tests have been built; building this tool makes none of it.
+const BUILT: &str = "debug/virtual-ecu";
+
+/// Fails where the disk would be full before the tests have run: a compiler that meets that says much,
+/// and nothing of the disk.
+pub(crate) fn room() -> Result<()> {
+    let target = paths::target();
+    std::fs::create_dir_all(&target).with_context(|| target.display().to_string())?;
+    let incremental = std::env::var_os("CARGO_INCREMENTAL").is_none_or(|value| value != "0");
+    let needed = room_for(&target, incremental);
+    let disk = statvfs(&target).with_context(|| target.display().to_string())?;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    enough(free, needed).with_context(|| format!("the disk of {}", target.display()))
+}
+
+fn room_for(target: &Path, incremental: bool) -> u64 {
+    match (target.join(BUILT).exists(), incremental) {
+        (true, _) => ROOM_AGAIN,
+        (false, false) => ROOM,
+        (false, true) => ROOM + ROOM_INCREMENTAL,
+    }
+}
+
+fn enough(free: u64, needed: u64) -> Result<()> {
+    if free >= needed {
+        return Ok(());
+    }
+    let (free, needed) = (free >> 20, needed >> 20);
+    bail!(
+        "has {free} MiB free; the tests need {needed} MiB: make room, set CARGO_INCREMENTAL=0, or \
+         let CARGO_TARGET_DIR name a folder on another disk"
+    )
+}
 
 /// Installs what the tests need, for the guest too if `guest`.
 pub(crate) fn install_all(guest: bool) -> Result<()> {
@@ -153,6 +200,22 @@ mod tests {
         assert!(on_path("sh"));
         assert!(on_path("/proc/self"));
         assert!(!on_path("no-such-program"));
+    }
+
+    #[test]
+    fn a_disk_without_room_is_said_before_anything_is_built() {
+        let target = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(target.path().join("debug/deps")).unwrap();
+        assert_eq!(room_for(target.path(), false), ROOM);
+        assert_eq!(room_for(target.path(), true), 2 * ROOM);
+        std::fs::write(target.path().join(BUILT), "").unwrap();
+        assert_eq!(room_for(target.path(), true), ROOM_AGAIN);
+        assert!(enough(ROOM, ROOM).is_ok());
+        let error = enough(ROOM - 1, ROOM).unwrap_err().to_string();
+        assert!(
+            error.contains("has 6143 MiB free; the tests need 6144"),
+            "{error}"
+        );
     }
 
     #[test]
