@@ -231,7 +231,11 @@ impl<P: Platform, M: Storage> Core<P, M> {
         self.platform.random(&mut random);
         let mut bytes = [0; 32];
         put(&mut bytes, 0, b"CNSD");
-        put(&mut bytes, 4, &self.journal.sequence().to_le_bytes());
+        put(
+            &mut bytes,
+            4,
+            &u64::from(self.journal.sequence()).to_le_bytes(),
+        );
         put(&mut bytes, 12, &self.access.seeds.to_le_bytes());
         put(&mut bytes, 16, &random);
         self.platform.keys().cmac(MacKeyId::Journal, &bytes)

@@ -1,6 +1,8 @@
 //! The two page buffers: one fills from the bus while the other is being programmed. Metadata is
 //! gathered across both of them, since a part of it may be longer than a page.
 
+use crate::bytes::copy;
+
 /// Memory for both buffers, one behind the other.
 pub trait Bytes: AsRef<[u8]> + AsMut<[u8]> {}
 
@@ -112,7 +114,7 @@ impl<B: Bytes> Buffers<B> {
         let fill = self.fill;
         let end = fill.saturating_add(bytes.len());
         if let Some(target) = self.data_mut(self.filling).get_mut(fill..end) {
-            target.copy_from_slice(bytes);
+            copy(target, bytes);
         }
         self.fill = end;
     }
@@ -124,7 +126,7 @@ impl<B: Bytes> Buffers<B> {
         let fill = self.fill;
         let end = fill.saturating_add(now.len());
         if let Some(target) = self.whole_mut().get_mut(fill..end) {
-            target.copy_from_slice(now);
+            copy(target, now);
         }
         self.fill = end;
         rest

@@ -183,8 +183,8 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let Some(durable) = self.durable else {
             return self.scan(then);
         };
-        let layout = &head.header.layout;
-        let from = durable.saturating_mul(layout.page_size().get());
+        let layout = head.header.layout();
+        let from = layout.offset_of(durable);
         let rest = layout.ciphertext_len().saturating_sub(from);
         let Some(transfer) = &mut self.transfer else {
             return self.fail(then, Failure::NONE);
@@ -271,7 +271,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
                 reason: Reason::Flash,
                 ..
             }) => {
-                let size = head.header.layout.page_size().get();
+                let size = head.header.layout().page_size().get();
                 let sector = self.platform.board().layout.slot(head.slot);
                 let sector = sector.map_or(1, |slot| slot.payload.sector.max(1));
                 let until = page.saturating_add(1).min(head.page_count());
@@ -391,19 +391,16 @@ impl<P: Platform, M: Storage> Core<P, M> {
     fn page_complete(&mut self, page: u32, size: usize, bad: Failure) -> Result<(), Failure> {
         let head = self.head.as_ref().ok_or(bad)?;
         let address = page_address(self.platform.board(), head, page).ok_or(bad)?;
-        let digest = self
-            .table
-            .borrow_mut()
-            .digest_of(&mut self.platform, head, page)?;
+        let table = self.table.borrow_mut();
+        let digest = table.digest_of(&mut self.platform, head, page)?;
         let data = self.buffers.data_mut(self.buffers.filling);
         let data = data.get_mut(..size).ok_or(bad)?;
-        if !is_authentic(data, &digest) {
+        if !is_authentic(data, digest) {
             return Err(bad);
         }
-        let key = Failure::new(Reason::GrantKey);
         let keys = self.platform.keys();
-        let iv = keys.page_iv(&head.header.iv_seed, page).map_err(|_| key)?;
-        keys.cbc_decrypt(&iv, data).map_err(|_| key)?;
+        keys.decrypt_page(&head.header.iv_seed(), page, data)
+            .map_err(|_| Failure::new(Reason::GrantKey))?;
         self.buffers.queue(address, size, true);
         Ok(())
     }

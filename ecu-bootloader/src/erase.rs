@@ -186,16 +186,12 @@ impl<P: Platform, M: Storage> Core<P, M> {
     fn erase_pages(&mut self, from: u32, until: u32, then: Then) {
         let place = self.head.as_ref().and_then(|head| {
             let slot = self.platform.board().layout.slot(head.slot)?;
-            Some((head.slot, slot.payload, head.header.layout))
+            Some((head.slot, slot.payload, head.header.layout()))
         });
         let Some((slot, region, layout)) = place else {
             return self.fail(then, Failure::new(Reason::OtherImage));
         };
-        let offset = |page: u32| {
-            let bytes = page.saturating_mul(layout.page_size().get());
-            bytes.min(layout.ciphertext_len())
-        };
-        let eraser = Eraser::new(region, offset(from), offset(until));
+        let eraser = Eraser::new(region, layout.offset_of(from), layout.offset_of(until));
         self.erase(slot, eraser, then);
     }
 

@@ -1,10 +1,9 @@
 //! Grant and header of an image, together: parsed, authenticated except for the signature, and
 //! compared with what the ECU is.
 
-use ecu_image::{Cipher, Salt};
 use ecu_image::{
     GRANT_LEN, Grant, GrantView, HEADER_LEN, Header, HeaderView, ImageDigest, Offset, SIGNED_LEN,
-    SequenceNumber, SignatureLen, Summary, WrappedKey,
+    Salt, SequenceNumber, Summary,
 };
 
 use crate::flash::FlashRead;
@@ -41,18 +40,17 @@ impl Head {
 
     /// Bytes of one page.
     pub(crate) fn page_size(&self) -> usize {
-        self.header.layout.page_size().bytes()
+        self.header.layout().page_size().bytes()
     }
 
-    pub(crate) const fn page_count(&self) -> u32 {
-        self.header.layout.page_count()
+    pub(crate) fn page_count(&self) -> u32 {
+        self.header.layout().page_count()
     }
 
     /// How many bytes of page `page` are plaintext rather than fill.
     pub(crate) fn plaintext_in(&self, page: u32) -> usize {
-        let layout = &self.header.layout;
-        let start = page.saturating_mul(layout.page_size().get());
-        let rest = layout.payload_len().saturating_sub(start);
+        let layout = self.header.layout();
+        let rest = layout.payload_len().saturating_sub(layout.offset_of(page));
         usize::try_from(rest)
             .unwrap_or(usize::MAX)
             .min(self.page_size())
@@ -114,21 +112,13 @@ pub(crate) fn examine(
     head.sequence = granted.sequence();
     head.downgrade = granted.downgrade();
     suits(head, view, page_limit, own.board())?;
-    head.salt = unwrap(view.cipher(), &granted.wrapped(), own.keys())?;
-    Ok(())
-}
-
-#[inline(never)]
-fn unwrap(cipher: Cipher, wrapped: &WrappedKey, keys: &mut impl KeyStore) -> Result<Salt, Failure> {
-    let right_key = matches!(
-        (cipher, wrapped),
-        (Cipher::Aes128Cbc, WrappedKey::Aes128(_)) | (Cipher::Aes256Cbc, WrappedKey::Aes256(_))
-    );
-    let bad_key = Failure::new(Reason::GrantKey);
-    if !right_key {
-        return Err(bad_key);
+    let wrapped = granted.wrapped_bytes();
+    // Integrity value and salt are 24 bytes more than the key.
+    let right_key = wrapped.len() == view.cipher().key_len().saturating_add(24);
+    if !right_key || own.keys().unwrap(wrapped, &mut head.salt).is_err() {
+        return Err(Failure::new(Reason::GrantKey));
     }
-    keys.unwrap(wrapped).map_err(|_| bad_key)
+    Ok(())
 }
 
 #[inline(never)]
@@ -162,10 +152,10 @@ fn suits(
         let block = view.logical_block().get();
         return Err(Failure::with(Reason::HeaderBlock, block));
     }
-    if head.header.signature_len == SignatureLen::Rsa2048 && !board.allow_rsa_2048 {
+    if head.header.signature_len() == 256 && !board.allow_rsa_2048 {
         return Err(Failure::new(Reason::HeaderKey));
     }
-    let page = head.header.layout.page_size();
+    let page = head.header.layout().page_size();
     if page.bytes() > page_limit || page.get() < board.layout.program_unit() {
         return Err(Failure::with(Reason::HeaderSize, page.get()));
     }
@@ -175,18 +165,18 @@ fn suits(
 /// Whether the image is linked for the slot and fits into it.
 #[inline(never)]
 pub(crate) fn fits(header: &Summary, slot: SlotId, board: &Board) -> Result<(), Failure> {
-    if !header.slots.contains(slot.into()) {
-        return Err(Failure::with(Reason::HeaderSlot, header.slots.bits()));
+    if !header.slots().contains(slot.into()) {
+        return Err(Failure::with(Reason::HeaderSlot, header.slots().bits()));
     }
     let too_large = |bytes| Err(Failure::with(Reason::HeaderSize, bytes));
     let Some(place) = board.layout.slot(slot) else {
         return too_large(0);
     };
-    if header.layout.ciphertext_len() > place.payload.len {
-        return too_large(header.layout.ciphertext_len());
+    if header.layout().ciphertext_len() > place.payload.len {
+        return too_large(header.layout().ciphertext_len());
     }
-    if u32::from(header.layout.table_page_count()) > place.table_pages() {
-        return too_large(header.layout.table_len());
+    if u32::from(header.layout().table_page_count()) > place.table_pages() {
+        return too_large(header.layout().table_len());
     }
     Ok(())
 }
@@ -224,7 +214,7 @@ pub(crate) fn read_signature<'o, P: Platform>(
     out: &'o mut [u8],
 ) -> Result<&'o [u8], Failure> {
     let other = Failure::new(Reason::OtherImage);
-    let len = head.header.signature_len.bytes();
+    let len = head.header.signature_len();
     let out = out.get_mut(..len).ok_or(other)?;
     let address = metadata_address(platform.board(), head.slot, SIGNATURE_AT, 512).ok_or(other)?;
     platform
@@ -247,18 +237,17 @@ pub(crate) fn metadata_address(board: &Board, slot: SlotId, offset: u32, len: u3
 /// The address of table page `index` of a slot.
 #[inline(never)]
 pub(crate) fn table_address(board: &Board, slot: SlotId, index: u16) -> Option<u32> {
-    let offset = u32::from(index).checked_mul(TABLE_PAGE)?;
-    metadata_address(board, slot, offset.checked_add(METADATA_HEAD)?, TABLE_PAGE)
+    let offset = u32::from(index).wrapping_mul(TABLE_PAGE);
+    metadata_address(board, slot, offset.wrapping_add(METADATA_HEAD), TABLE_PAGE)
 }
 
 /// The address of page `page` of a slot's payload.
 #[inline(never)]
 pub(crate) fn page_address(board: &Board, head: &Head, page: u32) -> Option<u32> {
-    let size = head.header.layout.page_size().get();
-    let offset = page.checked_mul(size)?;
-    board
-        .layout
-        .slot(head.slot)?
-        .payload
-        .address_of(offset, size)
+    let layout = head.header.layout();
+    if page >= layout.page_count() {
+        return None;
+    }
+    let place = board.layout.slot(head.slot)?.payload;
+    place.address_of(layout.offset_of(page), layout.page_size().get())
 }

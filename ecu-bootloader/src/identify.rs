@@ -1,13 +1,15 @@
 //! The data identifiers: identification, progress, boot status, last failure.
 
+use crate::bytes::copy;
 use crate::download::Reply;
-use crate::job::{Answer, Core, Dids, Phase, Then};
+use crate::job::{Answer, Core, Phase, Then};
 use crate::layout::SlotId;
 use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::state::{Progress, SlotState, State};
-use ecu_image::SlotSet;
+use ecu_image::{HeaderStart, SlotSet};
 use uds::nrc::Nrc;
+use uds::server::Context;
 
 /// FD00.
 pub const PROGRESS: u16 = 0xFD00;
@@ -35,14 +37,10 @@ impl Out<'_> {
     fn put(&mut self, bytes: &[u8]) {
         let end = self.at.saturating_add(bytes.len());
         match self.buffer.get_mut(self.at..end) {
-            Some(target) => target.copy_from_slice(bytes),
+            Some(target) => copy(target, bytes),
             None => self.fits = false,
         }
         self.at = end;
-    }
-
-    fn put_u8(&mut self, byte: u8) {
-        self.put(&[byte]);
     }
 
     fn put_u32(&mut self, value: u32) {
@@ -53,17 +51,16 @@ impl Out<'_> {
     fn put_decimal(&mut self, value: u32) {
         let mut digits = [0; 10];
         let mut rest = value;
-        let mut len = 0usize;
-        for digit in digits.iter_mut().rev() {
-            let low = u8::try_from(rest.checked_rem(10).unwrap_or(0)).unwrap_or(0);
-            *digit = b'0'.saturating_add(low);
+        let mut start = 0;
+        for (at, digit) in digits.iter_mut().enumerate().rev() {
+            let [low, ..] = rest.checked_rem(10).unwrap_or(0).to_le_bytes();
+            *digit = b'0' | low;
             rest = rest.checked_div(10).unwrap_or(0);
-            len = len.saturating_add(1);
+            start = at;
             if rest == 0 {
                 break;
             }
         }
-        let start = digits.len().saturating_sub(len);
         self.put(digits.get(start..).unwrap_or(&[]));
     }
 }
@@ -71,10 +68,27 @@ impl Out<'_> {
 impl<P: Platform, M: Storage> Core<P, M> {
     /// 22: up to eight identifiers. The progress waits for what is being programmed, and after a reset for
     /// a scan of what is stored.
-    pub(crate) fn read(&mut self, dids: Dids, response: &mut [u8]) -> Result<Read, Nrc> {
-        self.dids = dids;
-        let ids = dids.ids.get(..dids.len).unwrap_or(&[]);
-        if ids.contains(&PROGRESS) && self.transfer.is_none() && !self.knows_progress() {
+    #[inline(never)]
+    pub(crate) fn read(
+        &mut self,
+        context: Context,
+        request: &[u8],
+        response: &mut [u8],
+    ) -> Result<Read, Nrc> {
+        let (pairs, rest) = request.get(1..).unwrap_or(&[]).as_chunks::<2>();
+        let dids = &mut self.dids;
+        if !rest.is_empty() || pairs.is_empty() || pairs.len() > dids.ids.len() {
+            return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
+        }
+        dids.len = pairs.len();
+        dids.session = context.session.value();
+        dids.unlocked = context.unlocked.is_some();
+        let mut progress = false;
+        for (id, pair) in dids.ids.iter_mut().zip(pairs) {
+            *id = u16::from_be_bytes(*pair);
+            progress |= *id == PROGRESS;
+        }
+        if progress && self.transfer.is_none() && !self.knows_progress() {
             self.drain(Then::ScanForRead);
             return Ok(Read::Later);
         }
@@ -103,20 +117,22 @@ impl<P: Platform, M: Storage> Core<P, M> {
 
     /// The positive response; its length.
     pub(crate) fn write_dids(&mut self, response: &mut [u8]) -> Result<usize, Nrc> {
-        let dids = self.dids;
         let mut out = Out {
             buffer: response,
             at: 1,
             fits: true,
         };
         let mut any = false;
-        for id in dids.ids.iter().take(dids.len) {
+        for index in 0..self.dids.len {
+            let Some(&id) = self.dids.ids.get(index) else {
+                break;
+            };
             let start = out.at;
             out.put(&id.to_be_bytes());
-            if id == &LAST_FAILURE && !dids.unlocked {
+            if id == LAST_FAILURE && !self.dids.unlocked {
                 return Err(Nrc::SECURITY_ACCESS_DENIED);
             }
-            if self.write_did(*id, dids.session, &mut out) {
+            if self.write_did(id, &mut out) {
                 any = true;
             } else {
                 out.at = start;
@@ -133,7 +149,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
 
     /// Writes the content of one identifier; `false` for an unknown one.
     #[inline(never)]
-    fn write_did(&mut self, id: u16, session: u8, out: &mut Out<'_>) -> bool {
+    fn write_did(&mut self, id: u16, out: &mut Out<'_>) -> bool {
         let in_application = self.in_application();
         let board = self.platform.board();
         match id {
@@ -148,7 +164,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             // The application's own; what the ECU is, it asks of the boot services.
             0xF186 | 0xF195 if in_application => return false,
             0xF180 => out.put(board.boot_software.as_bytes()),
-            0xF186 => out.put_u8(session),
+            0xF186 => out.put(&[self.dids.session]),
             0xF18A => out.put(board.supplier.as_bytes()),
             0xF18C => out.put(board.serial.as_bytes()),
             0xF190 => out.put(&board.vin),
@@ -172,17 +188,16 @@ impl<P: Platform, M: Storage> Core<P, M> {
                 .filter(|_| state.attempts_left > 0)
                 .unwrap_or(state.confirmed)
         });
-        match slot.and_then(|slot| self.peek(slot)) {
-            Some(header) => {
-                let version = header.version();
-                out.put_decimal(version.major.into());
-                out.put(b".");
-                out.put_decimal(version.minor.into());
-                out.put(b".");
-                out.put_decimal(version.patch);
-            }
-            None => out.put(b"none"),
+        let mut header = HeaderStart::NONE;
+        if !slot.is_some_and(|slot| self.peek(slot, &mut header)) {
+            return out.put(b"none");
         }
+        let version = header.version();
+        out.put_decimal(version.major.into());
+        out.put(b".");
+        out.put_decimal(version.minor.into());
+        out.put(b".");
+        out.put_decimal(version.patch);
     }
 
     /// FD00.
@@ -192,9 +207,11 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let receiving = self.receiving();
         let erased = matches!(receiving, Some((Progress::Erased, _)));
         let slot = staged.or(receiving.map(|(_, slot)| slot));
-        let header = slot.and_then(|slot| self.peek(slot));
-        let (page_size, pages) =
-            header.map_or((0, 0), |header| (header.page_size(), header.page_count()));
+        let mut header = HeaderStart::NONE;
+        if !slot.is_some_and(|slot| self.peek(slot, &mut header)) {
+            header = HeaderStart::NONE;
+        }
+        let (page_size, pages) = (header.page_size(), header.page_count());
         let durable = match staged {
             Some(_) => pages,
             None if erased => self.durable.unwrap_or(0).min(pages),
@@ -209,13 +226,12 @@ impl<P: Platform, M: Storage> Core<P, M> {
         };
         let target = slot.or_else(|| self.next_target());
         let state = self.known();
-        out.put_u8(number);
-        out.put_u8(target.map_or(0xFF, SlotId::number));
+        out.put(&[number, target.map_or(0xFF, SlotId::number)]);
         out.put(slot.map_or(&[0; 32], |slot| &state.digest(slot).0));
         for value in [page_size, pages, durable, durable.saturating_mul(page_size)] {
             out.put_u32(value);
         }
-        out.put_u8(state.erases_left);
+        out.put(&[state.erases_left]);
     }
 
     /// The slot that a download of an image for all slots would go to.
@@ -239,19 +255,21 @@ impl<P: Platform, M: Storage> Core<P, M> {
             (None, Phase::Starting | Phase::Application) => STARTING,
         };
         let other = other_slot(state, running);
-        out.put_u8(1);
-        out.put_u8(u8::from(self.in_application()));
-        out.put_u8(running.map_or(0xFF, SlotId::number));
-        out.put_u8(reason);
-        out.put_u8(match running {
-            Some(SlotId::Factory) => 7,
-            Some(slot) => state.slot(slot).state as u8,
-            None => 0,
-        });
-        out.put_u8(state.slot(other).state as u8);
-        out.put_u8(state.attempts_left);
         let two = self.platform.board().layout.has_b();
-        out.put_u8(if two { 2 } else { 1 });
+        out.put(&[
+            1,
+            u8::from(self.in_application()),
+            running.map_or(0xFF, SlotId::number),
+            reason,
+            match running {
+                Some(SlotId::Factory) => 7,
+                Some(slot) => state.slot(slot).state as u8,
+                None => 0,
+            },
+            state.slot(other).state as u8,
+            state.attempts_left,
+            if two { 2 } else { 1 },
+        ]);
         out.put_u32(floor.get());
         out.put(&state.grant_sequence.0.to_be_bytes());
         out.put(running.map_or(&[0; 32], |slot| &state.digest(slot).0));

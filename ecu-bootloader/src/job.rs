@@ -4,190 +4,34 @@
 //! for and, as [`Then`], what follows. There is one at a time, since a server has one request
 //! pending at a time; pages of a download are programmed beside it.
 
+mod decision;
 mod flash;
+mod work;
 
-use core::borrow::BorrowMut as _;
+pub use decision::BootTarget;
+use work::InFlight;
+pub(crate) use work::{Answer, Dids, Phase, Purpose, Then, Work};
 
 use crate::access::Access;
-use crate::boot::{BootReason, Choice, Evidence, Inputs, ResetCause, Verdict, choose};
+use crate::boot::{BootReason, Evidence, ResetCause};
 use crate::buffers::Buffers;
 use crate::counter::MonotonicCounter;
 use crate::download::Transfer;
 use crate::erase::Eraser;
-use crate::head::{self, Head};
+use crate::head::Head;
 use crate::journal::Journal;
-use crate::keyset::Use;
 #[cfg(feature = "key-set-update")]
-use crate::keyset::{Signatures, Vouched};
+use crate::keyset::Vouched;
 use crate::layout::SlotId;
-use crate::ledger::Ledger;
 use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::server::Routine;
 use crate::state::{Frontier, Progress, SlotState, State};
-use crate::transition;
 use crate::verify::Verification;
-use ecu_image::{Digest, ImageDigest, ImageVersion, SecurityCounter};
+use ecu_image::{Digest, SecurityCounter};
 use uds::nrc::Nrc;
 use uds::time::Instant;
-
-/// A positive response that a job leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The application reported a passed self-test.
-    SelfTest,
-    /// `71 01 id 00`.
-    Routine(Routine),
-    /// `74 20 maxNumberOfBlockLength`.
-    Download,
-    /// `76 counter`.
-    Block(u8),
-    /// `77`.
-    Exit,
-    /// `6E F15A`.
-    Written,
-    /// `62 ..`, with the progress now known.
-    Read,
-    /// `67 01 seed`.
-    Seed,
-    /// Access is granted: `67 02`, or `67 01` and zeros where it was before.
-    Unlocked(u8),
-    /// `69 05 ..` with a challenge.
-    #[cfg(feature = "authentication")]
-    Challenge,
-    /// `69 06 ..`: access is granted.
-    #[cfg(feature = "authentication")]
-    Authenticated,
-    /// `69 00 10`: access is locked.
-    #[cfg(feature = "authentication")]
-    DeAuthenticated,
-    /// `69 08 03`.
-    #[cfg(feature = "authentication")]
-    AuthenticationMethod,
-}
-
-/// The DIDs of a ReadDataByIdentifier request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dids {
-    pub(crate) ids: [u16; 8],
-    pub(crate) len: usize,
-    pub(crate) session: u8,
-    pub(crate) unlocked: bool,
-}
-
-impl Dids {
-    /// None.
-    pub(crate) const NONE: Self = Self {
-        ids: [0; 8],
-        len: 0,
-        session: 0,
-        unlocked: false,
-    };
-}
-
-/// What the machine waits for. Four bytes in the default profile, so that it is handed on in a register.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Work {
-    Idle,
-    /// The journal to hold the next state.
-    Commit(Then),
-    /// The eraser to finish.
-    Erase(Then),
-    /// Every queued page to be programmed.
-    Drain(Then),
-    /// A page buffer to become free.
-    Room(Then),
-    /// The signature of the head in RAM.
-    Signature,
-    /// The signature of a tester's proof.
-    #[cfg(feature = "authentication")]
-    Proof,
-    /// The signatures of the key set in RAM.
-    #[cfg(feature = "key-set-update")]
-    KeySet(Signatures),
-    /// The verification of the slot of the head at hand.
-    Verify(Purpose),
-    /// The first stored page that is not what the table says.
-    Scan(Then),
-}
-
-/// What a verification is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// The boot decision.
-    Boot,
-    /// 31 0202.
-    Check,
-    /// 31 FF01.
-    Dependencies,
-}
-
-/// What follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
-    Answer(Answer),
-    Decide,
-    Boot(SlotId, BootReason),
-    Stay(BootReason),
-    EraseMetadata,
-    ProgramHead,
-    MetadataStored,
-    BeginErase,
-    ErasePayload,
-    PayloadErased,
-    EraseFrontier,
-    FrontierErased,
-    RaiseCounter,
-    StartTransfer,
-    BeginCheck,
-    ScanForRead,
-    OpenBlock(Answer),
-    #[cfg(feature = "key-set-update")]
-    ProgramKeySet,
-    #[cfg(feature = "key-set-update")]
-    UseKeySet,
-}
-
-/// Where the machine is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Reading the journal, verifying, deciding.
-    Starting,
-    /// Answering a tester.
-    Serving(BootReason),
-    /// The application runs.
-    Application,
-}
-
-/// What boots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BootTarget {
-    /// The slot.
-    pub slot: SlotId,
-    /// Where its plaintext lies in flash, masked with the account of the boot.
-    masked_address: u32,
-    ledger: Ledger,
-    /// Length of the plaintext in bytes.
-    pub payload_len: u32,
-    /// Where the image is linked to run.
-    pub load_address: u64,
-    /// Why it boots.
-    pub reason: BootReason,
-    /// The image.
-    pub digest: ImageDigest,
-    /// Its version.
-    pub version: ImageVersion,
-}
-
-impl BootTarget {
-    /// Where its plaintext lies in flash. It is computed from the account of the second look: where
-    /// a step of that was left out, or found a difference, it is some other number.
-    #[must_use]
-    pub const fn payload_address(&self) -> u32 {
-        self.ledger.unmask(self.masked_address)
-    }
-}
 
 /// The machine without its connection. What is small comes first: code reaches it by shorter
 /// instructions there, which saves kilobytes of flash.
@@ -231,19 +75,13 @@ pub(crate) struct Core<P, M: Storage> {
     next: State,
     /// The digest of the plaintext of that image, as the last verification computed it.
     pub(crate) measured: Option<Digest>,
-    pub(crate) boot_event: Option<BootTarget>,
+    /// Whether the board is still to be told to start what runs.
+    pub(crate) boot_due: bool,
     pub(crate) running: Option<BootTarget>,
     pub(crate) verification: Verification,
     pub(crate) journal: Journal,
     pub(crate) table: M::Table,
     pub(crate) platform: P,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InFlight {
-    Journal,
-    Erase,
-    Page,
 }
 
 impl<P: Platform, M: Storage> Core<P, M> {
@@ -262,7 +100,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             evidence: Evidence::default(),
             phase: Phase::Starting,
             running: None,
-            boot_event: None,
+            boot_due: false,
             self_tested: false,
             #[cfg(feature = "key-set-update")]
             vouched: Default::default(),
@@ -375,94 +213,6 @@ impl<P: Platform, M: Storage> Core<P, M> {
         self.work = Work::Commit(then);
     }
 
-    #[inline(never)]
-    fn decide(&mut self) {
-        let floor = self.floor();
-        let Some(state) = self.state.as_ref() else {
-            return;
-        };
-        // The order is durable; a counter behind it is completed here. Where that fails the floor
-        // still holds, by the journal.
-        let ordered = state.floor;
-        if self.platform.counter().raise_to(ordered).is_err() {
-            self.failure = Failure::new(Reason::Counter);
-        }
-        self.next = *state;
-        let choice = choose(
-            &Inputs {
-                state,
-                cause: self.cause,
-                programming: self.programming,
-                floor,
-                two_update_slots: self.platform.board().layout.has_b(),
-                evidence: &self.evidence,
-            },
-            &mut self.next,
-        );
-        match choice {
-            Choice::Verify(slot) => self.verify_for_boot(slot),
-            Choice::Boot(slot, reason) => self.settle(Then::Boot(slot, reason)),
-            Choice::Stay(reason) => self.settle(Then::Stay(reason)),
-        }
-    }
-
-    /// Journals a decision. An ECU whose journal cannot be written boots its confirmed image still,
-    /// but no trial: its attempts could not be counted.
-    fn settle(&mut self, then: Then) {
-        if !self.journal_dead {
-            return self.commit(then);
-        }
-        match then {
-            Then::Boot(slot, BootReason::Trial) => {
-                self.evidence.set(slot, Verdict::Bad);
-                self.decide();
-            }
-            _ => self.proceed(then),
-        }
-    }
-
-    fn verify_for_boot(&mut self, slot: SlotId) {
-        match self.load(slot) {
-            Ok(()) => self.verify(false, Purpose::Boot),
-            Err(failure) => {
-                self.failure = failure;
-                self.evidence.set(slot, Verdict::Bad);
-                self.decide();
-            }
-        }
-    }
-
-    /// Starts to verify the slot of the head at hand.
-    pub(crate) fn verify(&mut self, full: bool, purpose: Purpose) {
-        let signature = match purpose {
-            Purpose::Boot => Use::Boot,
-            Purpose::Check | Purpose::Dependencies => Use::Install,
-        };
-        self.verification.start(full, signature);
-        self.work = Work::Verify(purpose);
-    }
-
-    /// Loads a slot's head, which must be that of the journal's image. The buffers are used for it.
-    #[inline(never)]
-    pub(crate) fn load(&mut self, slot: SlotId) -> Result<(), Failure> {
-        self.head = None;
-        self.measured = None;
-        let state = self.state.as_ref();
-        let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
-        let page = self.buffers.page();
-        // Only where the image at hand is another is a head loaded; then nothing is being programmed.
-        let pending = Failure::new(Reason::Pending);
-        let scratch = self.buffers.free_mut().ok_or(pending)?;
-        let head = self.head.insert(Head::NONE);
-        let expected = state.digest(slot);
-        let loaded = head::load(head, &mut self.platform, slot, expected, page, scratch);
-        self.table.borrow_mut().begin(scratch);
-        if loaded.is_err() {
-            self.head = None;
-        }
-        loaded
-    }
-
     /// Goes on with what follows.
     pub(crate) fn proceed(&mut self, then: Then) {
         self.work = Work::Idle;
@@ -489,54 +239,6 @@ impl<P: Platform, M: Storage> Core<P, M> {
             #[cfg(feature = "key-set-update")]
             Then::UseKeySet => self.use_key_set(),
         }
-    }
-
-    #[inline(never)]
-    fn boot(&mut self, slot: SlotId, reason: BootReason) {
-        // The slot that boots is the last one verified. Should that ever not hold, it is verified.
-        if self.head.as_ref().is_none_or(|head| head.slot != slot) {
-            self.evidence.clear(slot);
-            return self.verify_for_boot(slot);
-        }
-        let ledger = self.account(slot, reason);
-        let target = self
-            .head
-            .as_ref()
-            .and_then(|head| self.target(head, reason, ledger));
-        let Some(target) = target.filter(|target| target.ledger.is_complete()) else {
-            // Nothing is held against the image: the next reset tries it again.
-            self.failure = Failure::new(Reason::SecondLook);
-            self.phase = Phase::Serving(BootReason::Programming);
-            return;
-        };
-        self.running = Some(target);
-        self.boot_event = Some(target);
-        self.phase = Phase::Application;
-    }
-
-    #[cfg(not(feature = "single-checks"))]
-    fn account(&mut self, slot: SlotId, reason: BootReason) -> Ledger {
-        self.look_again(slot, reason)
-    }
-
-    /// Without the second look, so that the campaign can show what it is for.
-    #[cfg(feature = "single-checks")]
-    fn account(&mut self, _slot: SlotId, _reason: BootReason) -> Ledger {
-        Ledger::COMPLETE
-    }
-
-    fn target(&self, head: &Head, reason: BootReason, ledger: Ledger) -> Option<BootTarget> {
-        let place = self.platform.board().layout.slot(head.slot)?;
-        Some(BootTarget {
-            slot: head.slot,
-            masked_address: Ledger::mask(place.payload.address),
-            ledger,
-            payload_len: head.header.layout.payload_len(),
-            load_address: head.header.load_address,
-            reason,
-            digest: head.digest,
-            version: head.header.version,
-        })
     }
 
     #[inline(never)]
@@ -605,53 +307,6 @@ impl<P: Platform, M: Storage> Core<P, M> {
             self.work,
             Work::Signature | Work::Verify(..) | Work::Scan(_)
         )
-    }
-
-    #[inline(never)]
-    fn step_verify(&mut self, purpose: Purpose) {
-        let Some(head) = &self.head else { return };
-        let slot = head.slot;
-        let key_set = self.state.as_ref().and_then(|state| state.key_set.as_ref());
-        let result = self.verification.step(
-            &mut self.platform,
-            self.table.borrow_mut(),
-            head,
-            key_set,
-            self.buffers.both_mut(),
-        );
-        match result {
-            Ok(None) => self.work = Work::Verify(purpose),
-            Ok(Some(verdict)) => {
-                self.measured = Some(self.verification.measured());
-                self.evidence.set(slot, verdict);
-                self.verified(slot, purpose);
-            }
-            Err(failure) => {
-                self.failure = failure;
-                self.evidence.set(slot, Verdict::Bad);
-                match purpose {
-                    Purpose::Boot => self.decide(),
-                    Purpose::Check | Purpose::Dependencies => {
-                        self.answer = Some(Err(Nrc::GENERAL_PROGRAMMING_FAILURE));
-                    }
-                }
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn verified(&mut self, slot: SlotId, purpose: Purpose) {
-        match purpose {
-            Purpose::Boot => self.decide(),
-            Purpose::Check => {
-                let Some(next) = self.edit() else { return };
-                if next.slot(slot).state == SlotState::Receiving {
-                    transition::staged(next, slot);
-                }
-                self.commit(Then::Answer(Answer::Routine(Routine::Check)));
-            }
-            Purpose::Dependencies => self.dependencies_of_verified(slot),
-        }
     }
 
     /// The slot that receives, with its metadata accepted, and how far it is.

@@ -6,67 +6,35 @@
 //!
 //! The witness is programmed after the record is complete; one bit of it proves that. A record
 //! without witness may have been torn and read well only today, and one with a part of a witness may
-//! have none tomorrow: both are written again before they are acted upon. A torn program or erase may also read blank today, so after a reset nothing is
-//! appended: the first write erases the sector that does not hold the last witnessed record, even
-//! if it reads blank, and continues there. Traces of a torn write behind the newest record are cleared
-//! in the same way before anything is acted upon. Byte table: `docs/spec/bootloader.md`.
+//! have none tomorrow: both are written again before they are acted upon. A torn program or erase may
+//! also read blank today, so after a reset nothing is appended: the first write erases the sector
+//! that does not hold the last witnessed record, even if it reads blank, and continues there. Traces
+//! of a torn write behind the newest record are cleared in the same way before anything is acted
+//! upon. Byte table: `docs/spec/bootloader.md`.
+
+mod place;
+mod record;
 
 #[cfg(feature = "deliberate-bugs")]
 use crate::bugs::{self, Bug};
-use crate::bytes::{field, part, put};
 use crate::flash::{FlashError, FlashOp, FlashRead};
 use crate::keys::{KeyStore, MacKeyId};
-use crate::layout::{Layout, Region};
+use crate::layout::Layout;
 use crate::state::State;
 use ecu_image::hardened::difference;
+use place::{
+    Content, HALVES, Half, Place, address, content, entries, is_blank, region, start, witness_len,
+};
+use record::{MACED, STATE_AT, decode};
 
-/// Bytes of a record.
-pub const RECORD_LEN: u32 = 256;
-/// Bytes of a record that its CMAC covers.
-const MACED: usize = 240;
-/// Where the state begins.
-const STATE_AT: usize = 16;
+pub use place::stride;
+pub use record::RECORD_LEN;
+pub(crate) use record::encode;
+
 /// Whether the second look is left out, so that the campaign can show what it is for.
 const SINGLE_CHECKS: bool = cfg!(feature = "single-checks");
-const MAGIC: [u8; 4] = *b"CNJR";
-const VERSION: u16 = 1;
 /// What a witness is programmed with; as long as the largest program unit.
 const WITNESS: [u8; 256] = [0; 256];
-
-/// Bytes from one entry to the next: the record and its witness, in whole program units.
-#[must_use]
-pub const fn stride(program: u32) -> u32 {
-    RECORD_LEN.saturating_add(witness_len(program))
-}
-
-/// One program unit, at least 16 bytes so that a single disturbed bit stays improbable.
-const fn witness_len(program: u32) -> u32 {
-    if program < 16 { 16 } else { program }
-}
-
-/// One of the two sectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Half {
-    First,
-    Second,
-}
-
-const HALVES: &[Half] = &[Half::First, Half::Second];
-
-impl Half {
-    const fn other(self) -> Self {
-        match self {
-            Self::First => Self::Second,
-            Self::Second => Self::First,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    half: Half,
-    entry: u32,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -98,7 +66,7 @@ enum Witness {
 struct Entry {
     place: Place,
     /// From 1 on; 0 where there is no such record.
-    sequence: u64,
+    sequence: u32,
     witness: Witness,
 }
 
@@ -141,7 +109,7 @@ pub enum Written {
 /// flash map as a constant has no other in it.
 #[derive(Debug)]
 pub struct Journal {
-    sequence: u64,
+    sequence: u32,
     /// The half with the newest witnessed record, never erased.
     keep: Option<Half>,
     /// Where the record is that holds.
@@ -368,7 +336,7 @@ impl Journal {
     /// The sequence of the newest record, begun or found: no two power cycles that have written
     /// share one.
     #[must_use]
-    pub const fn sequence(&self) -> u64 {
+    pub const fn sequence(&self) -> u32 {
         self.sequence
     }
 
@@ -464,114 +432,6 @@ impl Journal {
         self.write = Some(write);
         Written::NotYet
     }
-}
-
-fn is_blank(layout: &Layout, place: Place, flash: &mut impl FlashRead) -> bool {
-    let stride = stride(layout.program_unit());
-    let address = address(layout, place);
-    address.is_some_and(|at| content(flash, at, stride) == Content::Blank)
-}
-
-/// How many entries a half holds.
-fn entries(layout: &Layout) -> u32 {
-    let [first, _] = layout.journal();
-    let stride = stride(layout.program_unit());
-    first.len.checked_div(stride).unwrap_or(0)
-}
-
-fn region(layout: &Layout, half: Half) -> Region {
-    let [first, second] = layout.journal();
-    match half {
-        Half::First => first,
-        Half::Second => second,
-    }
-}
-
-#[inline(never)]
-fn address(layout: &Layout, place: Place) -> Option<u32> {
-    let stride = stride(layout.program_unit());
-    region(layout, place.half).address_of(place.entry.checked_mul(stride)?, stride)
-}
-
-const fn start(half: Half) -> Place {
-    Place { half, entry: 0 }
-}
-
-/// What a piece of flash holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
-    /// 0xFF alone.
-    Blank,
-    /// Zeros alone.
-    Zero,
-    /// Anything else, or what cannot be read.
-    Other,
-}
-
-/// What these `len` bytes are.
-#[inline(never)]
-fn content(flash: &mut impl FlashRead, address: u32, len: u32) -> Content {
-    let mut bytes = [0; 16];
-    let (mut any, mut all) = (0, 0xFF);
-    // Entries and witnesses are multiples of 16 bytes.
-    for at in (0..len).step_by(bytes.len()) {
-        if flash.read(address.saturating_add(at), &mut bytes).is_err() {
-            return Content::Other;
-        }
-        for byte in &bytes {
-            any |= *byte;
-            all &= *byte;
-        }
-    }
-    match (any, all) {
-        (_, 0xFF) => Content::Blank,
-        (0, _) => Content::Zero,
-        _ => Content::Other,
-    }
-}
-
-/// Makes the bytes of a record.
-#[inline(never)]
-pub(crate) fn encode(
-    record: &mut [u8; RECORD_LEN as usize],
-    sequence: u64,
-    state: &State,
-    keys: &mut impl KeyStore,
-) {
-    put(record, 0, &MAGIC);
-    put(record, 4, &VERSION.to_le_bytes());
-    put(record, 6, &256u16.to_le_bytes());
-    put(record, 8, &sequence.to_le_bytes());
-    if let Some(bytes) = part(record, STATE_AT) {
-        state.write(bytes);
-    }
-    let maced: &[u8; MACED] = field(record, 0);
-    let mac = keys.cmac(MacKeyId::Journal, maced);
-    put(record, MACED, &mac);
-}
-
-/// The sequence of an authentic record, and its state into `state`.
-#[inline(never)]
-fn decode(
-    record: &[u8; RECORD_LEN as usize],
-    state: &mut State,
-    keys: &mut impl KeyStore,
-) -> Option<u64> {
-    let maced: &[u8; MACED] = field(record, 0);
-    if field(record, 0) != &MAGIC
-        || u16::from_le_bytes(*field(record, 4)) != VERSION
-        || u16::from_le_bytes(*field(record, 6)) != 256
-    {
-        return None;
-    }
-    let authentic = keys.cmac_verify(MacKeyId::Journal, maced, field(record, MACED));
-    #[cfg(feature = "deliberate-bugs")]
-    let authentic = authentic || bugs::has(Bug::UncheckedRecord);
-    if !authentic {
-        return None;
-    }
-    state.read(field(record, STATE_AT))?;
-    Some(u64::from_le_bytes(*field(record, 8)))
 }
 
 /// Writes the first record of a new ECU into the first half; both halves are erased.

@@ -3,8 +3,8 @@
 //! A board with a secure element implements [`KeyStore`] over it; [`SoftKeyStore`] does the same in
 //! software for boards without one, and for the virtual ECU.
 
-use ecu_image::crypto::{ContentKey, MacKey, WrapKey};
-use ecu_image::{IvSeed, Salt, WrappedKey};
+use ecu_image::crypto::{MacKey, Unwrapped, WrapKey};
+use ecu_image::{IvSeed, Salt};
 
 /// The MAC keys of an ECU, provisioned separately (a SHE module has no key derivation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,11 +31,12 @@ pub trait KeyStore {
     /// Whether `mac` is that of `message`, in constant time.
     fn cmac_verify(&mut self, key: MacKeyId, message: &[u8], mac: &[u8; 16]) -> bool;
 
-    /// Unwraps a content key (AES-KW) into the volatile key and returns the salt that came with it.
+    /// Unwraps a content key (AES-KW; 40 bytes with a key of AES-128, 56 with one of AES-256) into the
+    /// volatile key, and into `salt` the salt that came with it.
     ///
     /// # Errors
-    /// The wrapping's integrity check failed; the volatile key is gone then.
-    fn unwrap(&mut self, wrapped: &WrappedKey) -> Result<Salt, KeyError>;
+    /// The wrapping's integrity check failed; the volatile key is gone then, and nothing is said of the salt.
+    fn unwrap(&mut self, wrapped: &[u8], salt: &mut Salt) -> Result<(), KeyError>;
 
     /// Forgets the volatile key.
     fn forget(&mut self);
@@ -52,19 +53,41 @@ pub trait KeyStore {
     /// There is no volatile key, or a partial block.
     fn cbc_decrypt(&mut self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), KeyError>;
 
-    /// The IV of page `page`: the seed xor the page's number, encrypted under the volatile key.
+    /// Encrypts page `page` in place: AES-CBC, whose IV is the seed xor the page's number, encrypted under
+    /// the volatile key.
     ///
     /// # Errors
-    /// There is no volatile key.
-    fn page_iv(&mut self, seed: &IvSeed, page: u32) -> Result<[u8; 16], KeyError> {
-        let mut block = seed.0;
-        for (byte, number) in block.iter_mut().zip(u128::from(page).to_be_bytes()) {
-            *byte ^= number;
-        }
-        // CBC of one block with a zero IV is the block cipher itself.
-        self.cbc_encrypt(&[0; 16], &mut block)?;
-        Ok(block)
+    /// There is no volatile key, or a partial block.
+    fn encrypt_page(&mut self, seed: &IvSeed, page: u32, data: &mut [u8]) -> Result<(), KeyError> {
+        let mut iv = seed.0;
+        make_iv(self, &mut iv, page)?;
+        self.cbc_encrypt(&iv, data)
     }
+
+    /// Decrypts page `page` in place, with the same IV. It authenticates nothing: the page table does,
+    /// before.
+    ///
+    /// # Errors
+    /// There is no volatile key, or a partial block.
+    fn decrypt_page(&mut self, seed: &IvSeed, page: u32, data: &mut [u8]) -> Result<(), KeyError> {
+        let mut iv = seed.0;
+        make_iv(self, &mut iv, page)?;
+        self.cbc_decrypt(&iv, data)
+    }
+}
+
+/// From the seed in it to the IV of page `page`.
+#[inline(never)]
+fn make_iv(
+    keys: &mut (impl KeyStore + ?Sized),
+    iv: &mut [u8; 16],
+    page: u32,
+) -> Result<(), KeyError> {
+    for (byte, number) in iv.iter_mut().rev().zip(page.to_le_bytes()) {
+        *byte ^= number;
+    }
+    // CBC of one block with a zero IV is the block cipher itself.
+    keys.cbc_encrypt(&[0; 16], iv)
 }
 
 /// A key store in software. The keys are in RAM and flash like everything else: whoever reads the
@@ -75,7 +98,7 @@ pub struct SoftKeyStore {
     grant: MacKey,
     journal: MacKey,
     access: MacKey,
-    content: Option<ContentKey>,
+    content: Unwrapped,
 }
 
 impl SoftKeyStore {
@@ -87,7 +110,7 @@ impl SoftKeyStore {
             grant,
             journal,
             access,
-            content: None,
+            content: Unwrapped::NONE,
         }
     }
 
@@ -110,25 +133,20 @@ impl KeyStore for SoftKeyStore {
         self.mac_key(key).verify(message, mac)
     }
 
-    #[inline(never)]
-    fn unwrap(&mut self, wrapped: &WrappedKey) -> Result<Salt, KeyError> {
-        self.content = None;
-        let (key, salt) = self.wrap.unwrap(wrapped).map_err(|_| KeyError)?;
-        self.content = Some(key);
-        Ok(salt)
+    fn unwrap(&mut self, wrapped: &[u8], salt: &mut Salt) -> Result<(), KeyError> {
+        let result = self.content.unwrap(&self.wrap, wrapped, salt);
+        result.map_err(|_| KeyError)
     }
 
     fn forget(&mut self) {
-        self.content = None;
+        self.content.forget();
     }
 
     fn cbc_encrypt(&mut self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), KeyError> {
-        let key = self.content.as_ref().ok_or(KeyError)?;
-        key.cbc_encrypt(iv, data).map_err(|_| KeyError)
+        self.content.cbc(iv, data, true).map_err(|_| KeyError)
     }
 
     fn cbc_decrypt(&mut self, iv: &[u8; 16], data: &mut [u8]) -> Result<(), KeyError> {
-        let key = self.content.as_ref().ok_or(KeyError)?;
-        key.cbc_decrypt(iv, data).map_err(|_| KeyError)
+        self.content.cbc(iv, data, false).map_err(|_| KeyError)
     }
 }

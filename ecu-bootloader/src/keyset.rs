@@ -11,9 +11,9 @@
 
 use ecu_image::crypto::sha256;
 use ecu_image::hardened;
-use ecu_image::keyset::{KeySet, KeyStatus};
+use ecu_image::keyset::{KeySet, KeyStatus, TrustedKeys};
 use ecu_image::signature::SignatureVerifier;
-use ecu_image::{KeyId, Offset};
+use ecu_image::{HeaderStart, KeyId};
 
 use crate::flash::FlashRead;
 use crate::head::Head;
@@ -40,20 +40,17 @@ pub(crate) enum Use {
 }
 
 /// Reads the key set of `record` into `scratch`, or says that it cannot be believed.
+#[inline(never)]
 pub(crate) fn read<'s, P: Platform>(
     platform: &mut P,
     record: Option<&KeySetRecord>,
     scratch: &'s mut [u8],
-) -> Result<KeySet<'s>, Failure> {
+) -> Result<TrustedKeys<'s>, Failure> {
     let unreadable = Failure::new(Reason::KeySetUnreadable);
     let record = record.ok_or(unreadable)?;
     let address = platform.board().layout.key_set(record.area).address;
     let signed = read_signed(platform.flash(), address, scratch).ok_or(unreadable)?;
-    let set = KeySet::parse_signed(signed).map_err(|Offset(_)| unreadable)?;
-    if set.digest() != record.digest {
-        return Err(unreadable);
-    }
-    Ok(set)
+    TrustedKeys::of(signed, &record.digest).ok_or(unreadable)
 }
 
 /// Reads the signed part of what may be a key set.
@@ -103,12 +100,12 @@ pub(crate) fn begin_signature<P: Platform>(
     let set = read(platform, record, scratch)?;
     let header = &head.header;
     let unknown = Failure::new(Reason::HeaderKey);
-    let entry = set.key(header.key_id).ok_or(unknown)?;
+    let entry = set.key(header.key_id()).ok_or(unknown)?;
     if purpose == Use::Install && entry.status != KeyStatus::Active {
         return Err(Failure::new(Reason::HeaderKeyRevoked));
     }
     // The algorithm is the key's; a header that names another is refused.
-    if header.signature_len.algorithm() != entry.key.algorithm {
+    if header.algorithm() != entry.key.algorithm {
         return Err(unknown);
     }
     platform
@@ -118,33 +115,36 @@ pub(crate) fn begin_signature<P: Platform>(
 }
 
 impl<P: Platform, M: Storage> Core<P, M> {
-    /// The keys of the images in A and B, as far as their headers can be read.
-    fn image_keys(&mut self) -> [Option<KeyId>; 2] {
-        [SlotId::A, SlotId::B].map(|slot| Some(self.peek(slot)?.key_id()))
+    /// The key of the image in a slot, as far as its header can be read.
+    fn image_key(&mut self, slot: SlotId) -> Option<KeyId> {
+        let mut start = HeaderStart::NONE;
+        self.peek(slot, &mut start).then(|| start.key_id())
     }
 
     /// How the images in A and B stand in the key set in use; nothing is known where it cannot be
     /// read.
-    #[inline(never)]
     pub(crate) fn standings(&mut self) -> Standings {
-        let images = self.image_keys();
+        Standings {
+            a: self.standing(SlotId::A),
+            b: self.standing(SlotId::B),
+        }
+    }
+
+    #[inline(never)]
+    fn standing(&mut self, slot: SlotId) -> Option<Standing> {
+        let id = self.image_key(slot)?;
         let record = self.state.as_ref().and_then(|state| state.key_set.as_ref());
         let scratch = self.buffers.data_mut(self.buffers.filling);
-        match read(&mut self.platform, record, scratch) {
-            Ok(set) => standings(&set, images),
-            Err(_) => Standings::default(),
-        }
+        let keys = read(&mut self.platform, record, scratch).ok()?;
+        Some(standing(keys.key(id).map(|entry| entry.status)))
     }
 }
 
-/// How images with these keys stand in a set.
-fn standings(set: &KeySet<'_>, images: [Option<KeyId>; 2]) -> Standings {
-    let [a, b] = images.map(|id| {
-        Some(match set.key(id?).map(|entry| entry.status) {
-            Some(KeyStatus::Active) => Standing::Active,
-            Some(KeyStatus::Revoked) => Standing::Revoked,
-            None => Standing::Absent,
-        })
-    });
-    Standings { a, b }
+/// How an image stands whose key has this status in a set, or is not in it.
+fn standing(status: Option<KeyStatus>) -> Standing {
+    match status {
+        Some(KeyStatus::Active) => Standing::Active,
+        Some(KeyStatus::Revoked) => Standing::Revoked,
+        None => Standing::Absent,
+    }
 }

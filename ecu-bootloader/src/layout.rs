@@ -149,9 +149,9 @@ pub struct Layout {
     program: u32,
     journal: [Region; 2],
     key_sets: [Region; 2],
-    factory: Slot,
-    a: Slot,
-    b: Option<Slot>,
+    /// By number; without B, A in its place.
+    slots: [Slot; 3],
+    two_update_slots: bool,
 }
 
 /// What is wrong with a flash map.
@@ -244,9 +244,8 @@ impl Layout {
             program,
             journal,
             key_sets,
-            factory,
-            a,
-            b,
+            slots: [factory, a, last],
+            two_update_slots: b.is_some(),
         })
     }
 
@@ -274,18 +273,16 @@ impl Layout {
 
     /// A slot; `None` for B where the ECU has one update slot.
     #[must_use]
-    pub const fn slot(&self, id: SlotId) -> Option<Slot> {
-        match id {
-            SlotId::Factory => Some(self.factory),
-            SlotId::A => Some(self.a),
-            SlotId::B => self.b,
-        }
+    pub fn slot(&self, id: SlotId) -> Option<Slot> {
+        let there = id != SlotId::B || self.two_update_slots;
+        let slot = self.slots.get(usize::from(id.number()));
+        slot.filter(|_| there).copied()
     }
 
     /// Whether there are two update slots.
     #[must_use]
     pub const fn has_b(&self) -> bool {
-        self.b.is_some()
+        self.two_update_slots
     }
 
     /// A map of equal slots from `base` on, everything packed: journal, key sets, then factory, A and B with

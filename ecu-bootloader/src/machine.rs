@@ -5,7 +5,7 @@ use core::borrow::BorrowMut;
 use uds::can::Frame;
 use uds::isotp::{self, Endpoint};
 use uds::server::{Addressing, Event as ServerEvent, Server};
-use uds::service::Session;
+use uds::service::{ServiceId, Session};
 use uds::time::{Duration, Instant, earliest};
 
 use crate::boot::{BootReason, ResetCause};
@@ -14,7 +14,7 @@ use crate::flash::{FlashError, FlashOp};
 use crate::job::{Answer, Core, Phase};
 use crate::mailbox::{Handover, MAX_LEN, Reply, Request};
 use crate::platform::Platform;
-use crate::server::{Profile, RESPONSE_LEN};
+use crate::server::{Profile, RESPONSE_LEN, is_mailbox};
 use crate::verify::TableCache;
 
 pub use crate::job::BootTarget;
@@ -159,7 +159,6 @@ pub struct Bootloader<P: Platform, M: Storage = Memory<4095, 4096>> {
     /// When to leave, without a session, for what can be booted.
     idle_until: Option<Instant>,
     reset: Option<Event>,
-    handover: Option<Handover>,
     server: Server<M::Response, Profile>,
     link: Endpoint<M::Block, M::Response, P::Connection>,
     mail: [u8; MAX_LEN],
@@ -187,7 +186,6 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
             core: Core::new(platform, pages, table, longest),
             link: Endpoint::new(connection, block, outgoing),
             server: Server::new(profile, response),
-            handover: None,
             serving: false,
             mailing: false,
             idle_until: None,
@@ -199,16 +197,19 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
         }
     }
 
-    /// The first call after [`Bootloader::new`] or [`Bootloader::over`]: why the ECU started, and what the application left
-    /// in retained RAM.
-    pub fn start(&mut self, now: Instant, cause: ResetCause, handover: Option<Handover>) {
+    /// The first call after [`Bootloader::new`] or [`Bootloader::over`]: why the ECU started, and the
+    /// retained RAM, where the application leaves a [`Handover`] at the beginning. One that is not for
+    /// this very connection is none.
+    pub fn start(&mut self, now: Instant, cause: ResetCause, retained: &[u8]) {
         // Only this ECU's own tester connection may be answered.
         let own = self.link.config();
-        self.handover = handover.filter(|handover| {
-            handover.request_id == own.rx_id && handover.response_id == own.tx_id
-        });
+        let handover = Handover {
+            request_id: own.rx_id,
+            response_id: own.tx_id,
+        };
+        let handed_over = handover.is_left_in(retained);
         self.core.open_journal();
-        self.core.start(now, cause, self.handover.is_some());
+        self.core.start(now, cause, handed_over);
         self.advance(now);
     }
 
@@ -312,7 +313,9 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
 
     /// What the board shall do.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if let Some(target) = self.core.boot_event.take() {
+        if core::mem::take(&mut self.core.boot_due)
+            && let Some(target) = self.core.running
+        {
             return Some(Event::Boot(target));
         }
         self.reset.take()
@@ -346,6 +349,7 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
         self.mail.get(..len).filter(|mail| !mail.is_empty())
     }
 
+    #[inline(never)]
     fn reply(&mut self, reply: Reply<'_>) {
         self.mail_len = reply.encode(&mut self.mail).unwrap_or(0);
     }
@@ -371,6 +375,13 @@ impl<P: Platform, M: Storage> Bootloader<P, M> {
         let programs = self.server.session() == Session::PROGRAMMING;
         if programs || pdu.first() == Some(&0x10) {
             return self.reply(Reply::Refused);
+        }
+        let sid = pdu.first().copied().unwrap_or(0);
+        if !is_mailbox(ServiceId(sid)) {
+            // A response is nothing to respond to.
+            let refused = [0x7F, sid, 0x11];
+            let refused = refused.get(..).filter(|_| ServiceId(sid).is_request());
+            return self.reply(Reply::Uds(refused.unwrap_or(&[])));
         }
         self.mail_expected = true;
         self.server

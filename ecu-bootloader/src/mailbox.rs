@@ -19,6 +19,8 @@
 
 use uds::can::CanId;
 
+use crate::bytes::copy;
+
 /// Bytes of the longest message: one PDU of a service that goes through the mailbox, and its head.
 pub const MAX_LEN: usize = 256;
 
@@ -62,7 +64,8 @@ pub enum Reply<'a> {
 ///
 /// Little-endian: magic `CNPH`, request id u32 and response id u32 (bit 31: 29-bit id), CRC-32 of
 /// the 12 bytes before. The checksum finds accidents, not attacks: a forged handover opens nothing
-/// but a locked programming session.
+/// but a locked programming session. A bootloader compares what lies before it with the one handover
+/// that it can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handover {
     /// The CAN id on which the tester's request came.
@@ -72,21 +75,33 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// The bytes for retained RAM.
-    #[must_use]
-    pub fn encode(&self) -> [u8; HANDOVER_LEN] {
-        let mut bytes = [0; HANDOVER_LEN];
-        let fields = [
+    /// Everything but the checksum.
+    fn content(&self) -> [[u8; 4]; 3] {
+        [
             HANDOVER_MAGIC,
             id_word(self.request_id).to_le_bytes(),
             id_word(self.response_id).to_le_bytes(),
-        ];
-        for (to, from) in bytes.iter_mut().zip(fields.as_flattened()) {
-            *to = *from;
-        }
-        let (content, checksum) = bytes.split_at_mut(12);
-        checksum.copy_from_slice(&crc32(content).to_le_bytes());
+        ]
+    }
+
+    /// The bytes for retained RAM.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HANDOVER_LEN] {
+        let [magic, request, response] = self.content();
+        let checksum = crc32([magic, request, response].as_flattened()).to_le_bytes();
+        let mut bytes = [0; HANDOVER_LEN];
+        copy(
+            &mut bytes,
+            [magic, request, response, checksum].as_flattened(),
+        );
         bytes
+    }
+
+    /// Whether this very handover was left at the beginning of `retained`. Every bit before the checksum
+    /// is compared, so that says nothing more.
+    #[must_use]
+    pub fn is_left_in(&self, retained: &[u8]) -> bool {
+        retained.starts_with(self.content().as_flattened())
     }
 
     /// The handover in `bytes`; `None` where there is none, as after power-on.
@@ -112,10 +127,10 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         match self {
-            Self::Uds { session, pdu } => write(out, &[&[0x01, *session], pdu]),
-            Self::SelfTestPassed => write(out, &[&[0x02]]),
-            Self::EnterProgramming(handover) => write(out, &[&[0x03], &handover.encode()]),
-            Self::Reset => write(out, &[&[0x04]]),
+            Self::Uds { session, pdu } => write(out, &[0x01, *session], pdu),
+            Self::SelfTestPassed => write(out, &[0x02], &[]),
+            Self::EnterProgramming(handover) => write(out, &[0x03], &handover.encode()),
+            Self::Reset => write(out, &[0x04], &[]),
         }
     }
 
@@ -141,11 +156,12 @@ impl<'a> Reply<'a> {
     /// Writes the message into `out`; its length, or `None` where it does not fit.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
-        match self {
-            Self::Uds(pdu) => write(out, &[&[0x81], pdu]),
-            Self::Done => write(out, &[&[0x82]]),
-            Self::Refused => write(out, &[&[0x83]]),
-        }
+        let (first, pdu) = match *self {
+            Self::Uds(pdu) => (0x81, pdu),
+            Self::Done => (0x82, &[][..]),
+            Self::Refused => (0x83, &[][..]),
+        };
+        write(out, &[first], pdu)
     }
 
     /// The reply that `message` is; `None` for anything else.
@@ -177,16 +193,13 @@ fn id_of(bytes: [u8; 4]) -> Option<CanId> {
     }
 }
 
-/// Writes `parts` one after another; `None` where they do not fit into `out` or [`MAX_LEN`].
-fn write(out: &mut [u8], parts: &[&[u8]]) -> Option<usize> {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
+/// Writes `head` and `rest`; `None` where they do not fit into `out` or [`MAX_LEN`].
+fn write(out: &mut [u8], head: &[u8], rest: &[u8]) -> Option<usize> {
+    let len = rest.len().checked_add(head.len())?;
     let out = out.get_mut(..len).filter(|_| len <= MAX_LEN)?;
-    for (to, from) in out
-        .iter_mut()
-        .zip(parts.iter().flat_map(|part| part.iter()))
-    {
-        *to = *from;
-    }
+    let (first, behind) = out.split_at_mut_checked(head.len())?;
+    copy(first, head);
+    copy(behind, rest);
     Some(len)
 }
 
@@ -259,6 +272,18 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Handover::parse(&damaged), None, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn only_this_very_handover_was_left() {
+        let bytes = [&handover().encode()[..], &[0xA5; 48]].concat();
+        assert!(handover().is_left_in(&bytes) && handover().is_left_in(&bytes[..HANDOVER_LEN]));
+        for bit in 0..12 * 8 {
+            let mut other = bytes.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!handover().is_left_in(&other), "bit {bit}");
+        }
+        assert!((0..12).all(|len| !handover().is_left_in(&bytes[..len])));
     }
 
     proptest! {

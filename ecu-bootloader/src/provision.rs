@@ -178,7 +178,7 @@ fn write_image(
     scratch: &mut [u8],
     perform: &mut impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
 ) -> Result<(), ProvisionError> {
-    let layout = head.header.layout;
+    let layout = head.header.layout();
     let short = Failure::new(Reason::MetadataLength);
     let (_, rest) = image.split_at_checked(ecu_image::HEADER_LEN).ok_or(short)?;
     let (table, pages) = rest
@@ -206,9 +206,8 @@ fn write_image(
         }
         let out = scratch.get_mut(..bytes.len()).ok_or(bad)?;
         out.copy_from_slice(bytes);
-        let key = Failure::new(Reason::GrantKey);
-        let iv = keys.page_iv(&head.header.iv_seed, page).map_err(|_| key)?;
-        keys.cbc_decrypt(&iv, out).map_err(|_| key)?;
+        keys.decrypt_page(&head.header.iv_seed(), page, out)
+            .map_err(|_| Failure::new(Reason::GrantKey))?;
         let address = page_address(board, head, page).ok_or(bad)?;
         perform(FlashOp::Program {
             address,

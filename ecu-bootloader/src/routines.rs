@@ -1,6 +1,6 @@
 //! The routines of 31 01.
 
-use ecu_image::crypto::Hash;
+use ecu_image::crypto::sha256;
 use ecu_image::{HeaderStart, SIGNED_LEN};
 
 use crate::boot::Verdict;
@@ -119,8 +119,8 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let floor = self.floor();
         let board = self.platform.board();
         let result = match &self.head {
-            Some(head) if head.header.security_counter < floor && !head.downgrade => {
-                let counter = head.header.security_counter.get();
+            Some(head) if head.header.security_counter() < floor && !head.downgrade => {
+                let counter = head.header.security_counter().get();
                 Err(Failure::with(Reason::HeaderCounter, counter))
             }
             Some(head) => fits(&head.header, slot, board),
@@ -189,25 +189,18 @@ impl<P: Platform, M: Storage> Core<P, M> {
         Ok(Reply::Later)
     }
 
-    /// The beginning of the header stored in a slot, if it is that of the journal's image. The
-    /// buffers and the keys stay untouched.
+    /// Whether the header stored in a slot is that of the journal's image; `start` becomes its
+    /// beginning. The buffers and the keys stay untouched.
     #[inline(never)]
-    pub(crate) fn peek(&mut self, slot: SlotId) -> Option<HeaderStart> {
-        let expected = self.state.as_ref()?.digest(slot);
-        let len = u32::try_from(SIGNED_LEN).ok()?;
-        let start = metadata_address(self.platform.board(), slot, 256, len)?;
-        let mut hash = Hash::new();
-        let mut peeked = HeaderStart([0; HeaderStart::LEN]);
-        let mut part = [0; HeaderStart::LEN];
-        for at in (0..len).step_by(part.len()) {
-            let address = start.saturating_add(at);
-            self.platform.flash().read(address, &mut part).ok()?;
-            hash.update(&part);
-            if at == 0 {
-                peeked = HeaderStart(part);
-            }
-        }
-        (hash.finish().0 == expected.0).then_some(peeked)
+    pub(crate) fn peek(&mut self, slot: SlotId, start: &mut HeaderStart) -> bool {
+        let Some(state) = &self.state else {
+            return false;
+        };
+        let mut signed = [0; SIGNED_LEN];
+        let address = metadata_address(self.platform.board(), slot, 256, 1024);
+        let read = address.map(|address| self.platform.flash().read(address, &mut signed));
+        start.0 = *signed.first_chunk().unwrap_or(&HeaderStart::NONE.0);
+        read == Some(Ok(())) && sha256(&[&signed]).0 == state.digest(slot).0
     }
 
     /// Whether the application runs.

@@ -15,7 +15,7 @@ use crate::attestation;
 use crate::authentication;
 use crate::download::Reply;
 use crate::identify::{FINGERPRINT, Read};
-use crate::job::{Answer, Core, Dids};
+use crate::job::{Answer, Core};
 use crate::machine::Storage;
 use crate::platform::Platform;
 
@@ -182,14 +182,17 @@ const AUTHENTICATION: &[SubFunctionEntry] = &[
     sub(8, NOT_DEFAULT, 2),
 ];
 
-/// What comes through the mailbox. Session control only keeps the session of the application's
-/// server in step; the application never passes it on.
-const MAILBOX_SERVICES: &[ServiceEntry] = &[
-    with(ServiceId::DIAGNOSTIC_SESSION_CONTROL, ALL, SESSION_CONTROL),
-    plain(ServiceId::READ_DATA_BY_IDENTIFIER, ALL, Length::at_least(3)),
-    with(ServiceId::SECURITY_ACCESS, NOT_DEFAULT, ACCESS),
-    with(ServiceId::ROUTINE_CONTROL, ALL, ROUTINE),
-];
+/// Whether a service comes through the mailbox. Session control only keeps the session of the
+/// application's server in step; the application never passes it on.
+pub(crate) fn is_mailbox(service: ServiceId) -> bool {
+    matches!(
+        service,
+        ServiceId::DIAGNOSTIC_SESSION_CONTROL
+            | ServiceId::READ_DATA_BY_IDENTIFIER
+            | ServiceId::SECURITY_ACCESS
+            | ServiceId::ROUTINE_CONTROL
+    )
+}
 
 /// Whom the server answers. SecurityAccess is not the server's own: its attempts are journaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +203,7 @@ pub(crate) enum Profile {
     #[cfg(feature = "authentication")]
     BusWithoutAuthentication,
     /// The application. It keeps S3, and passes every change of its session on, which locks; access locks
-    /// here too after 10 s without a request.
+    /// here too after 10 s without a request to a boot service.
     Mailbox,
 }
 
@@ -222,7 +225,7 @@ static BUS_WITHOUT_AUTHENTICATION: Config = match BUS_SERVICES.split_last() {
     None => BUS,
 };
 static MAILBOX: Config = {
-    let mut config = Config::new(MAILBOX_SERVICES);
+    let mut config = Config::new(BUS_SERVICES);
     config.s3 = Duration::from_secs(10);
     config
 };
@@ -283,8 +286,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
                 return put(response, &[parameter]).map(Outcome::Positive);
             }
             ServiceId::READ_DATA_BY_IDENTIFIER => {
-                let dids = dids(context, request)?;
-                return match self.read(dids, response)? {
+                return match self.read(context, request, response)? {
                     Read::Now(len) => Ok(Outcome::Positive(len)),
                     Read::Later => Ok(self.later(response)),
                 };
@@ -413,23 +415,6 @@ pub(crate) fn put_seed(response: &mut [u8], seed: &[u8; access::SEED_LEN]) -> Re
         *to = *from;
     }
     put(response, &parameters)
-}
-
-fn dids(context: Context, request: &[u8]) -> Result<Dids, Nrc> {
-    let (pairs, rest) = request.get(1..).unwrap_or(&[]).as_chunks::<2>();
-    let mut ids = [0; 8];
-    if !rest.is_empty() || pairs.is_empty() || pairs.len() > ids.len() {
-        return Err(Nrc::INCORRECT_MESSAGE_LENGTH_OR_INVALID_FORMAT);
-    }
-    for (id, pair) in ids.iter_mut().zip(pairs) {
-        *id = u16::from_be_bytes(*pair);
-    }
-    Ok(Dids {
-        ids,
-        len: pairs.len(),
-        session: context.session.value(),
-        unlocked: context.unlocked.is_some(),
-    })
 }
 
 /// 14: a bootloader stores no DTCs; all groups are clear.

@@ -134,10 +134,11 @@ pub fn target(
         }
         return Ok(SlotId::A);
     }
-    let rank = |id| match state.slot(id).state {
-        SlotState::Receiving | SlotState::Staged => 0,
-        SlotState::Empty | SlotState::Rejected => 1,
-        SlotState::Trial | SlotState::Healthy | SlotState::Sealed => 2,
+    // What is begun goes on; what boots is kept for as long as there is anything else.
+    let rank = |id| {
+        let state = state.slot(id).state;
+        let begun = matches!(state, SlotState::Receiving | SlotState::Staged);
+        u8::from(!begun).saturating_add(state.boots().into())
     };
     let free = |id| id != state.confirmed && linked(id);
     match (free(SlotId::A), free(SlotId::B)) {

@@ -10,6 +10,7 @@ use ecu_image::signature::SignatureVerifier;
 use ecu_image::{Digest, ENTRIES_PER_TABLE_PAGE, TABLE_PAGE_LEN};
 
 use crate::boot::Verdict;
+use crate::bytes::copy;
 use crate::flash::FlashRead;
 use crate::head::{HEAD_LEN, Head, page_address, read_signature, table_address};
 use crate::keys::KeyStore;
@@ -67,7 +68,7 @@ impl TableCache {
         self.first = None;
         self.waiting = 0;
         if let Some(place) = self.window.as_flattened_mut().get_mut(..rest.len()) {
-            place.copy_from_slice(rest);
+            copy(place, rest);
             self.waiting = rest.len();
         }
     }
@@ -90,7 +91,7 @@ impl TableCache {
         platform: &mut P,
         head: &Head,
         page: u32,
-    ) -> Result<[u8; 32], Failure> {
+    ) -> Result<&[u8; 32], Failure> {
         let entry = page % WINDOW_PAGES;
         let first = page.saturating_sub(entry);
         if self.first != Some(first) {
@@ -98,8 +99,7 @@ impl TableCache {
         }
         let bad = Failure::with(Reason::Page, page);
         let entry = usize::try_from(entry).ok();
-        let digest = entry.and_then(|entry| self.window.get(entry));
-        digest.copied().ok_or(bad)
+        entry.and_then(|entry| self.window.get(entry)).ok_or(bad)
     }
 
     /// Fills the window from page `first` on; the whole table page is authentic.
@@ -117,21 +117,17 @@ impl TableCache {
         let start = table_address(platform.board(), head.slot, index).ok_or(bad)?;
         let wanted = usize::try_from(first % ENTRIES_PER_TABLE_PAGE).unwrap_or(usize::MAX);
         let mut hash = Hash::new();
-        let mut two = [0; 64];
-        for (at, address) in (0..TABLE_PAGE_LEN / 32)
-            .step_by(2)
-            .zip((start..).step_by(64))
-        {
+        let mut digest = [0; 32];
+        for at in 0..TABLE_PAGE_LEN / 32 {
+            // Where the page is has an address, and so has all of it.
+            let address = start.wrapping_add(u32::try_from(at).unwrap_or(0).wrapping_mul(32));
             platform
                 .flash()
-                .read(address, &mut two)
+                .read(address, &mut digest)
                 .map_err(|_| Failure::with(Reason::Flash, start))?;
-            hash.update(&two);
-            let place = at
-                .checked_sub(wanted)
-                .and_then(|at| self.window.get_mut(at..));
-            for (place, digest) in place.into_iter().flatten().zip(two.as_chunks::<32>().0) {
-                *place = *digest;
+            hash.update(&digest);
+            if let Some(place) = self.window.get_mut(at.wrapping_sub(wanted)) {
+                *place = digest;
             }
         }
         let digest = self.tables.get(usize::from(index)).ok_or(bad)?;
@@ -161,12 +157,12 @@ pub(crate) fn recheck_page<P: Platform>(
 ) -> Result<bool, Failure> {
     read_page(platform, head, page, buffer)?;
     plain(buffer);
-    let iv = platform.keys().page_iv(&head.header.iv_seed, page);
-    let key = Failure::new(Reason::GrantKey);
-    let iv = iv.map_err(|_| key)?;
-    platform.keys().cbc_encrypt(&iv, buffer).map_err(|_| key)?;
+    let encrypted = platform
+        .keys()
+        .encrypt_page(&head.header.iv_seed(), page, buffer);
+    encrypted.map_err(|_| Failure::new(Reason::GrantKey))?;
     let digest = table.digest_of(platform, head, page)?;
-    Ok(is_authentic(buffer, &digest))
+    Ok(is_authentic(buffer, digest))
 }
 
 #[inline(never)]
@@ -211,8 +207,8 @@ impl Verification {
             full: true,
             purpose: Use::Install,
             stage: Stage::Start,
-            plaintext: Hash::new(),
-            ciphertext: Hash::new(),
+            plaintext: Hash::UNSET,
+            ciphertext: Hash::UNSET,
         }
     }
 
@@ -236,8 +232,9 @@ impl Verification {
     ) -> Result<Option<Verdict>, Failure> {
         match self.stage {
             Stage::Start => {
-                self.plaintext = Hash::salted(&head.salt);
-                self.ciphertext = Hash::new();
+                self.plaintext.reset();
+                self.plaintext.update(head.salt.as_bytes());
+                self.ciphertext.reset();
                 // The factory image is authentic by its digest, which provisioning pinned and which
                 // the head was compared with: it boots whatever happened to its key.
                 self.stage = Stage::Page(0);
@@ -303,16 +300,16 @@ impl Verification {
     fn finish(&self, head: &Head) -> Result<Verdict, Failure> {
         let header = &head.header;
         let (plaintext, ciphertext) = (self.plaintext.finish(), self.ciphertext.finish());
-        if !same(&plaintext.0, &header.plaintext_digest.0) {
+        if !same(&plaintext.0, header.plaintext_digest()) {
             return Err(Failure::new(Reason::PlaintextDigest));
         }
-        if self.full && !same(&ciphertext.0, &header.ciphertext_digest.0) {
+        if self.full && !same(&ciphertext.0, header.ciphertext_digest()) {
             return Err(Failure::new(Reason::CiphertextDigest));
         }
         Ok(Verdict::Good {
-            counter: header.security_counter,
+            counter: header.security_counter(),
             exception: head.downgrade,
-            limp_home: header.limp_home,
+            limp_home: header.limp_home(),
         })
     }
 }

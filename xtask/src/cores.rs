@@ -3,7 +3,7 @@
 //! rustup's targets serve where they are installed or can be added; else Debian's Rust, which
 //! brings the sources of `core` and `alloc`, builds those as well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -82,17 +82,26 @@ pub(crate) fn board(
     Ok(kept)
 }
 
+/// A board's program as its host takes it: `TARGET=FILE`.
+pub(crate) fn named((_, target): (&str, &str), program: &Path) -> String {
+    format!("{target}={}", program.display())
+}
+
 /// The linker scripts are for ld. The compact forms of SHA-256 and of the AES of `parallel-aes` take a
 /// quarter of the flash of the fast ones; Thumb code takes two thirds of Arm code. The
-/// threshold of the inliner saves half a kilobyte, no copies before loops and on edges a third of one.
+/// threshold of the inliner saves half a kilobyte, no copies before loops and on edges a third of one,
+/// a layout of blocks for size and no second scheduling a quarter.
 fn flags(target: &str) -> String {
     let mut flags = "-Clinker-flavor=ld -Clinker=arm-none-eabi-ld \
         -Cllvm-args=-inline-threshold=18 \
         -Cllvm-args=-disable-machine-licm -Cllvm-args=-disable-phi-elim-edge-splitting \
+        -Cllvm-args=-apply-ext-tsp-for-size -Cllvm-args=-disable-post-ra \
         --cfg sha2_backend_soft=\"compact\" --cfg aes_backend_soft=\"compact\""
         .to_owned();
     if target == CORTEX_R5.1 {
-        flags.push_str(" -Ctarget-feature=+thumb-mode");
+        // What is said more than once is said in a function: by itself the compiler does that for
+        // Cortex-M only.
+        flags.push_str(" -Ctarget-feature=+thumb-mode -Cllvm-args=-enable-machine-outliner=always");
     }
     flags
 }

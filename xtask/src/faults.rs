@@ -47,7 +47,8 @@ pub(crate) fn faults(options: &Options) -> Result<()> {
     )?;
     let cases = paths::target().join("faults/cases");
     let mut make = cargo(&["run", "--quiet", "--locked", "--package", "faults", "--"]);
-    make.arg(&cases).arg("--program").arg(&hardened);
+    let hardened_program = cores::named(cores::MPS2_AN386, &hardened);
+    make.arg(&cases).args(["--program", &hardened_program]);
     run(make, deadline, &mut tally)?;
     let mut campaign = program(&python.to_string_lossy(), &[CAMPAIGN]);
     campaign.arg(&hardened).arg(&single).arg(&cases);

@@ -92,6 +92,9 @@ enum Chore {
     /// Builds the emulated board and plays on it; `board --help` has the commands.
     #[command(disable_help_flag = true)]
     Board {
+        /// The board; this option comes first.
+        #[arg(long, value_enum, default_value_t = board::On::Mps2An386)]
+        on: board::On,
         /// Passed on: `update`, `snapshot DIR`, ...
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -151,9 +154,9 @@ fn main() -> ExitCode {
         Chore::Hil {
             cases, seed, json, ..
         } => hil::run(&cases, seed, json.as_deref()),
-        Chore::Board { args } => board::run_host(&args),
+        Chore::Board { on, args } => board::run_host(on, &args),
         Chore::Faults(options) => faults::faults(&options),
-        Chore::Footprint { json } => footprint::against_goal(json.as_deref()),
+        Chore::Footprint { json } => footprint::with_features(json.as_deref()),
         Chore::Package(options) => package::run(&options),
         Chore::Audit => audit::run(),
         Chore::TufConformance => suites::tuf_conformance(),

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::process::{cargo, program, run, succeeds};
 use crate::tally::Tally;
-use crate::{cores, footprint, hil, needs, paths};
+use crate::{board, cores, footprint, hil, needs, paths};
 
 /// The largest ECU application, in bytes: what it costs to flash one decides how long tests take.
 const APP_LIMIT: u64 = 64 * 1024;
@@ -16,7 +16,7 @@ const APP_LIMIT: u64 = 64 * 1024;
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Debian packages that the other parts need.
+    /// Room on the disk, and the Debian packages that the other parts need.
     Packages,
     /// Formatting of Rust.
     Fmt,
@@ -30,7 +30,7 @@ pub(crate) enum Part {
     Rustdoc,
     /// Each `no_std` core alone, for bare metal.
     Cores,
-    /// The bootloader's flash, RAM and stack on its bare-metal targets.
+    /// The bootloader's flash, RAM and stack on its bare-metal targets, and an application that it enters.
     Footprint,
     /// The ECU application and its size.
     App,
@@ -54,7 +54,7 @@ impl Part {
             Self::Cores => 120,
             Self::Footprint => 240,
             Self::Unit => 420,
-            Self::E2e => 300,
+            Self::E2e => 480,
             Self::Guest => 600,
         }
     }
@@ -62,14 +62,20 @@ impl Part {
     /// Runs the part until `deadline`.
     pub(crate) fn run(self, hil: bool, deadline: Instant, tally: &mut Tally) -> Result<()> {
         match self {
-            Self::Packages => needs::install_all(hil),
+            Self::Packages => {
+                needs::room()?;
+                needs::install_all(hil)
+            }
             Self::Fmt => fmt(deadline, tally),
             Self::Scripts => scripts(deadline, tally),
             Self::Clippy => clippy(deadline, tally),
             Self::Deny => deny(deadline, tally),
             Self::Rustdoc => rustdoc(deadline, tally),
             Self::Cores => cores::build(deadline, tally),
-            Self::Footprint => footprint::against_ceiling(deadline, tally),
+            Self::Footprint => {
+                footprint::of_profile(deadline, tally)?;
+                board::enter_application(deadline, tally)
+            }
             Self::App => app(deadline, tally),
             Self::Unit => {
                 let args = ["test", "--locked", "--workspace", "--exclude", "e2e"];

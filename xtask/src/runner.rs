@@ -134,6 +134,16 @@ fn table(done: &[Done]) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_guide_has_a_row_for_each_part() {
+        let guide = crate::paths::root().join("docs/guide/contributor.md");
+        let guide = std::fs::read_to_string(guide).unwrap();
+        for part in Part::value_variants() {
+            let row = format!("\n| `{}` | ", name(*part));
+            assert!(guide.contains(&row), "{row}");
+        }
+    }
+
     fn done(part: Part, seconds: u64, failed: bool) -> Done {
         Done {
             part,

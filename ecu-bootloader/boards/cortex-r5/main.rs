@@ -1,5 +1,5 @@
-//! The bootloader for a Cortex-R5F, linked and measured; what a chip needs besides (clocks, memory
-//! protection, its own CAN controller and flash) is not here.
+//! The bootloader for a Cortex-R5F: QEMU's `xlnx-zcu102`, whose second cluster has them. What a chip
+//! needs besides (clocks, memory protection, its own CAN controller and flash) is not here.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(unsafe_code)]
 

@@ -3,7 +3,7 @@
 use core::arch::global_asm;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
-use core::ptr::{addr_of, addr_of_mut};
+use core::ptr::{self, addr_of, addr_of_mut};
 
 use board_shell::machine::{self, Memory, Parts, Verifier};
 use board_shell::provision::{self, Provision};
@@ -19,8 +19,29 @@ pub(crate) type Machine = machine::Machine<Flash>;
 /// Where the linker script has the flash.
 pub(crate) type Flash = RamFlash<0x2100_0000>;
 
-// The vector table, the start, and where every run ends. The stack is painted so that what was
-// never used can be told.
+// The stack is painted so that what was never used can be told: only a host that drives the board asks.
+#[cfg(feature = "shell")]
+macro_rules! paint {
+    () => {
+        r#"
+    ldr r0, =stack_bottom
+    ldr r1, =0x5AA55AA5
+1:  cmp r0, sp
+    ittt lo
+    strlo r1, [r0]
+    addlo r0, #4
+    blo 1b
+    "#
+    };
+}
+#[cfg(not(feature = "shell"))]
+macro_rules! paint {
+    () => {
+        ""
+    };
+}
+
+// The vector table, the start, and where every run ends.
 global_asm!(
     r#"
     .syntax unified
@@ -44,21 +65,9 @@ reset:
     isb
     ldr r0, =stack_top       // Also after a jump from a run before.
     mov sp, r0
-    ldr r0, =stack_bottom
-    ldr r1, =0x5AA55AA5
-1:  cmp r0, sp
-    ittt lo
-    strlo r1, [r0]
-    addlo r0, #4
-    blo 1b
-    ldr r0, =data_start
-    ldr r1, =data_end
-    ldr r2, =data_load
-2:  cmp r0, r1
-    ittt lo
-    ldrlo r3, [r2], #4
-    strlo r3, [r0], #4
-    blo 2b
+    "#,
+    paint!(),
+    r#"
     ldr r0, =bss_start
     ldr r1, =bss_end
     movs r2, #0
@@ -73,6 +82,9 @@ reset:
     .type enter, %function
     .thumb_func
 enter:
+    ldr r1, =0xE000ED08      // VTOR (Armv7-M ARM, B3.2.5): interrupts and faults are the program's own.
+    str r0, [r1]
+    dsb
     ldr r1, [r0]
     mov sp, r1
     ldr pc, [r0, #4]
@@ -97,9 +109,14 @@ unsafe extern "C" {
     fn enter(vectors: u32) -> !;
 }
 
+#[inline(never)]
 fn set_report(word: u32, misused: u32) {
+    let report = addr_of_mut!(REPORT).cast::<u32>();
     // SAFETY: one thread; the host reads when the board has stopped.
-    unsafe { addr_of_mut!(REPORT).write_volatile([word, misused]) };
+    unsafe {
+        report.write_volatile(word);
+        report.add(1).write_volatile(misused);
+    }
 }
 
 fn stop() -> ! {
@@ -125,10 +142,11 @@ extern "C" fn board_main() {
     let Some(ecu) = made(flash, &provision) else {
         return set_report(report::UNPROVISIONED, 0);
     };
-    ecu.start(provision.now(), provision.cause(), provision.handover());
+    ecu.start(provision.now(), provision.cause(), provision.retained());
     #[cfg(feature = "shell")]
     if provision.wants_shell() {
-        return crate::host::drive(ecu, flash, &mut provision);
+        start_timer();
+        return boards::host::drive(ecu, flash, &mut provision, || !timer());
     }
     boot(ecu, flash, provision.now());
     #[cfg(not(feature = "shell"))]
@@ -180,10 +198,7 @@ extern "C" fn fault() -> ! {
 fn serve(ecu: &mut Machine, flash: Flash) {
     // SAFETY: two mailboxes in the memory that a host has.
     let can = unsafe { boards::can::Controller::new(CONTROLLER) };
-    // SAFETY: the register VALUE of CMSDK timer 0; reading it has no effect.
-    let clock = || unsafe { core::ptr::with_exposed_provenance::<u32>(TIMER).read_volatile() };
-    // It counts down, 25 MHz.
-    let mut clock = Ticks::new(25, !clock(), move || !clock());
+    let mut clock = Ticks::new(25, !timer(), || !timer());
     let event = boards::serve::serve(ecu, flash, can, || clock.now());
     set_report(report::of_event(&event), 0);
 }
@@ -191,6 +206,21 @@ fn serve(ecu: &mut Machine, flash: Flash) {
 /// Two mailboxes.
 #[cfg(not(feature = "shell"))]
 const CONTROLLER: usize = 0x21E0_2000;
-/// VALUE of CMSDK timer 0.
-#[cfg(not(feature = "shell"))]
-const TIMER: usize = 0x4000_0004;
+
+/// CMSDK timer 0: 25 MHz.
+const TIMER: usize = 0x4000_0000;
+
+#[cfg(feature = "shell")]
+fn start_timer() {
+    // SAFETY: the registers CTRL and RELOAD of the timer, which nobody else uses.
+    unsafe {
+        ptr::with_exposed_provenance_mut::<u32>(TIMER + 8).write_volatile(u32::MAX);
+        ptr::with_exposed_provenance_mut::<u32>(TIMER).write_volatile(1);
+    }
+}
+
+/// It counts down.
+fn timer() -> u32 {
+    // SAFETY: the register VALUE of the timer; reading it has no effect.
+    unsafe { ptr::with_exposed_provenance::<u32>(TIMER + 4).read_volatile() }
+}

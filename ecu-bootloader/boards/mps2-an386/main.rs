@@ -8,10 +8,6 @@
 
 #[cfg(target_os = "none")]
 mod board;
-#[cfg(all(target_os = "none", feature = "shell"))]
-mod host;
-#[cfg(all(target_os = "none", feature = "shell"))]
-mod semihosting;
 
 /// On anything but bare metal there is nothing to run.
 #[cfg(not(target_os = "none"))]

@@ -11,7 +11,7 @@ struct Mailbox {
     full: u32,
     id: u32,
     len: u32,
-    data: [u8; 8],
+    data: [u32; 2],
 }
 
 /// The controller.
@@ -44,7 +44,8 @@ impl Controller {
         }
         // SAFETY: as above.
         unsafe { (&raw mut (*self.receive).full).write_volatile(0) };
-        let data = mail.data.get(..usize::try_from(mail.len).ok()?)?;
+        let data = mail.data.map(u32::to_le_bytes);
+        let data = data.as_flattened().get(..usize::try_from(mail.len).ok()?)?;
         let id = CanId::standard(u16::try_from(mail.id).ok()?)?;
         Frame::new(id, Format::Classical, data)
     }
@@ -58,15 +59,15 @@ impl Controller {
 
     /// Sends a frame; the mailbox is free.
     pub fn send(&mut self, frame: &Frame) {
-        let mut data = [0; 8];
-        for (to, from) in data.iter_mut().zip(frame.data()) {
+        let mut data = [[0; 4]; 2];
+        for (to, from) in data.as_flattened_mut().iter_mut().zip(frame.data()) {
             *to = *from;
         }
         let mail = Mailbox {
             full: 1,
             id: frame.id().raw(),
             len: u32::try_from(frame.data().len()).unwrap_or(0),
-            data,
+            data: data.map(u32::from_le_bytes),
         };
         // SAFETY: as above.
         unsafe { self.send.write_volatile(mail) };

@@ -13,16 +13,23 @@ const ONES: u32 = 0x0101_0101;
 /// Of AES-128; of AES-256 where it is supported.
 const MAX_ROUNDS: usize = if cfg!(feature = "aes-256") { 14 } else { 10 };
 
-/// A block, as columns of four bytes.
-type State = [u32; 4];
+/// Four columns of four bytes.
+type Block = [u8; 16];
 
 /// A linear map of bits to bytes: what each bit of a byte becomes.
 type Map = [u8; 8];
 
 /// Each byte times x, modulo the polynomial of clause 4.2.
-const fn double(bytes: u32) -> u32 {
+#[inline(always)]
+const fn times_x(bytes: u32) -> u32 {
     let carry = (bytes >> 7) & ONES;
     ((bytes & !(ONES << 7)) << 1) ^ carry.wrapping_mul(0x1B)
+}
+
+/// The same, where it is not the innermost loop.
+#[inline(never)]
+fn double(bytes: u32) -> u32 {
+    times_x(bytes)
 }
 
 /// The product of each pair of bytes, from the highest bit on.
@@ -31,7 +38,7 @@ fn multiply(a: u32, mut b: u32) -> u32 {
     let mut product = 0;
     for _ in 0..8 {
         let bit = (b >> 7) & ONES;
-        product = double(product) ^ (a & (bit << 8).wrapping_sub(bit));
+        product = times_x(product) ^ (a & (bit << 8).wrapping_sub(bit));
         b <<= 1;
     }
     product
@@ -58,7 +65,7 @@ const fn power(times: u32) -> Map {
         *first = low;
         let mut step = 0;
         while step < 1 << times {
-            column = double(column);
+            column = times_x(column);
             step = u32::wrapping_add(step, 1);
         }
         rest = others;
@@ -115,38 +122,44 @@ fn mix(column: u32) -> u32 {
     twice ^ thrice.rotate_right(8) ^ column.rotate_right(16) ^ column.rotate_right(24)
 }
 
-/// Its inverse, by the difference between the two matrices.
-fn mix_back(column: u32) -> u32 {
-    mix(column ^ double(double(column ^ column.rotate_right(16))))
+/// What makes MixColumns its inverse: the quotient of the two matrices.
+fn before_mix(column: u32) -> u32 {
+    column ^ double(double(column ^ column.rotate_right(16)))
 }
 
-/// One column of ShiftRows: a row from each of four columns.
-#[inline(never)]
-fn rows(a: u32, b: u32, c: u32, d: u32) -> u32 {
-    (a & 0xFF) | (b & 0xFF00) | (c & 0xFF_0000) | (d & 0xFF00_0000)
-}
-
-fn each(state: &mut State, change: impl Fn(u32) -> u32) {
-    for word in state {
-        *word = change(*word);
+/// ShiftRows and its inverse: bytes that lie `step` apart, around the block.
+fn shift_rows(block: &mut Block, step: usize) {
+    let before = *block;
+    let mut at = 0;
+    for byte in block {
+        *byte = before.get(at % 16).copied().unwrap_or(0);
+        at = at.wrapping_add(step);
     }
 }
 
-fn add(state: &mut State, key: &State) {
-    for (to, from) in state.iter_mut().zip(key) {
-        *to ^= *from;
+fn each(block: &mut Block, change: impl Fn(u32) -> u32) {
+    for column in block.as_chunks_mut().0 {
+        *column = change(u32::from_le_bytes(*column)).to_le_bytes();
     }
+}
+
+/// Which way a block is turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
 }
 
 /// An expanded key.
 struct Aes {
-    keys: [State; MAX_ROUNDS + 1],
+    keys: [Block; MAX_ROUNDS + 1],
     rounds: usize,
 }
 
 impl Drop for Aes {
+    #[inline(never)]
     fn drop(&mut self) {
-        self.keys.zeroize();
+        self.keys.as_flattened_mut().zeroize();
     }
 }
 
@@ -154,15 +167,17 @@ impl Aes {
     /// Expands a key of 16 or, where supported, 32 bytes (clause 5.2).
     #[inline(never)]
     fn new(key: &[u8]) -> Self {
-        let mut keys = [[0; 4]; MAX_ROUNDS + 1];
+        let mut keys = [[0; 16]; MAX_ROUNDS + 1];
         let wide = cfg!(feature = "aes-256") && key.len() > 16;
-        let mut current = state_of(key);
-        let mut next = state_of(key.get(16..).unwrap_or(&[]));
+        let (first, second) = key.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        let mut current = *first;
+        let mut next = *second.first_chunk().unwrap_or(first);
         let mut constant = 1;
         let mut odd = false;
         for place in &mut keys {
             *place = current;
-            let [.., last] = if wide { next } else { current };
+            let [.., a, b, c, d] = next;
+            let last = u32::from_le_bytes([a, b, c, d]);
             let mut add = if wide && odd {
                 substitute(last)
             } else {
@@ -170,83 +185,69 @@ impl Aes {
                 constant = double(constant);
                 word
             };
-            for word in &mut current {
-                *word ^= add;
-                add = *word;
+            for column in current.as_chunks_mut().0 {
+                add ^= u32::from_le_bytes(*column);
+                *column = add.to_le_bytes();
             }
             if wide {
                 core::mem::swap(&mut current, &mut next);
                 odd = !odd;
+            } else {
+                next = current;
             }
         }
         let rounds = if wide { MAX_ROUNDS } else { 10 };
         Self { keys, rounds }
     }
 
-    #[inline(never)]
-    fn encrypt(&self, block: &mut [u8; 16]) {
-        let mut state = state_of(block);
-        let (keys, _) = self.keys.split_at_checked(self.rounds).unwrap_or_default();
-        // The last round has no MixColumns, so each turn begins with that of the round before.
-        let mut middle = false;
-        for key in keys {
-            if middle {
-                each(&mut state, mix);
-            }
-            middle = true;
-            add(&mut state, key);
-            each(&mut state, substitute);
-            let [a, b, c, d] = state;
-            state = [
-                rows(a, b, c, d),
-                rows(b, c, d, a),
-                rows(c, d, a, b),
-                rows(d, a, b, c),
-            ];
-        }
-        self.finish(state, self.rounds, block);
+    fn encrypt(&self, block: &mut Block) {
+        self.turn(block, Way::There);
     }
 
-    #[inline(never)]
-    fn decrypt(&self, block: &mut [u8; 16]) {
-        let mut state = state_of(block);
-        let keys = self.keys.get(1..).and_then(|keys| keys.get(..self.rounds));
-        let mut middle = false;
-        for key in keys.unwrap_or(&[]).iter().rev() {
-            add(&mut state, key);
-            if middle {
-                each(&mut state, mix_back);
-            }
-            middle = true;
-            let [a, b, c, d] = state;
-            state = [
-                rows(a, d, c, b),
-                rows(b, a, d, c),
-                rows(c, b, a, d),
-                rows(d, c, b, a),
-            ];
-            each(&mut state, substitute_back);
-        }
-        self.finish(state, 0, block);
+    fn decrypt(&self, block: &mut Block) {
+        self.turn(block, Way::Back);
     }
 
-    /// The last key, and the bytes.
-    fn finish(&self, mut state: State, last: usize, block: &mut [u8; 16]) {
-        add(&mut state, self.keys.get(last).unwrap_or(&[0; 4]));
-        for (to, from) in block.as_chunks_mut::<4>().0.iter_mut().zip(&state) {
-            *to = from.to_le_bytes();
+    /// Cipher with ShiftRows before SubBytes, which can change places, and InvCipher (clauses 5.1 and
+    /// 5.3): so both begin alike.
+    #[inline(never)]
+    fn turn(&self, block: &mut Block, way: Way) {
+        let mut left = self.rounds;
+        self.add_key(block, left, way);
+        while left > 0 {
+            left = left.wrapping_sub(1);
+            shift_rows(block, if way == Way::There { 5 } else { 13 });
+            each(block, |column| match way {
+                Way::There => substitute(column),
+                Way::Back => substitute_back(column),
+            });
+            if way == Way::Back {
+                self.add_key(block, left, way);
+            }
+            if left > 0 {
+                each(block, |column| match way {
+                    Way::There => mix(column),
+                    Way::Back => mix(before_mix(column)),
+                });
+            }
+            if way == Way::There {
+                self.add_key(block, left, way);
+            }
         }
+    }
+
+    /// Adds the key before the last `left` rounds.
+    #[inline(never)]
+    fn add_key(&self, block: &mut Block, left: usize, way: Way) {
+        let at = match way {
+            Way::There => self.rounds.wrapping_sub(left),
+            Way::Back => left,
+        };
+        xor(block, self.keys.get(at).unwrap_or(&[0; 16]));
     }
 }
 
-fn state_of(bytes: &[u8]) -> State {
-    let mut state = [0; 4];
-    for (to, from) in state.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *to = u32::from_le_bytes(*from);
-    }
-    state
-}
-
+#[inline(never)]
 fn xor(to: &mut [u8], from: &[u8]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to ^= *from;

@@ -241,29 +241,109 @@ impl fmt::Display for UnwrapError {
 
 impl core::error::Error for UnwrapError {}
 
+/// Bytes of the longest wrapped key.
+const WRAPPED_MAX: usize = if AES_256 { 56 } else { 40 };
+
+/// A content key in the place where it was unwrapped, and where it is used.
+#[derive(Clone)]
+pub struct Unwrapped {
+    /// Integrity value, key, salt.
+    bytes: [u8; WRAPPED_MAX],
+    /// 0 where there is none.
+    len: usize,
+}
+
+impl Unwrapped {
+    /// No key.
+    pub const NONE: Self = Self {
+        bytes: [0; WRAPPED_MAX],
+        len: 0,
+    };
+
+    /// Unwraps a content key ([`WrappedKey::as_bytes`]), and `salt` (AES-KW, RFC 3394 clause 2.2.2).
+    /// The key before is gone in any case.
+    ///
+    /// # Errors
+    /// The integrity check of the wrapping fails, or it is of a key of AES-256 where there is none.
+    pub fn unwrap(
+        &mut self,
+        key: &WrapKey,
+        wrapped: &[u8],
+        salt: &mut Salt,
+    ) -> Result<(), UnwrapError> {
+        self.forget();
+        let len = wrapped.len();
+        let place = self.bytes.get_mut(..len).ok_or(UnwrapError)?;
+        for (to, from) in place.iter_mut().zip(wrapped) {
+            *to = *from;
+        }
+        let right = matches!(len, 40 | 56) && aes::unwrap(&key.0, place) == 0;
+        if let Some(end) = place.last_chunk().filter(|_| right) {
+            salt.0 = *end;
+            self.len = len;
+            return Ok(());
+        }
+        self.forget();
+        Err(UnwrapError)
+    }
+
+    /// The key's bytes, 16 or 32.
+    #[must_use]
+    pub fn expose(&self) -> Option<&[u8]> {
+        self.bytes.get(8..self.len.checked_sub(16)?)
+    }
+
+    /// No key.
+    #[inline(never)]
+    pub fn forget(&mut self) {
+        self.bytes.zeroize();
+        self.len = 0;
+    }
+
+    /// AES-CBC in place.
+    ///
+    /// # Errors
+    /// There is no key, or no whole number of AES blocks; nothing is changed then.
+    #[inline(never)]
+    pub fn cbc(&self, iv: &[u8; 16], data: &mut [u8], encrypt: bool) -> Result<(), PartialBlock> {
+        let key = self.expose().ok_or(PartialBlock)?;
+        if !data.len().is_multiple_of(16) {
+            return Err(PartialBlock);
+        }
+        aes::cbc(key, iv, data, encrypt);
+        Ok(())
+    }
+}
+
+impl Drop for Unwrapped {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+impl ZeroizeOnDrop for Unwrapped {}
+
+impl fmt::Debug for Unwrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unwrapped(..)")
+    }
+}
+
 impl WrapKey {
     /// Unwraps content key and salt (AES-KW, RFC 3394 clause 2.2.2).
     ///
     /// # Errors
     /// The integrity check of the wrapping fails, or it is of a key of AES-256 where there is none.
     pub fn unwrap(&self, wrapped: &WrappedKey) -> Result<(ContentKey, Salt), UnwrapError> {
-        if !AES_256 && matches!(wrapped, WrappedKey::Aes256(_)) {
-            return Err(UnwrapError);
-        }
-        let mut buffer = zeroize::Zeroizing::new([0; 56]);
-        let bytes = wrapped.as_bytes();
-        let buffer = buffer.get_mut(..bytes.len()).ok_or(UnwrapError)?;
-        buffer.copy_from_slice(bytes);
-        if aes::unwrap(&self.0, buffer) != 0 {
-            return Err(UnwrapError);
-        }
-        let plain = buffer.get(8..).unwrap_or(&[]);
-        let (key, salt) = plain.split_last_chunk().ok_or(UnwrapError)?;
+        let mut unwrapped = Unwrapped::NONE;
+        let mut salt = Salt([0; 16]);
+        unwrapped.unwrap(self, wrapped.as_bytes(), &mut salt)?;
+        let key = unwrapped.expose().ok_or(UnwrapError)?;
         let key = match wrapped {
             WrappedKey::Aes128(_) => ContentKey::Aes128(key.try_into().map_err(|_| UnwrapError)?),
             WrappedKey::Aes256(_) => ContentKey::Aes256(key.try_into().map_err(|_| UnwrapError)?),
         };
-        Ok((key, Salt(*salt)))
+        Ok((key, salt))
     }
 
     /// Wraps content key and salt.

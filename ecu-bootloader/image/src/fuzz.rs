@@ -1,10 +1,11 @@
 //! The logic of the fuzz targets, so that unit tests can replay the corpus.
 
-use crate::keyset::{KeySet, MAX_KEYS, MAX_ROOTS};
+use crate::crypto::sha256;
+use crate::keyset::{KeySet, MAX_KEYS, MAX_ROOTS, TrustedKeys};
 use crate::provision::EcuProvisioning;
 use crate::verify::{Policy, verify_image};
 use crate::{
-    EcuReport, GRANT_LEN, Grant, HEADER_LEN, Header, ParseError, REPORT_LEN, SignatureLen,
+    EcuReport, GRANT_LEN, Grant, HEADER_LEN, Header, KeyId, ParseError, REPORT_LEN, SignatureLen,
 };
 
 /// Any bytes are a header that encodes to the same bytes, or an error.
@@ -38,8 +39,12 @@ pub fn ecu_report(data: &[u8]) {
 }
 
 /// Any bytes are a key set whose parts make up its length and which is found again in larger
-/// storage, or an error.
+/// storage, or an error. Of those with a digest that is trusted each key is found, or none.
 pub fn key_set(data: &[u8]) {
+    let trusted = TrustedKeys::of(data, &sha256(&[data])).expect("it has its own digest");
+    let id = data.get(48..).and_then(|keys| keys.first_chunk());
+    let id = KeyId(id.copied().unwrap_or([0; 8]));
+    assert!(trusted.key(id).is_none_or(|entry| entry.id == id));
     let Ok(set) = KeySet::parse(data) else {
         return;
     };
@@ -58,7 +63,7 @@ pub fn key_set(data: &[u8]) {
 /// what lies behind them is to be total too.
 pub fn packed_image(data: &[u8]) {
     let policy = Policy {
-        shortest_signature: SignatureLen::Rsa2048,
+        weakest_signature: SignatureLen::Rsa2048,
     };
     if let Ok(image) = verify_image(data, &policy, |_, _, _| true) {
         assert_eq!(

@@ -177,6 +177,15 @@ impl<'a> GrantView<'a> {
         }
     }
 
+    /// Its bytes, 40 or 56.
+    #[must_use]
+    pub fn wrapped_bytes(&self) -> &'a [u8] {
+        self.0
+            .field::<56>(84)
+            .get(..self.0.u16(82).into())
+            .unwrap_or(&[])
+    }
+
     /// As [`Grant::mac`].
     #[must_use]
     pub fn mac(&self) -> &'a [u8; 16] {

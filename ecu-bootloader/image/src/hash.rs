@@ -42,15 +42,26 @@ pub struct Hash {
 }
 
 impl Hash {
+    /// All zeros: not of anything before a [`Hash::reset`].
+    pub const UNSET: Self = Self {
+        state: [0; 8],
+        block: [0; BLOCK],
+        len: 0,
+    };
+
     /// Of nothing yet.
-    #[inline(never)]
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            state: INITIAL,
-            block: [0; BLOCK],
-            len: 0,
-        }
+        let mut new = Self::UNSET;
+        new.reset();
+        new
+    }
+
+    /// Of nothing again.
+    #[inline(never)]
+    pub const fn reset(&mut self) {
+        self.state = INITIAL;
+        self.len = 0;
     }
 
     /// The salted digest of a plaintext: starts with the salt.

@@ -185,7 +185,7 @@ impl<'a> KeySet<'a> {
     /// The key with this identity.
     #[must_use]
     pub fn key(&self, id: KeyId) -> Option<KeyEntry<'a>> {
-        self.keys().find(|entry| entry.id == id)
+        find(self.signed, id)
     }
 
     /// The signatures, by ascending identity of their roots: no root is there twice.
@@ -197,6 +197,46 @@ impl<'a> KeySet<'a> {
             at = next;
             Some(entry)
         })
+    }
+}
+
+/// The keys of a set whose digest is trusted. It was well-formed when it was accepted, so its keys are
+/// found and not examined again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustedKeys<'a>(&'a [u8]);
+
+impl<'a> TrustedKeys<'a> {
+    /// The signed part of a set, if it has this digest.
+    #[must_use]
+    pub fn of(signed: &'a [u8], digest: &Digest) -> Option<Self> {
+        (crate::crypto::sha256(&[signed]) == *digest).then_some(Self(signed))
+    }
+
+    /// The key with this identity.
+    #[must_use]
+    pub fn key(&self, id: KeyId) -> Option<KeyEntry<'a>> {
+        find(self.0, id)
+    }
+}
+
+/// The key with this identity in the signed part of a set, which is not examined again.
+#[inline(never)]
+fn find(signed: &[u8], id: KeyId) -> Option<KeyEntry<'_>> {
+    let mut rest = signed.get(HEADER_LEN..)?;
+    loop {
+        let (head, behind) = rest.split_first_chunk::<KEY_HEAD_LEN>()?;
+        let r = Fixed(head);
+        let (bytes, behind) = behind.split_at_checked(r.u16(12).into())?;
+        if r.array(0) == id.0 {
+            let [status, _] = r.array(10);
+            let algorithm = Algorithm::from_code(r.u16(8))?;
+            return Some(KeyEntry {
+                id,
+                status: KeyStatus::from_number(status)?,
+                key: PublicKeyRef { algorithm, bytes },
+            });
+        }
+        rest = behind;
     }
 }
 

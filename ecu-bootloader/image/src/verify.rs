@@ -15,14 +15,14 @@ use crate::table::{MAX_TABLE_PAGES, TABLE_PAGE_LEN};
 /// Which signatures are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// The shortest signature; RSA-3072 by default.
-    pub shortest_signature: SignatureLen,
+    /// The weakest signature; that of RSA-3072 by default.
+    pub weakest_signature: SignatureLen,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            shortest_signature: SignatureLen::Rsa3072,
+            weakest_signature: SignatureLen::Rsa3072,
         }
     }
 }
@@ -41,7 +41,7 @@ pub enum VerifyError {
         /// As it is.
         found: usize,
     },
-    /// The signature is shorter than the policy accepts.
+    /// The signature is of weaker keys than the policy accepts.
     WeakSignature(SignatureLen),
     /// The signature is wrong, or its key is not trusted.
     Signature(KeyId),
@@ -65,7 +65,7 @@ impl fmt::Display for VerifyError {
             }
             Self::WeakSignature(len) => write!(
                 f,
-                "signature of {} bits is shorter than the policy accepts",
+                "a signature of {} bits is weaker than the policy accepts",
                 len.bytes().saturating_mul(8)
             ),
             Self::Signature(key_id) => write!(
@@ -95,8 +95,8 @@ pub struct VerifiedImage<'a> {
 }
 
 /// Verifies a packed image. `check` gets the key id of the header, the 1024 signed bytes and the
-/// signature, and says whether a trusted key of this id made it: RSA-PSS-SHA-256, MGF1-SHA-256, a
-/// salt of 32 bytes.
+/// signature, and says whether a trusted key of this id made it, by the key's algorithm: RSA-PSS-SHA-256
+/// (MGF1-SHA-256, a salt of 32 bytes) or ECDSA-P256-SHA-256 (`r ‖ s`).
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -152,7 +152,7 @@ pub fn verify_metadata<'a>(
         .split_first_chunk::<HEADER_LEN>()
         .ok_or(VerifyError::Truncated(start.len()))?;
     let header = Header::parse(header_bytes).map_err(VerifyError::Header)?;
-    if header.signature.len() < policy.shortest_signature {
+    if header.signature.len().strength() < policy.weakest_signature.strength() {
         return Err(VerifyError::WeakSignature(header.signature.len()));
     }
     let signed = Header::signed_bytes(header_bytes);
@@ -315,7 +315,7 @@ mod tests {
     use std::sync::OnceLock;
 
     const SHORT: Policy = Policy {
-        shortest_signature: SignatureLen::Rsa2048,
+        weakest_signature: SignatureLen::Rsa2048,
     };
     static KEY: ContentKey = ContentKey::Aes128([6; 16]);
 
@@ -335,6 +335,18 @@ mod tests {
 
     fn verify(bytes: &[u8]) -> Result<VerifiedImage<'_>, VerifyError> {
         verify_image(bytes, &SHORT, check)
+    }
+
+    #[test]
+    fn by_default_a_signature_is_as_strong_as_that_of_rsa_3072() {
+        use SignatureLen::{P256, Rsa2048, Rsa3072, Rsa4096};
+        let weakest = Policy::default().weakest_signature.strength();
+        assert!(
+            [P256, Rsa3072, Rsa4096]
+                .iter()
+                .all(|len| len.strength() >= weakest)
+        );
+        assert!(Rsa2048.strength() < weakest);
     }
 
     /// The error of the image with one bit altered at `offset`.

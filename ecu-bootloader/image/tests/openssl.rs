@@ -21,7 +21,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rsa::RsaPrivateKey;
 use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
 use rsa::pss::SigningKey;
-use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
+use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Signer as _};
 use rsa::traits::PublicKeyParts as _;
 use sha2::Sha256;
 
@@ -59,9 +59,51 @@ fn recipe(spec: &str) -> String {
 /// Image, grant and public key in a directory of their own.
 struct Files(tempfile::TempDir);
 
+/// What signs an image, and its public half.
+enum Signer {
+    Rsa,
+    Ecdsa(p256::ecdsa::SigningKey),
+}
+
+impl Signer {
+    fn key(&self) -> (Vec<u8>, SignatureLen) {
+        match self {
+            Self::Rsa => (private_key().n_bytes().to_vec(), SignatureLen::Rsa3072),
+            Self::Ecdsa(key) => {
+                let point = key.verifying_key().to_sec1_point(false);
+                (point.as_bytes()[1..].to_vec(), SignatureLen::P256)
+            }
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Rsa => sign(message),
+            Self::Ecdsa(key) => {
+                let signature: p256::ecdsa::Signature = key.sign(message);
+                signature.to_bytes().to_vec()
+            }
+        }
+    }
+
+    fn public_pem(&self) -> String {
+        let pem = match self {
+            Self::Rsa => private_key()
+                .to_public_key()
+                .to_public_key_pem(LineEnding::LF),
+            Self::Ecdsa(key) => key.verifying_key().to_public_key_pem(LineEnding::LF),
+        };
+        pem.unwrap()
+    }
+}
+
 impl Files {
     fn new(plaintext: &[u8], content_key: &ContentKey, page_size: u32) -> Self {
-        let key = private_key();
+        Self::signed(&Signer::Rsa, plaintext, content_key, page_size)
+    }
+
+    fn signed(signer: &Signer, plaintext: &[u8], content_key: &ContentKey, page_size: u32) -> Self {
+        let (key, signature_len) = signer.key();
         let salt = Salt([0xC3; 16]);
         let request = PackRequest {
             hardware_id: "BRAKE-2".parse().unwrap(),
@@ -76,15 +118,15 @@ impl Files {
             load_address: 0,
             page_size: PageSize::new(page_size).unwrap(),
             flags: HeaderFlags::default(),
-            key_id: key_id(&key.n_bytes()),
-            signature_len: SignatureLen::Rsa3072,
+            key_id: key_id(&key),
+            signature_len,
             content_key,
             salt,
             // The page number meets bits that are set.
             iv_seed: IvSeed([0xFF; 16]),
             plaintext,
         };
-        let image = build(&request, |signed| Ok::<_, Infallible>(sign(signed))).unwrap();
+        let image = build(&request, |signed| Ok::<_, Infallible>(signer.sign(signed))).unwrap();
         let grant = Grant::issue(
             &GrantRequest {
                 ecu_serial: "ECU-0001".parse().unwrap(),
@@ -98,10 +140,9 @@ impl Files {
             &MacKey::new(bytes(GRANT_KEY)),
         );
         let files = Self(tempfile::tempdir().unwrap());
-        let public = key.to_public_key().to_public_key_pem(LineEnding::LF);
         files.write("image.bin", &image);
         files.write("grant.bin", &grant.encode());
-        files.write("public.pem", public.unwrap().as_bytes());
+        files.write("public.pem", signer.public_pem().as_bytes());
         files
     }
 
@@ -153,6 +194,24 @@ fn openssl_alone_verifies_and_decrypts_an_image() {
         let output = files.run();
         assert!(output.status.success(), "{output:?}");
         assert_eq!(files.read("plain.bin"), plaintext(len));
+    }
+}
+
+#[test]
+fn openssl_alone_verifies_an_image_that_ecdsa_signed() {
+    // Of 16 signatures some numbers begin with zeros, and half with a bit that DER puts a zero before.
+    for number in 1..=16 {
+        let signer = Signer::Ecdsa(p256::ecdsa::SigningKey::from_slice(&[number; 32]).unwrap());
+        let key = ContentKey::Aes128([number; 16]);
+        let files = Files::signed(&signer, &plaintext(300), &key, 256);
+        let output = files.run();
+        assert!(output.status.success(), "{number}: {output:?}");
+        assert_eq!(files.read("plain.bin"), plaintext(300));
+        if number == 1 {
+            let output = files.run_altered("image.bin", 44);
+            assert!(!output.status.success());
+            assert!(!files.run_altered("image.bin", 1056).status.success());
+        }
     }
 }
 

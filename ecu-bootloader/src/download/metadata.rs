@@ -90,7 +90,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let head = self.head.insert(Head::NONE);
         head::examine(head, bytes, SlotId::Factory, page, &mut self.platform)?;
         let board = self.platform.board();
-        let expected = HEAD_LEN.checked_add(usize_of(head.header.layout.table_len()));
+        let expected = HEAD_LEN.checked_add(usize_of(head.header.layout().table_len()));
         let len = self
             .transfer
             .as_ref()
@@ -99,7 +99,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             return Err(Failure::new(Reason::MetadataLength));
         }
         let resumed = check_sequence(state, head)?;
-        let counter = head.header.security_counter;
+        let counter = head.header.security_counter();
         if counter < floor && !head.downgrade {
             return Err(Failure::with(Reason::HeaderCounter, counter.get()));
         }
@@ -110,12 +110,14 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let takes_over = factory_takes_over(&self.evidence, floor);
         head.slot = match resumed {
             Some(slot) => slot,
-            None => transition::target(state, head.header.slots, board.layout.has_b(), takes_over)?,
+            None => {
+                transition::target(state, head.header.slots(), board.layout.has_b(), takes_over)?
+            }
         };
         head::fits(&head.header, head.slot, board)?;
         let kept = resumed.is_some() && state.progress != Progress::MetadataBegun;
         if !kept {
-            let len = head.header.signature_len.bytes();
+            let len = head.header.signature_len();
             let signature = bytes
                 .get(GRANT_LEN.saturating_add(SIGNED_LEN)..)
                 .unwrap_or(&[]);
@@ -150,7 +152,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
                     return self.fail(then, Failure::new(Reason::OtherImage));
                 };
                 let (slot, digest, sequence) = (head.slot, head.digest, head.sequence);
-                let counter = head.header.security_counter;
+                let counter = head.header.security_counter();
                 if self.unacceptable() != 0 {
                     return self.fail(then, Failure::new(Reason::SecondLook));
                 }
@@ -175,7 +177,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let (Some(head), Some(state)) = (&self.head, &self.state) else {
             return u32::MAX;
         };
-        let counter = head.header.security_counter.get();
+        let counter = head.header.security_counter().get();
         let excused = u32::from(head.downgrade).wrapping_sub(1);
         let old = head
             .sequence

@@ -166,7 +166,9 @@ impl<'a> Ecu<'a> {
         self.booted = None;
         self.reset = None;
         self.busy = None;
-        self.machine.start(self.now, cause, handover);
+        let retained = handover.map(|handover| handover.encode());
+        let retained = retained.as_ref().map_or(&[][..], |bytes| bytes);
+        self.machine.start(self.now, cause, retained);
         self.settle();
     }
 
@@ -210,14 +212,10 @@ impl<'a> Ecu<'a> {
         }
         while let Some(frame) = self.machine.poll_transmit(self.now) {
             self.tester.handle_frame(self.now, &frame);
+            self.hear();
             moved = true;
         }
-        while let Some(event) = self.tester.poll_event() {
-            if let isotp::Event::Received { .. } = event {
-                let pdu = self.tester.received().to_vec();
-                self.note(pdu);
-            }
-        }
+        self.hear();
         moved |= self.machine.poll(self.now, 1);
         moved |= self.turn_flash();
         while let Some(event) = self.machine.poll_event() {
@@ -232,6 +230,16 @@ impl<'a> Ecu<'a> {
             self.floor = state.floor;
         }
         moved
+    }
+
+    /// What the tester received. The next frame may begin a message where this one lies.
+    fn hear(&mut self) {
+        while let Some(event) = self.tester.poll_event() {
+            if let isotp::Event::Received { .. } = event {
+                let pdu = self.tester.received().to_vec();
+                self.note(pdu);
+            }
+        }
     }
 
     fn note(&mut self, pdu: Vec<u8>) {

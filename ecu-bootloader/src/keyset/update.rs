@@ -3,13 +3,13 @@
 use core::hint::black_box;
 
 use ecu_image::hardened::difference;
-use ecu_image::keyset::{KEY_SET_MAX, KeySet, THRESHOLD};
+use ecu_image::keyset::{KEY_SET_MAX, KeyEntry, KeySet, THRESHOLD};
 use ecu_image::pss::Progress as SignatureProgress;
 use ecu_image::signature::SignatureVerifier;
-use ecu_image::{Digest, ImageDigest, Offset};
+use ecu_image::{Digest, ImageDigest, KeyId, Offset};
 use uds::nrc::Nrc;
 
-use super::{read, standings};
+use super::{read, standing};
 use crate::download::Reply;
 use crate::gate::below;
 use crate::job::{Answer, Core, Then, Work};
@@ -18,7 +18,7 @@ use crate::machine::Storage;
 use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{KeySetRecord, SlotState};
-use crate::transition;
+use crate::transition::{self, Standings};
 
 /// The signatures of a received key set, under way. The set waits in the buffer that is not filling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
 
     #[inline(never)]
     fn examine_key_set(&mut self) -> Result<Digest, Failure> {
-        let images = self.image_keys();
+        let images = [SlotId::A, SlotId::B].map(|slot| self.image_key(slot));
         let state = self.state.as_ref();
         let state = state.ok_or(Failure::new(Reason::NotProvisioned))?;
         let board = self.platform.board();
@@ -103,7 +103,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         {
             return Err(Failure::with(Reason::KeySetVersion, version.get()));
         }
-        if let Some(slot) = transition::orphan(state, &standings(&set, images)) {
+        if let Some(slot) = transition::orphan(state, &standings(images, |id| set.key(id))) {
             return Err(Failure::with(Reason::KeySetOrphan, slot.number()));
         }
         Ok(set.digest())
@@ -183,7 +183,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
     pub(crate) fn use_key_set(&mut self) {
         let then = Then::UseKeySet;
         let area = self.free_key_set_area();
-        let images = self.image_keys();
+        let images = [SlotId::A, SlotId::B].map(|slot| self.image_key(slot));
         let waiting = self.buffers.data(self.buffers.filling.other());
         let received = KeySet::parse_signed(waiting).map(|set| KeySetRecord {
             area,
@@ -193,8 +193,8 @@ impl<P: Platform, M: Storage> Core<P, M> {
         let record = received.map_err(|Offset(_)| Failure::new(Reason::KeySetUnreadable));
         let read_back = record.and_then(|record| {
             let scratch = self.buffers.data_mut(self.buffers.filling);
-            let set = read(&mut self.platform, Some(&record), scratch)?;
-            Ok((record, standings(&set, images)))
+            let keys = read(&mut self.platform, Some(&record), scratch)?;
+            Ok((record, standings(images, |id| keys.key(id))))
         });
         let (record, standings) = match read_back {
             Ok(found) => found,
@@ -220,6 +220,15 @@ impl<P: Platform, M: Storage> Core<P, M> {
         }
         self.commit(Then::Answer(Answer::Exit));
     }
+}
+
+/// How images with these keys stand in a set.
+fn standings<'s>(
+    images: [Option<KeyId>; 2],
+    key: impl Fn(KeyId) -> Option<KeyEntry<'s>>,
+) -> Standings {
+    let [a, b] = images.map(|id| Some(standing(key(id?).map(|entry| entry.status))));
+    Standings { a, b }
 }
 
 #[cfg(test)]

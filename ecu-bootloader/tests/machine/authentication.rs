@@ -117,7 +117,7 @@ impl Ecu {
             response_id: connection.tx_id,
         };
         self.machine
-            .start(self.now, ResetCause::Software, Some(handover));
+            .start(self.now, ResetCause::Software, &handover.encode());
         assert_eq!(self.response()[..2], [0x50, 2]);
     }
 

@@ -36,7 +36,7 @@ fn check_refused(bench: &mut Bench, set: &[u8], reason: Reason) {
         Err(Failed::Negative { request, nrc }) => assert_eq!((request, nrc), (vec![0x37], 0x72)),
         other => panic!("{reason:?}: {other:?}"),
     }
-    assert_eq!(bench.last_failure(), reason as u16, "{reason:?}");
+    assert_eq!(bench.last_failure(), reason.code(), "{reason:?}");
     assert_eq!(bench.nor.borrow().operations(), before, "{reason:?}");
     assert_eq!(bench.key_set(), in_use);
 }
@@ -189,7 +189,7 @@ fn the_factory_image_boots_whatever_happened_to_its_key() {
     enter(&mut bench);
     let old = bench.send_metadata(&recipe(2).make());
     assert!(matches!(old, Err(Failed::Negative { nrc: 0x72, .. })));
-    assert_eq!(bench.last_failure(), Reason::HeaderKey as u16);
+    assert_eq!(bench.last_failure(), Reason::HeaderKey.code());
     bench.stage_unlocked(&signed(2, Signer::Second)).unwrap();
 }
 
@@ -202,7 +202,7 @@ fn revocation_stops_installs_at_once() {
     let before = bench.nor.borrow().operations();
     let refused = bench.send_metadata(&recipe(3).make());
     assert!(matches!(refused, Err(Failed::Negative { nrc: 0x72, .. })));
-    assert_eq!(bench.last_failure(), Reason::HeaderKeyRevoked as u16);
+    assert_eq!(bench.last_failure(), Reason::HeaderKeyRevoked.code());
     assert_eq!(bench.nor.borrow().operations(), before);
 }
 
@@ -223,7 +223,7 @@ fn what_was_being_installed_under_a_revoked_key_is_dropped() {
         assert_eq!(bench.progress().unwrap().state, 0, "complete: {complete}");
         assert!(bench.routine(0x0210).is_err());
         assert!(bench.send_metadata(&image).is_err());
-        assert_eq!(bench.last_failure(), Reason::HeaderKeyRevoked as u16);
+        assert_eq!(bench.last_failure(), Reason::HeaderKeyRevoked.code());
     }
 }
 
@@ -372,7 +372,7 @@ fn without_a_readable_key_set_only_what_is_pinned_boots() {
     // Nothing is installed without keys, and a new key set brings them.
     enter(&mut bench);
     assert!(bench.send_metadata(&recipe(3).make()).is_err());
-    assert_eq!(bench.last_failure(), Reason::KeySetUnreadable as u16);
+    assert_eq!(bench.last_failure(), Reason::KeySetUnreadable.code());
     check_refused(&mut bench, &key_set(1).make(), Reason::KeySetVersion);
     bench.send_key_set(&key_set(2).make()).unwrap();
     bench.stage_unlocked(&recipe(3).make()).unwrap();

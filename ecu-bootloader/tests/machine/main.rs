@@ -9,6 +9,7 @@ mod attestation;
 #[cfg(feature = "authentication")]
 mod authentication;
 mod budget;
+mod element;
 mod hostile;
 mod keysets;
 mod matrix;

@@ -35,7 +35,7 @@ fn refused(result: Result<(), Failed>) -> u8 {
 fn check_metadata(bench: &mut Bench, image: &Image, reason: Reason) {
     let before = bench.nor.borrow().operations();
     assert_eq!(refused(bench.send_metadata(image)), REFUSED);
-    assert_eq!(bench.last_failure(), reason as u16, "{reason:?}");
+    assert_eq!(bench.last_failure(), reason.code(), "{reason:?}");
     assert_eq!(bench.nor.borrow().operations(), before, "{reason:?}");
     assert_eq!(bench.progress().unwrap().state, 0);
 }
@@ -130,7 +130,7 @@ fn metadata_of_another_length() {
     let mut blocks = (1..).zip(metadata.chunks(block - 2));
     let end = blocks.find_map(|(counter, data)| bench.block(counter, data).err());
     assert_eq!(end.map_or(0, |failed| refused(Err(failed))), REFUSED);
-    assert_eq!(bench.last_failure(), Reason::MetadataLength as u16);
+    assert_eq!(bench.last_failure(), Reason::MetadataLength.code());
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_tampered_table_page() {
     let mut image = recipe(2).make();
     image.packed[1536 + 40] ^= 1;
     assert_eq!(refused(bench.send_metadata(&image)), REFUSED);
-    assert_eq!(bench.last_failure(), Reason::TablePage as u16);
+    assert_eq!(bench.last_failure(), Reason::TablePage.code());
     assert_eq!(bench.progress().unwrap().state, 0);
     // The right table finishes under the same grant.
     bench.stage_unlocked(&recipe(2).make()).unwrap();
@@ -194,7 +194,7 @@ fn a_tampered_page_is_never_programmed() {
     let mut tampered = image.clone();
     tampered.packed[image.metadata_len + 4096 + 17] ^= 1;
     assert_eq!(refused(bench.send_pages(&tampered, 0)), REFUSED);
-    assert_eq!(bench.last_failure(), Reason::Page as u16);
+    assert_eq!(bench.last_failure(), Reason::Page.code());
     let progress = bench.progress().unwrap();
     assert_eq!((progress.state, progress.durable), (2, 1));
     let slot = SlotId::A;
@@ -216,7 +216,7 @@ fn erases_are_bounded() {
         bench.routine(0xFF00).unwrap();
     }
     assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
-    assert_eq!(bench.last_failure(), Reason::ErasesUsedUp as u16);
+    assert_eq!(bench.last_failure(), Reason::ErasesUsedUp.code());
     // The same grant again does not renew them; a new one does.
     bench.send_metadata(&recipe(2).make()).unwrap();
     assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
@@ -246,7 +246,7 @@ fn erases_are_bounded_over_resets() {
     }
     let before = bench.nor.borrow().erases().to_vec();
     assert_eq!(refused(bench.routine(0xFF00)), REFUSED);
-    assert_eq!(bench.last_failure(), Reason::ErasesUsedUp as u16);
+    assert_eq!(bench.last_failure(), Reason::ErasesUsedUp.code());
     // A dropped image does not either: not even its metadata area is erased again.
     bench.routine(0x0213).unwrap();
     check_metadata(&mut bench, &image, Reason::ErasesUsedUp);
@@ -274,8 +274,8 @@ fn the_metadata_area_is_not_worn_out() {
         assert_eq!(refused(bench.send_metadata(&image)), REFUSED);
         reasons.push(bench.last_failure());
     }
-    let used_up = Reason::ErasesUsedUp as u16;
-    assert_eq!(reasons[0], Reason::TablePage as u16);
+    let used_up = Reason::ErasesUsedUp.code();
+    assert_eq!(reasons[0], Reason::TablePage.code());
     assert_eq!(reasons.last(), Some(&used_up));
     let after: u32 = bench.nor.borrow().erases()[slot_sectors()].iter().sum();
     let sectors = Setup::new(true)
@@ -315,6 +315,6 @@ fn what_rots_in_flash_is_not_staged() {
     // A whole sector is lost: the chip's own rules allow no smaller change.
     bench.nor.borrow_mut().erase(place).unwrap();
     assert_eq!(refused(bench.routine(0x0202)), REFUSED);
-    assert_eq!(bench.last_failure(), Reason::Page as u16);
+    assert_eq!(bench.last_failure(), Reason::Page.code());
     assert_ne!(bench.progress().unwrap().state, 4);
 }

@@ -13,7 +13,7 @@ use ecu_bootloader::platform::Parts;
 use ecu_bootloader::{Bootloader, Event};
 use ecu_image::pss::Progress;
 use ecu_image::signature::{PublicKeyRef, SignatureVerifier, SoftwareVerifier, UnusableKey};
-use ecu_image::{ImageDigest, KeyId, Salt, WrappedKey};
+use ecu_image::{ImageDigest, KeyId, Salt};
 use nor::Nor;
 use uds::time::Instant;
 
@@ -32,8 +32,8 @@ impl KeyStore for Credulous {
         true
     }
 
-    fn unwrap(&mut self, wrapped: &WrappedKey) -> Result<Salt, KeyError> {
-        self.0.unwrap(wrapped)
+    fn unwrap(&mut self, wrapped: &[u8], salt: &mut Salt) -> Result<(), KeyError> {
+        self.0.unwrap(wrapped, salt)
     }
 
     fn forget(&mut self) {
@@ -141,7 +141,7 @@ fn outcome(nor: Nor, at: Option<u32>) -> Outcome {
         signatures: Trusting(SoftwareVerifier::new(images::roots())),
         random: |_: &mut [u8]| {},
     });
-    ecu.start(now, ResetCause::PowerOn, None);
+    ecu.start(now, ResetCause::PowerOn, &[]);
     loop {
         let mut moved = ecu.poll(now, 1);
         let op = ecu

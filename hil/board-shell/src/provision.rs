@@ -15,7 +15,7 @@
 
 use ecu_bootloader::boot::ResetCause;
 use ecu_bootloader::keys::SoftKeyStore;
-use ecu_bootloader::mailbox::{HANDOVER_LEN, Handover};
+use ecu_bootloader::mailbox::HANDOVER_LEN;
 use ecu_image::crypto::{MacKey, WrapKey};
 use uds::time::Instant;
 
@@ -97,9 +97,9 @@ impl Provision<'_> {
 
     /// What the application left for the bootloader.
     #[must_use]
-    pub fn handover(&self) -> Option<Handover> {
+    pub fn retained(&self) -> &[u8] {
         let end = HANDOVER.saturating_add(HANDOVER_LEN);
-        Handover::parse(self.0.get(HANDOVER..end)?)
+        self.0.get(HANDOVER..end).unwrap_or(&[])
     }
 
     /// The time at the start.

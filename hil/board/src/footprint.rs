@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::images::Recipe;
 use crate::keys::Keys;
+use crate::qemu::Program;
 use crate::tester::Bench;
 
 /// What one bare-metal program takes, in bytes.
@@ -36,6 +37,17 @@ pub struct Runs {
     pub page_bytes: usize,
     /// Instructions from the start to the decision to boot 256 KiB.
     pub boot_256k: u64,
+}
+
+/// A target: what the program for it takes, and what it showed where it ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// Its name in Rust.
+    pub target: String,
+    /// Of the program that a product would have.
+    pub size: Size,
+    /// Of the same with the shell.
+    pub runs: Runs,
 }
 
 /// Paths of what counts as cryptography.
@@ -109,7 +121,7 @@ fn crypto_bytes(line: &str) -> Option<u64> {
 ///
 /// # Errors
 /// The board does something else than it should.
-pub fn runs(program: &Path, keys: &Keys, stack: u64, corpora: &Path) -> Result<Runs> {
+pub fn runs(program: &Program, keys: &Keys, stack: u64, corpora: &Path) -> Result<Runs> {
     let factory = Recipe::new(1, 4096).make(keys, keys)?;
     let flash = crate::flash::provisioned(keys, &factory, 1)?;
     let mut bench = Bench::start(program, keys, &flash)?;
@@ -129,17 +141,11 @@ pub fn runs(program: &Path, keys: &Keys, stack: u64, corpora: &Path) -> Result<R
     })
 }
 
-/// The report; see the guide of the ECU.
+/// The report; see the guide of the ECU. Features are those of the first target.
 #[must_use]
-pub fn report(
-    targets: &[(String, Size)],
-    measured_on: &str,
-    runs: &Runs,
-    features: &[(String, Size)],
-) -> Value {
-    let base = targets.iter().find(|(target, _)| target == measured_on);
-    let base = base.map_or(0, |(_, size)| size.flash);
-    let target = |(target, size): &(String, Size)| {
+pub fn report(targets: &[Measured], features: &[(String, Size)]) -> Value {
+    let base = targets.first().map_or(0, |first| first.size.flash);
+    let target = |Measured { target, size, runs }: &Measured| {
         json!({
             "target": target,
             "flash": size.flash,
@@ -147,7 +153,6 @@ pub fn report(
             "ram_static": size.ram_static,
             "stack": runs.stack,
             "heap": 0,
-            "measured_on": measured_on,
             "instructions": {
                 "header_verification": runs.header_verification,
                 "page": runs.page,
@@ -183,9 +188,9 @@ pub const GOAL: Limits = Limits {
 
 /// What passes a limit.
 #[must_use]
-pub fn excess(targets: &[(String, Size)], runs: &Runs, limits: Limits) -> Vec<String> {
+pub fn excess(targets: &[Measured], limits: Limits) -> Vec<String> {
     let mut found = Vec::new();
-    for (target, size) in targets {
+    for Measured { target, size, runs } in targets {
         let ram = size.ram_static + runs.stack;
         for (what, is, may) in [
             ("flash", size.flash, limits.flash),
@@ -236,10 +241,11 @@ mod tests {
             crypto_flash,
             ram,
         };
-        let targets = [("t".to_owned(), size)];
-        assert!(excess(&targets, &runs, of(10, 5, 7)).is_empty());
+        let target = "t".to_owned();
+        let targets = [Measured { target, size, runs }];
+        assert!(excess(&targets, of(10, 5, 7)).is_empty());
         for limits in [of(9, 5, 7), of(10, 4, 7), of(10, 5, 6)] {
-            assert_eq!(excess(&targets, &runs, limits).len(), 1);
+            assert_eq!(excess(&targets, limits).len(), 1);
         }
     }
 }

@@ -18,8 +18,10 @@ pub struct Recipe {
     pub version: u32,
     /// The security counter.
     pub counter: u32,
-    /// Length of the plaintext in bytes.
+    /// Length of the plaintext in bytes, where no program is given.
     pub len: usize,
+    /// What the ECU runs; else bytes that no ECU could.
+    pub program: Option<Vec<u8>>,
     /// Bytes of a page.
     pub page_size: u32,
     /// For which hardware.
@@ -58,6 +60,7 @@ impl Recipe {
             version: number,
             counter: number,
             len,
+            program: None,
             page_size: board_shell::machine::PAGE_SIZE,
             hardware: HARDWARE,
             serial: SERIAL,
@@ -67,6 +70,16 @@ impl Recipe {
         }
     }
 
+    fn plaintext(&self) -> Result<Vec<u8>> {
+        if let Some(program) = &self.program {
+            return Ok(program.clone());
+        }
+        let seed = 2_654_435_761 ^ self.version;
+        Ok((0..u32::try_from(self.len)?)
+            .map(|at| at.wrapping_mul(seed).to_le_bytes()[1])
+            .collect())
+    }
+
     /// Packs and grants under `keys`; `signed_by` signs in the place of the ECU's OEM.
     ///
     /// # Errors
@@ -74,9 +87,7 @@ impl Recipe {
     pub fn make(&self, keys: &Keys, signed_by: &Keys) -> Result<Image> {
         let content_key = ContentKey::Aes128([self.version.to_le_bytes()[0] ^ 0x5C; 16]);
         let salt = Salt([7; 16]);
-        let plaintext: Vec<u8> = (0..u32::try_from(self.len)?)
-            .map(|at| at.wrapping_mul(2_654_435_761 ^ self.version).to_le_bytes()[1])
-            .collect();
+        let plaintext = self.plaintext()?;
         let key = keys.image_key()?;
         let request = PackRequest {
             hardware_id: self.hardware.parse()?,
@@ -129,6 +140,45 @@ impl Recipe {
     }
 }
 
+/// A program for a Cortex-M at `address` that takes an exception through a vector table of its own and
+/// then tells the emulator to end with status 0; any other exception keeps it where it is.
+#[must_use]
+pub fn takes_exceptions(address: u32) -> Vec<u8> {
+    const STACK: u32 = 0x2000_1000;
+    const SUPERVISOR_CALL: usize = 11;
+    // An odd address is one of Thumb code.
+    let thumb = |offset: u32| address + offset + 1;
+    let (reset, stay, handler) = (thumb(64), thumb(66), thumb(68));
+    let mut vectors = [stay; 16];
+    (vectors[0], vectors[1], vectors[SUPERVISOR_CALL]) = (STACK, reset, handler);
+    let code: [u16; 8] = [
+        0xDF00, // reset: svc 0
+        0xE7FE, // stay: b stay
+        0x2018, // handler: movs r0, #0x18 (SYS_EXIT)
+        0x4901, // ldr r1, [pc, #4]
+        0xBEAB, // bkpt 0xAB
+        0xE7FE, // b .
+        0x0026, 0x0002, // ADP_Stopped_ApplicationExit
+    ];
+    let vectors = vectors.into_iter().flat_map(u32::to_le_bytes);
+    vectors
+        .chain(code.into_iter().flat_map(u16::to_le_bytes))
+        .collect()
+}
+
+/// A program in Arm code that tells the emulator to end (SYS_EXIT).
+#[must_use]
+pub fn ends() -> Vec<u8> {
+    const CODE: [u32; 5] = [
+        0xE3A0_0018, // mov r0, #0x18 (SYS_EXIT)
+        0xE300_1026, // movw r1, #0x26
+        0xE340_1002, // movt r1, #2: ADP_Stopped_ApplicationExit
+        0xEF12_3456, // svc 0x123456
+        0xEAFF_FFFE, // b .
+    ];
+    CODE.into_iter().flat_map(u32::to_le_bytes).collect()
+}
+
 impl Image {
     /// Grant, header and table, as they are downloaded.
     #[must_use]
@@ -140,5 +190,31 @@ impl Image {
     #[must_use]
     pub fn pages(&self) -> &[u8] {
         &self.packed[self.metadata_len..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_application_with_vectors_of_its_own() {
+        const BASE: u32 = 0x2100_8000;
+        let program = takes_exceptions(BASE);
+        let (vectors, code) = program.split_at(64);
+        let vectors: Vec<u32> = vectors
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
+        let instruction = |vector: u32| {
+            assert_eq!(vector % 2, 1, "{vector:#x} is no Thumb code");
+            let at = (vector - 1 - BASE) as usize - 64;
+            u16::from_le_bytes([code[at], code[at + 1]])
+        };
+        assert_eq!(instruction(vectors[1]), 0xDF00, "a supervisor call");
+        assert_eq!(instruction(vectors[11]), 0x2018, "its handler");
+        for other in (2..16).filter(|other| *other != 11) {
+            assert_eq!(instruction(vectors[other]), 0xE7FE, "{other}: stay");
+        }
     }
 }

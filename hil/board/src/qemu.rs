@@ -3,8 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use board_shell::shell::frame;
@@ -15,16 +16,102 @@ use uds::can::{Format, Frame};
 
 use crate::flash;
 
-/// QEMU's name for the machine.
-const MACHINE: &str = "mps2-an386";
-/// Under `-icount shift=6` an instruction takes 64 ns of the board's time, and a tick of its timer
-/// is 40 ns.
+/// Under `-icount shift=6` an instruction takes 64 ns of the board's time.
 const SHIFT: u32 = 6;
-const TICK_NS: u64 = 40;
 /// How long the board may be silent, in milliseconds of the host's time.
 const PATIENCE_MS: u16 = 60_000;
 /// Where the linker script has the provisioned block.
 const PROVISION: u32 = 0x21E0_0000;
+
+/// What QEMU emulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    /// A Cortex-M4F: `mps2-an386`.
+    CortexM4,
+    /// A Cortex-R5F: the second cluster of `xlnx-zcu102`, which the first one turns on.
+    CortexR5,
+}
+
+impl Processor {
+    /// Its target in Rust.
+    #[must_use]
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::CortexM4 => "thumbv7em-none-eabihf",
+            Self::CortexR5 => "armv7r-none-eabihf",
+        }
+    }
+
+    /// How long a tick of the board's timer is, in ns: 25 MHz, or each 64th cycle of 1 GHz.
+    const fn tick_ns(self) -> u64 {
+        match self {
+            Self::CortexM4 => 40,
+            Self::CortexR5 => 64,
+        }
+    }
+
+    /// QEMU with this machine, which runs the ELF file `program`, in `folder`.
+    fn command(self, program: &Path, folder: &Path) -> Result<Command> {
+        Ok(match self {
+            Self::CortexM4 => {
+                let mut command = Command::new("qemu-system-arm");
+                command
+                    .args(["-machine", "mps2-an386", "-kernel"])
+                    .arg(program);
+                command
+            }
+            Self::CortexR5 => {
+                let mut command = Command::new("qemu-system-aarch64");
+                command.args(["-machine", "xlnx-zcu102", "-smp", "5", "-m", "1G"]);
+                // Its display port would look for a sound card.
+                command.env("QEMU_AUDIO_DRV", "none");
+                let words = TURNS_ON.into_iter().flat_map(u32::to_le_bytes);
+                std::fs::write(folder.join("turns-on"), words.collect::<Vec<_>>())?;
+                // Behind everything else in memory.
+                let loader = "loader,file=turns-on,addr=0x30000000,cpu-num=0,force-raw=on";
+                command.args(["-device", loader, "-device"]);
+                command.arg(format!("loader,file={}", program.display()));
+                command
+            }
+        })
+    }
+}
+
+/// A64 code for the first processor of `xlnx-zcu102`: CPU_ON of PSCI (Arm DEN 0022, 5.6) starts the fifth
+/// at address 0. QEMU 7.2 has no option that lets that one start by itself.
+const TURNS_ON: [u32; 8] = [
+    0xD280_0060, // movz x0, #3
+    0xF2B8_8000, // movk x0, #0xC400, lsl #16: CPU_ON
+    0xD280_0081, // movz x1, #4: target_cpu
+    0xD280_0002, // movz x2, #0: entry_point_address
+    0xD280_0003, // movz x3, #0: context_id
+    0xD400_0003, // smc #0
+    0xD503_207F, // wfi
+    0x17FF_FFFF, // b .-4
+];
+
+/// A bare-metal program, and what runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The processor.
+    pub processor: Processor,
+    /// The ELF file.
+    pub elf: PathBuf,
+}
+
+impl FromStr for Program {
+    type Err = anyhow::Error;
+
+    /// From `TARGET=FILE`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (target, elf) = text.split_once('=').context("not TARGET=FILE")?;
+        let all = [Processor::CortexM4, Processor::CortexR5];
+        let processor = all.into_iter().find(|it| it.target() == target);
+        let processor = processor.with_context(|| format!("nothing emulates {target}"))?;
+        let elf = std::path::absolute(elf)?;
+        Ok(Self { processor, elf })
+    }
+}
 
 /// What the board did in its turn.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +139,7 @@ pub struct Turn {
 /// A running board.
 #[derive(Debug)]
 pub struct Board {
+    processor: Processor,
     qemu: Child,
     to: File,
     from: File,
@@ -59,28 +147,13 @@ pub struct Board {
 }
 
 impl Board {
-    /// Starts the ELF file `program` with this flash and provisioned block; its first turn.
+    /// Starts `program` with this flash and provisioned block; its first turn.
     ///
     /// # Errors
     /// QEMU is not installed, or the board does not start.
-    pub fn start(program: &Path, flash: &[u8], provision: &[u8]) -> Result<(Self, Turn)> {
+    pub fn start(program: &Program, flash: &[u8], provision: &[u8]) -> Result<(Self, Turn)> {
         let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("flash"), flash)?;
-        std::fs::write(folder.path().join("provision"), provision)?;
-        let mut command = Command::new("qemu-system-arm");
-        command.args(["-machine", MACHINE, "-display", "none", "-monitor", "none"]);
-        command.args([
-            "-serial",
-            "null",
-            "-semihosting-config",
-            "enable=on,target=native",
-        ]);
-        command.args(["-icount", &format!("shift={SHIFT}")]);
-        command.arg("-kernel").arg(std::path::absolute(program)?);
-        for (file, address) in [("flash", flash::BASE), ("provision", PROVISION)] {
-            let loader = format!("loader,file={file},addr={address:#x},force-raw=on");
-            command.args(["-device", &loader]);
-        }
+        let mut command = machine(folder.path(), program, flash, provision)?;
         let [to, from] = ["to-board", "from-board"].map(|name| folder.path().join(name));
         for fifo in [&to, &from] {
             nix::unistd::mkfifo(fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -88,13 +161,10 @@ impl Board {
         // Open for both ways: so nobody waits for the other to open, nor sees an end in a restart.
         let both = |path| OpenOptions::new().read(true).write(true).open(path);
         let mut board = Self {
+            processor: program.processor,
             to: both(&to)?,
             from: both(&from)?,
-            qemu: command
-                .current_dir(folder.path())
-                .stdin(Stdio::null())
-                .spawn()
-                .context("qemu-system-arm cannot be started")?,
+            qemu: command.spawn().context("QEMU cannot be started")?,
             _folder: folder,
         };
         let turn = board.turn()?;
@@ -188,7 +258,8 @@ impl Board {
                 b'd' => {
                     turn.now = long(body, 0)?;
                     turn.deadline = Some(long(body, 8)?).filter(|at| *at != u64::MAX);
-                    turn.instructions = (u64::from(word(body, 16)?) * TICK_NS) >> SHIFT;
+                    let ticks = u64::from(word(body, 16)?);
+                    turn.instructions = (ticks * self.processor.tick_ns()) >> SHIFT;
                     turn.misused = word(body, 20)?;
                     turn.free_stack = word(body, 24)?;
                     return Ok(turn);
@@ -209,6 +280,47 @@ impl Board {
         }
         Ok(())
     }
+}
+
+/// Starts `program`, which boots an image that tells the emulator to end; its status.
+///
+/// # Errors
+/// QEMU is not installed, or the image does not end in time.
+pub fn run_to_end(program: &Program, flash: &[u8], provision: &[u8]) -> Result<ExitStatus> {
+    let folder = tempfile::tempdir()?;
+    let mut command = machine(folder.path(), program, flash, provision)?;
+    let started = command.stdout(Stdio::piped()).spawn();
+    let mut qemu = started.context("QEMU cannot be started")?;
+    let output = qemu.stdout.take().context("no output")?;
+    // It says nothing, so what is heard is the end of its output.
+    let mut waiting = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut waiting, PollTimeout::from(PATIENCE_MS))? == 0 {
+        qemu.kill()?;
+        qemu.wait()?;
+        bail!("the image has not ended");
+    }
+    Ok(qemu.wait()?)
+}
+
+/// QEMU with the board's memory as files in `folder`.
+fn machine(folder: &Path, program: &Program, flash: &[u8], provision: &[u8]) -> Result<Command> {
+    std::fs::write(folder.join("flash"), flash)?;
+    std::fs::write(folder.join("provision"), provision)?;
+    let mut command = program.processor.command(&program.elf, folder)?;
+    command.args(["-display", "none", "-monitor", "none"]);
+    command.args([
+        "-serial",
+        "null",
+        "-semihosting-config",
+        "enable=on,target=native",
+    ]);
+    command.args(["-icount", &format!("shift={SHIFT}")]);
+    for (file, address) in [("flash", flash::BASE), ("provision", PROVISION)] {
+        let loader = format!("loader,file={file},addr={address:#x},force-raw=on");
+        command.args(["-device", &loader]);
+    }
+    command.current_dir(folder).stdin(Stdio::null());
+    Ok(command)
 }
 
 impl Drop for Board {

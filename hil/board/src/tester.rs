@@ -1,7 +1,6 @@
 //! A tester on the emulated board: the sequence of `docs/spec/ecu-profile.md`.
 
 use std::collections::VecDeque;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use board_shell::machine::{FUNCTIONAL, REQUEST, RESPONSE};
@@ -14,7 +13,7 @@ use uds::time::{Instant, earliest};
 
 use crate::images::Image;
 use crate::keys::{Keys, Mode};
-use crate::qemu::{Board, Turn};
+use crate::qemu::{Board, Program, Turn};
 
 /// How long a response may take in the board's time, in µs.
 const PATIENCE: u64 = 6_000_000;
@@ -54,7 +53,7 @@ impl Bench {
     ///
     /// # Errors
     /// The board does not start.
-    pub fn start(program: &Path, keys: &Keys, flash: &[u8]) -> Result<Self> {
+    pub fn start(program: &Program, keys: &Keys, flash: &[u8]) -> Result<Self> {
         let provision = keys.provision(Mode::Shell, 0, 0);
         let (board, turn) = Board::start(program, flash, &provision)?;
         let mut config = isotp::Config::new(id(REQUEST)?, id(RESPONSE)?);

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use board::keys::Keys;
+use board::qemu::Program;
 use board_shell::machine::FLASH_LEN;
 use clap::Parser;
 
@@ -24,8 +25,8 @@ struct Args {
     /// The folder.
     out: PathBuf,
     /// The board's program: also runs it under QEMU and writes what it takes to refuse.
-    #[arg(long)]
-    program: Option<PathBuf>,
+    #[arg(long, value_name = "TARGET=FILE")]
+    program: Option<Program>,
     /// From what the keys are made: the same seed, the same bytes.
     #[arg(long, default_value_t = 1)]
     seed: u64,

@@ -1,11 +1,10 @@
 //! What the programming server refuses, under QEMU: how many instructions a wrong access key and a
 //! wrong page take, wherever they are wrong.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result, ensure};
 use board::images::{Image, Recipe};
 use board::keys::Keys;
+use board::qemu::Program;
 use board::tester::Bench;
 use ecu_bootloader::access;
 use uds::service::SecurityLevel;
@@ -15,7 +14,7 @@ pub(crate) type Count = (&'static str, usize, u64);
 
 /// Counts for each stage. Each refusal is asked of an ECU of its own, so that nothing of one is left
 /// in the next.
-pub(crate) fn count(program: &Path, keys: &Keys) -> Result<Vec<Count>> {
+pub(crate) fn count(program: &Program, keys: &Keys) -> Result<Vec<Count>> {
     let factory = Recipe::new(1, 4096).make(keys, keys)?;
     let flash = board::flash::provisioned(keys, &factory, 1)?;
     let image = Recipe::new(2, 8192).make(keys, keys)?;

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use ecu_bootloader::keys::{KeyError, KeyStore, MacKeyId};
 use ecu_image::pss::Progress;
 use ecu_image::signature::{PublicKeyRef, SignatureVerifier, UnusableKey};
-use ecu_image::{ImageDigest, KeyId, Salt, WrappedKey};
+use ecu_image::{ImageDigest, KeyId, Salt};
 
 /// What was done since [`take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,9 +61,9 @@ impl<K: KeyStore> KeyStore for Counted<K> {
         self.0.cmac_verify(key, message, mac)
     }
 
-    fn unwrap(&mut self, wrapped: &WrappedKey) -> Result<Salt, KeyError> {
+    fn unwrap(&mut self, wrapped: &[u8], salt: &mut Salt) -> Result<(), KeyError> {
         note(|work| work.unwraps += 1);
-        self.0.unwrap(wrapped)
+        self.0.unwrap(wrapped, salt)
     }
 
     fn forget(&mut self) {

@@ -305,7 +305,9 @@ impl<L: Launcher> Machine<L> {
         self.starts += 1;
         let Ok(board) = board else { return false };
         let mut bootloader = Bootloader::new(board);
-        bootloader.start(now, cause, handover);
+        let retained = handover.map(|handover| handover.encode());
+        let retained = retained.as_ref().map_or(&[][..], |bytes| bytes);
+        bootloader.start(now, cause, retained);
         let programming = handover.is_some() && bootloader.state().is_some();
         self.power = Power::On(Box::new(Running {
             bootloader,

@@ -90,12 +90,12 @@ fn authentic(
     key_set: &KeySet<'_>,
     image: &[u8],
 ) -> Result<ImageDigest, ProvisionError> {
-    let shortest_signature = if hardware.allow_rsa_2048 {
+    let weakest_signature = if hardware.allow_rsa_2048 {
         SignatureLen::Rsa2048
     } else {
         SignatureLen::Rsa3072
     };
-    let policy = Policy { shortest_signature };
+    let policy = Policy { weakest_signature };
     let verified = verify_image(image, &policy, |key, signed, signature| {
         let digest = ecu_image::crypto::sha256(&[signed]);
         let active = |status| status == KeyStatus::Active;

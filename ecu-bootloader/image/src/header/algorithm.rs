@@ -26,14 +26,14 @@ impl Algorithm {
 }
 
 /// Length of a signature. It is also that of the public key: the modulus, or both coordinates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SignatureLen {
     /// RSA-2048: only where a policy says so.
     Rsa2048,
-    /// ECDSA over P-256, as strong as RSA-3072.
-    P256,
     /// RSA-3072.
     Rsa3072,
+    /// ECDSA over P-256, as strong as RSA-3072.
+    P256,
     /// RSA-4096.
     Rsa4096,
 }
@@ -64,6 +64,17 @@ impl SignatureLen {
         match self {
             Self::P256 => Algorithm::EcdsaP256Sha256,
             Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => Algorithm::RsaPssSha256,
+        }
+    }
+
+    /// The strength of its keys in bits (NIST SP 800-57 part 1, table 2). RSA-4096 stands between two
+    /// rows of the table, of 128 and 192 bits.
+    #[must_use]
+    pub const fn strength(self) -> u16 {
+        match self {
+            Self::Rsa2048 => 112,
+            Self::Rsa3072 | Self::P256 => 128,
+            Self::Rsa4096 => 150,
         }
     }
 

@@ -52,7 +52,7 @@ fn private_key() -> &'static RsaPrivateKey {
 }
 
 fn image_key() -> ImageKey {
-    ImageKey::new(&private_key().n_bytes()).expect("an accepted modulus")
+    ImageKey::rsa(&private_key().n_bytes()).expect("an accepted modulus")
 }
 
 /// The ECU roots.
@@ -67,7 +67,7 @@ fn roots() -> &'static [RsaPrivateKey] {
 }
 
 fn root_keys() -> Vec<ImageKey> {
-    let key = |root: &RsaPrivateKey| ImageKey::new(&root.n_bytes()).expect("an accepted modulus");
+    let key = |root: &RsaPrivateKey| ImageKey::rsa(&root.n_bytes()).expect("an accepted modulus");
     roots().iter().map(key).collect()
 }
 
@@ -169,7 +169,7 @@ impl Oem {
             load_address: 0,
             page_size: PageSize::new(self.page_size).expect("a page size"),
             flags: HeaderFlags { limp_home: true },
-            key_id: image_key().public_key().id(),
+            key_id: image_key().id(),
             signature_len: SignatureLen::Rsa2048,
             content_key: &content_key,
             salt,

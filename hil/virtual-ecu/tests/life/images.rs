@@ -30,7 +30,7 @@ fn key() -> &'static RsaPrivateKey {
 }
 
 fn image_key() -> ImageKey {
-    ImageKey::new(&key().n_bytes()).unwrap()
+    ImageKey::rsa(&key().n_bytes()).unwrap()
 }
 
 /// The ECU roots.
@@ -100,7 +100,7 @@ pub(crate) fn hardware(fd: bool) -> Hardware {
         access_key: MacKey::new(ACCESS_KEY),
         root_keys: roots()
             .iter()
-            .map(|root| ImageKey::new(&root.n_bytes()).unwrap())
+            .map(|root| ImageKey::rsa(&root.n_bytes()).unwrap())
             .collect::<Vec<_>>()
             .try_into()
             .unwrap(),
@@ -139,7 +139,7 @@ pub(crate) fn image(number: u16, behaviour: Behaviour) -> Image {
 
 /// The image of a program.
 pub(crate) fn image_of(number: u16, plaintext: &[u8]) -> Image {
-    let signed_by = (image_key().public_key().id(), SignatureLen::Rsa2048);
+    let signed_by = (image_key().id(), SignatureLen::Rsa2048);
     image_under(number, plaintext, signed_by, |message| sign(key(), message))
 }
 

@@ -11,12 +11,26 @@ const WRITE_BINARY: usize = 5;
 /// ADP_Stopped_ApplicationExit.
 const APPLICATION_EXIT: usize = 0x2_0026;
 
+// What a debugger waits for, in Thumb state: profile M has no supervisor call of that kind.
+#[cfg(profile_m)]
+macro_rules! trap {
+    () => {
+        "bkpt 0xAB"
+    };
+}
+#[cfg(not(profile_m))]
+macro_rules! trap {
+    () => {
+        "svc 0xAB"
+    };
+}
+
 fn call(operation: usize, argument: usize) -> isize {
     let result;
     // SAFETY: the emulator reads the argument block and writes the buffer that it names, both of
     // which the callers below own.
     unsafe {
-        asm!("bkpt 0xAB", inlateout("r0") operation => result, in("r1") argument, options(nostack));
+        asm!(trap!(), inlateout("r0") operation => result, in("r1") argument, out("lr") _, options(nostack));
     }
     result
 }

@@ -1,14 +1,15 @@
 //! Driven by a host: the shell over two FIFOs, a timer, and the painted stack.
 
-use core::ptr::{self, addr_of};
+use core::ptr::addr_of;
 
+use board_shell::machine::Machine;
 use board_shell::provision::Provision;
 use board_shell::shell::{Host, Restart, Shell};
 
-use crate::board::{Flash, Machine};
+use crate::flash::RamFlash;
 use crate::semihosting::{self, File};
 
-// Places that the linker script and the start name.
+// Places that a board's linker script and start name.
 unsafe extern "C" {
     static stack_bottom: u32;
     static stack_top: u32;
@@ -18,14 +19,24 @@ unsafe extern "C" {
 /// What the start paints the stack with.
 const PAINT: u32 = 0x5AA5_5AA5;
 
-/// Serves the host until a reset, then starts anew as after one.
-pub(crate) fn drive(ecu: &mut Machine, flash: Flash, provision: &mut Provision<'_>) {
+/// Serves the host until a reset, then starts anew as after one. `ticks` is a timer that counts up and
+/// wraps.
+pub fn drive<const BASE: u32>(
+    ecu: &mut Machine<RamFlash<BASE>>,
+    flash: RamFlash<BASE>,
+    provision: &mut Provision<'_>,
+    ticks: impl FnMut() -> u32,
+) {
     let host = (File::source(c"to-board"), File::sink(c"from-board"));
     let (Some(source), Some(sink)) = host else {
         return;
     };
-    start_timer();
-    let mut shell = Shell::new(Line { source, sink }, flash, provision.now());
+    let line = Line {
+        source,
+        sink,
+        ticks,
+    };
+    let mut shell = Shell::new(line, flash, provision.now());
     let restart = shell.run(ecu);
     ecu.platform().retain(provision);
     let Some(Restart {
@@ -42,30 +53,14 @@ pub(crate) fn drive(ecu: &mut Machine, flash: Flash, provision: &mut Provision<'
     unsafe { reset() }
 }
 
-/// CMSDK timer 0: 25 MHz, counts down.
-const TIMER: usize = 0x4000_0000;
-
-/// Starts the timer.
-fn start_timer() {
-    // SAFETY: the registers CTRL and RELOAD of the timer, which nobody else uses.
-    unsafe {
-        ptr::with_exposed_provenance_mut::<u32>(TIMER + 8).write_volatile(u32::MAX);
-        ptr::with_exposed_provenance_mut::<u32>(TIMER).write_volatile(1);
-    }
-}
-
-fn timer() -> u32 {
-    // SAFETY: the register VALUE of the timer; reading it has no effect.
-    u32::MAX - unsafe { ptr::with_exposed_provenance::<u32>(TIMER + 4).read_volatile() }
-}
-
 /// FIFOs of the host.
-struct Line {
+struct Line<T> {
     source: File,
     sink: File,
+    ticks: T,
 }
 
-impl Host for Line {
+impl<T: FnMut() -> u32> Host for Line<T> {
     fn read(&mut self, mut bytes: &mut [u8]) -> Option<()> {
         while !bytes.is_empty() {
             let count = self.source.read(bytes);
@@ -79,7 +74,7 @@ impl Host for Line {
     }
 
     fn ticks(&mut self) -> u32 {
-        timer()
+        (self.ticks)()
     }
 
     fn free_stack(&mut self) -> u32 {
