@@ -6,7 +6,7 @@ use campaign::ids::{
     CampaignId, EcuName, HardwareId, SecurityCounter, SequenceNumber, Version, Vin,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ecu_image::{Cipher, LogicalBlock, PageSize, Slot, SlotSet};
+use ecu_image::{Algorithm, Cipher, LogicalBlock, PageSize, Slot, SlotSet};
 
 use crate::firmware::Format;
 use crate::rotate::Rotated;
@@ -155,9 +155,31 @@ pub struct Init {
     /// How many of them must sign.
     #[arg(long, value_name = "M", default_value_t = 1)]
     pub threshold: u32,
+    /// What images are signed by. Every ECU must have it built in.
+    #[arg(long, value_enum, value_name = "ALGORITHM", default_value_t = ImageAlgorithm::RsaPssSha256)]
+    pub image_algorithm: ImageAlgorithm,
     /// Encrypt all keys but the online ones (director*.pem but for director-root.pem, timestamp.pem).
     #[arg(long)]
     pub encrypt: bool,
+}
+
+/// What an image key signs by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImageAlgorithm {
+    /// RSASSA-PSS with SHA-256, keys of 3072 bits.
+    RsaPssSha256,
+    /// ECDSA over P-256 with SHA-256: the bootloader's feature `ecdsa-p256`.
+    #[value(name = "ecdsa-p256-sha256")]
+    EcdsaP256Sha256,
+}
+
+impl From<ImageAlgorithm> for Algorithm {
+    fn from(algorithm: ImageAlgorithm) -> Self {
+        match algorithm {
+            ImageAlgorithm::RsaPssSha256 => Self::RsaPssSha256,
+            ImageAlgorithm::EcdsaP256Sha256 => Self::EcdsaP256Sha256,
+        }
+    }
 }
 
 /// Subcommands of `vehicle`.

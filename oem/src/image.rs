@@ -10,7 +10,6 @@ use campaign::{
 use ecu_image::{
     HEADER_LEN, Header, KeyId, Signature, SignatureLen,
     provision::ImageKey,
-    pss::{Progress, Verifier},
     verify::{Policy, VerifyError, verify_image},
 };
 
@@ -58,7 +57,7 @@ impl Image {
 fn verify(bytes: &[u8], keys: &[ImageKey]) -> Result<(Header, ImageDigest), VerifyError> {
     // Whatever length this repository signs with is acceptable to itself.
     let policy = Policy {
-        shortest_signature: SignatureLen::Rsa2048,
+        weakest_signature: SignatureLen::Rsa2048,
     };
     let image = verify_image(bytes, &policy, |key_id, signed, signature| {
         let digest = ImageDigest(sha256(signed).0);
@@ -86,17 +85,9 @@ pub(crate) fn verify_header(
 }
 
 fn signed_by(keys: &[ImageKey], id: KeyId, digest: &ImageDigest, signature: &Signature) -> bool {
-    let mut keys = keys.iter().map(ImageKey::public_key);
-    let key = keys.find(|key| key.id() == id);
-    key.is_some_and(|key| verifies(Verifier::new(key, digest, signature)))
-}
-
-fn verifies(mut verifier: Verifier) -> bool {
-    loop {
-        match verifier.step(u32::MAX) {
-            Progress::Pending => {}
-            Progress::Valid => return true,
-            Progress::Invalid => return false,
-        }
-    }
+    let key = keys.iter().find(|key| key.id() == id);
+    key.is_some_and(|key| {
+        let key = key.as_ref();
+        key.verifies(digest.as_bytes(), signature.as_bytes())
+    })
 }

@@ -10,7 +10,7 @@ use campaign::{
     repository::Limits,
 };
 
-use ecu_image::keyset::THRESHOLD;
+use ecu_image::{Algorithm, keyset::THRESHOLD};
 
 use serde_json::json;
 
@@ -55,6 +55,8 @@ pub struct InitOptions {
     pub signers: usize,
     /// How many of them must sign.
     pub threshold: u32,
+    /// What the image key signs by.
+    pub image_algorithm: Algorithm,
     /// Encrypts the keys that are not online.
     pub passphrase: Option<Secret>,
 }
@@ -66,6 +68,7 @@ impl Default for InitOptions {
             rsa_bits: RSA_BITS,
             signers: 1,
             threshold: 1,
+            image_algorithm: Algorithm::RsaPssSha256,
             passphrase: None,
         }
     }
@@ -109,6 +112,8 @@ pub fn init(dir: &Path, options: &InitOptions, now: UnixTime) -> Result<Repo, Er
             key.store(&repo.signer_path(name, number))?;
         }
     }
+    let image_key = SigningKey::generate_for_images(options.image_algorithm, options.rsa_bits)?;
+    seal(image_key).store(&repo.key_path(KeyName::Image))?;
     for name in KeyName::ED25519 {
         let key = SigningKey::generate_ed25519()?;
         let key = if ONLINE.contains(&name) {

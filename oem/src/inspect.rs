@@ -34,10 +34,7 @@ fn key_set(bytes: &[u8], path: &Path) -> Result<Value, Error> {
     let key = |entry: KeyEntry<'_>| {
         json!({
             "key_id": entry.id,
-            "algorithm": match entry.key.algorithm {
-                Algorithm::RsaPssSha256 => "rsa-pss-sha256",
-                Algorithm::EcdsaP256Sha256 => "ecdsa-p256-sha256",
-            },
+            "algorithm": algorithm_name(entry.key.algorithm),
             "status": match entry.status {
                 KeyStatus::Active => "active",
                 KeyStatus::Revoked => "revoked",
@@ -52,6 +49,14 @@ fn key_set(bytes: &[u8], path: &Path) -> Result<Value, Error> {
         "keys": set.keys().map(key).collect::<Vec<_>>(),
         "signed_by": set.signatures().map(|entry| entry.root).collect::<Vec<_>>(),
     }))
+}
+
+/// As the command line names it.
+const fn algorithm_name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::RsaPssSha256 => "rsa-pss-sha256",
+        Algorithm::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+    }
 }
 
 fn grant(bytes: &[u8], path: &Path) -> Result<Value, Error> {
@@ -82,7 +87,7 @@ fn image(bytes: &[u8], path: &Path) -> Result<Value, Error> {
         .ok_or_else(|| Error::input(path, "shorter than an image header"))?;
     let parsed = Header::parse(header).map_err(|error| Error::input(path, error))?;
     let policy = Policy {
-        shortest_signature: SignatureLen::Rsa2048,
+        weakest_signature: SignatureLen::Rsa2048,
     };
     let pages = verify_image(bytes, &policy, |_, _, _| true);
     let slots = [(Slot::Factory, "factory"), (Slot::A, "a"), (Slot::B, "b")];
@@ -109,6 +114,7 @@ fn image(bytes: &[u8], path: &Path) -> Result<Value, Error> {
             Cipher::Aes256Cbc => "aes256",
         },
         "key_id": parsed.key_id,
+        "algorithm": algorithm_name(parsed.signature.len().algorithm()),
         "signature_bits": parsed.signature.len().bytes().saturating_mul(8),
         "signature": "not checked: this needs the public key",
         "digests": match pages {

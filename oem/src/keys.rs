@@ -1,5 +1,5 @@
-//! Keys of the roles: generating, storing, signing. Offline keys and image keys are RSA (RSASSA-PSS,
-//! SHA-256, MGF1-SHA-256, salt 32), online keys Ed25519.
+//! Keys of the roles: generating, storing, signing. Offline keys are RSA (RSASSA-PSS, SHA-256,
+//! MGF1-SHA-256, salt 32), online keys Ed25519, image keys RSA or ECDSA over P-256 with SHA-256.
 //!
 //! At rest a key is PKCS #8 in PEM, encrypted where it was given a passphrase (PBES2 with scrypt and
 //! AES-256), or the name of a key in a token.
@@ -10,7 +10,8 @@
 use std::path::Path;
 
 use campaign::meta::{Envelope, Key};
-use ecu_image::{Algorithm, KeyId, SignatureLen, provision::ImageKey, pss::key_id};
+use ecu_image::{Algorithm, KeyId, SignatureLen, provision::ImageKey, signature::PublicKeyRef};
+use p256::elliptic_curve::Generate as _;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use rsa::{
@@ -58,6 +59,7 @@ pub struct SigningKey {
 enum Private {
     Rsa(Box<RsaPrivateKey>),
     Ed25519(Box<ed25519_dalek::SigningKey>),
+    P256(Box<p256::ecdsa::SigningKey>),
     Token(Box<TokenKey>),
 }
 
@@ -95,6 +97,20 @@ impl SigningKey {
         RsaPrivateKey::new(&mut rng(), bits)
             .map_err(Error::crypto("key generation"))
             .and_then(Self::rsa)
+    }
+
+    /// A new image key; of `bits` where it is an RSA key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`].
+    pub fn generate_for_images(algorithm: Algorithm, bits: usize) -> Result<Self, Error> {
+        match algorithm {
+            Algorithm::RsaPssSha256 => Self::generate(bits),
+            Algorithm::EcdsaP256Sha256 => {
+                Self::p256(p256::ecdsa::SigningKey::generate_from_rng(&mut rng()))
+            }
+        }
     }
 
     /// A new Ed25519 key.
@@ -136,6 +152,15 @@ impl SigningKey {
     fn rsa(private: RsaPrivateKey) -> Result<Self, Error> {
         let public = private.to_public_key();
         Self::new(Private::Rsa(Box::new(private)), &public)
+    }
+
+    fn p256(private: p256::ecdsa::SigningKey) -> Result<Self, Error> {
+        let pem = private.verifying_key().to_public_key_pem(LineEnding::LF);
+        Ok(Self {
+            public: Key::ecdsa_p256(&pem.map_err(Error::crypto("key encoding"))?),
+            private: Private::P256(Box::new(private)),
+            passphrase: None,
+        })
     }
 
     /// The same key, whose file is encrypted from now on.
@@ -217,6 +242,9 @@ impl SigningKey {
         if let Ok(key) = ed25519_dalek::SigningKey::from_pkcs8_pem(text) {
             return Ok(Self::ed25519(key));
         }
+        if let Ok(key) = p256::ecdsa::SigningKey::from_pkcs8_pem(text) {
+            return Self::p256(key).map_err(|error| error.to_string());
+        }
         let key = RsaPrivateKey::from_pkcs8_pem(text).map_err(|error| error.to_string())?;
         Self::rsa(key).map_err(|error| error.to_string())
     }
@@ -232,6 +260,7 @@ impl SigningKey {
         let document = match &self.private {
             Private::Rsa(key) => key.to_pkcs8_der(),
             Private::Ed25519(key) => key.to_pkcs8_der(),
+            Private::P256(key) => key.to_pkcs8_der(),
             Private::Token(key) => {
                 let text = format!("{}\n", key.uri);
                 return files::write_atomic(path, text.as_bytes(), Access::Secret);
@@ -256,56 +285,75 @@ impl SigningKey {
         &self.public
     }
 
-    fn as_rsa(&self) -> Result<RsaPublicKey, Error> {
-        RsaPublicKey::from_public_key_pem(&self.public.keyval.public).map_err(|_| Error::Crypto {
-            what: "image key",
-            reason: "not an RSA key".into(),
-        })
+    fn as_rsa(&self) -> Option<RsaPublicKey> {
+        RsaPublicKey::from_public_key_pem(&self.public.keyval.public).ok()
     }
 
     /// The length of an RSA modulus in bits; `None` for other keys.
     #[must_use]
     pub fn rsa_bits(&self) -> Option<usize> {
-        self.as_rsa().ok().map(|key| key.size().saturating_mul(8))
-    }
-
-    /// The big-endian modulus.
-    fn modulus(&self) -> Result<Vec<u8>, Error> {
-        Ok(self.as_rsa()?.n().to_be_bytes_trimmed_vartime().to_vec())
+        self.as_rsa().map(|key| key.size().saturating_mul(8))
     }
 
     /// The key's name in image headers.
     ///
     /// # Errors
     ///
-    /// [`Error::Crypto`] where it is no RSA key.
+    /// As [`SigningKey::image_key`].
     pub fn image_key_id(&self) -> Result<KeyId, Error> {
-        Ok(key_id(&self.modulus()?))
+        Ok(self.image_key()?.id())
     }
 
     /// The public key as an ECU is provisioned with it.
     ///
     /// # Errors
     ///
-    /// [`Error::Crypto`] for a modulus of a length that images do not have.
+    /// [`Error::Crypto`] for a key that signs no images, or a modulus of a length that they do not
+    /// have.
     pub fn image_key(&self) -> Result<ImageKey, Error> {
-        ImageKey::new(&self.modulus()?).map_err(Error::crypto("image key"))
+        let (algorithm, bytes) = match (&self.private, self.as_rsa()) {
+            (Private::P256(key), _) => (Algorithm::EcdsaP256Sha256, untagged(key)),
+            (_, Some(key)) => (
+                Algorithm::RsaPssSha256,
+                key.n().to_be_bytes_trimmed_vartime().to_vec(),
+            ),
+            (_, None) => {
+                return Err(Error::Crypto {
+                    what: "image key",
+                    reason: "neither an RSA key nor one of P-256".into(),
+                });
+            }
+        };
+        let bytes = &bytes;
+        ImageKey::new(PublicKeyRef { algorithm, bytes }).map_err(Error::crypto("image key"))
     }
 
-    /// The length of this key's signatures.
+    /// The length of this key's signatures of images.
     ///
     /// # Errors
     ///
-    /// [`Error::Crypto`] for a modulus of a length that images do not have.
+    /// As [`SigningKey::image_key`].
     pub fn signature_len(&self) -> Result<SignatureLen, Error> {
-        let size = self.as_rsa()?.size();
-        SignatureLen::new(Algorithm::RsaPssSha256, size).ok_or_else(|| Error::Crypto {
+        let len = self.image_key()?.signature_len();
+        len.ok_or_else(|| Error::Crypto {
             what: "image signature",
-            reason: format!("no image has signatures of {size} bytes"),
+            reason: "no image has signatures of this length".into(),
         })
     }
 
-    /// Signs `message`.
+    /// Signs an image's header as images hold it: a signature of ECDSA is `r ‖ s`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Crypto`].
+    pub fn sign_image(&self, signed: &[u8]) -> Result<Vec<u8>, Error> {
+        match &self.private {
+            Private::P256(key) => Ok(sign_p256(key, signed)?.to_bytes().to_vec()),
+            _ => self.sign(signed),
+        }
+    }
+
+    /// Signs `message` as metadata hold it: a signature of ECDSA is in DER.
     ///
     /// # Errors
     ///
@@ -316,6 +364,7 @@ impl SigningKey {
                 .try_sign_with_rng(&mut rng(), message)
                 .map(|signature| signature.to_vec()),
             Private::Token(key) => return key.sign(message),
+            Private::P256(key) => return Ok(sign_p256(key, message)?.to_der().to_bytes().to_vec()),
             Private::Ed25519(key) => key
                 .try_sign(message)
                 .map(|signature| signature.to_bytes().to_vec()),
@@ -348,6 +397,20 @@ impl SigningKey {
     }
 }
 
+/// Both coordinates of the public point.
+fn untagged(key: &p256::ecdsa::SigningKey) -> Vec<u8> {
+    let point = key.verifying_key().to_sec1_point(false);
+    point.as_bytes().get(1..).unwrap_or(&[]).to_vec()
+}
+
+fn sign_p256(
+    key: &p256::ecdsa::SigningKey,
+    message: &[u8],
+) -> Result<p256::ecdsa::Signature, Error> {
+    key.try_sign_with_rng(&mut rng(), message)
+        .map_err(Error::crypto("signing"))
+}
+
 /// The key as PEM that is not encrypted.
 fn decrypted(text: &str, passphrase: &Secret) -> Result<Zeroizing<String>, pkcs8::Error> {
     let (_, document) = SecretDocument::from_pem(text)?;
@@ -366,6 +429,12 @@ pub fn read_public(path: &Path) -> Result<Key, Error> {
     let text = std::str::from_utf8(&bytes).map_err(|error| Error::input(path, error))?;
     let key = match ed25519_dalek::VerifyingKey::from_public_key_pem(text) {
         Ok(key) => Key::ed25519(key.as_bytes()),
+        Err(_) if p256::PublicKey::from_public_key_pem(text).is_ok() => {
+            return Err(Error::input(
+                path,
+                "a key of ECDSA signs images here, and nothing else",
+            ));
+        }
         // As we write it, whoever wrote it: its name is a digest of the text.
         Err(_) => RsaPublicKey::from_public_key_pem(text)
             .and_then(|key| key.to_public_key_pem(LineEnding::LF))
@@ -377,7 +446,7 @@ pub fn read_public(path: &Path) -> Result<Key, Error> {
     Ok(key)
 }
 
-/// Writes a public key as [`read_public`] reads it.
+/// Writes a public key: SubjectPublicKeyInfo in PEM. [`read_public`] reads those of metadata.
 ///
 /// # Errors
 ///
@@ -403,6 +472,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_image_key_of_p256_survives_its_file_and_signs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        let key = SigningKey::generate_for_images(Algorithm::EcdsaP256Sha256, 2048).unwrap();
+        key.store(&path).unwrap();
+        let loaded = SigningKey::load(&path).unwrap();
+        assert_eq!(loaded.public(), key.public());
+        assert_eq!(loaded.signature_len().unwrap(), SignatureLen::P256);
+        let signature = loaded.sign_image(b"x").unwrap();
+        let digest = ecu_image::crypto::sha256(&[b"x"]);
+        let image_key = key.image_key().unwrap();
+        assert!(image_key.as_ref().verifies(digest.as_bytes(), &signature));
+        let other = ecu_image::crypto::sha256(&[b"y"]);
+        assert!(!image_key.as_ref().verifies(other.as_bytes(), &signature));
+        assert_eq!(loaded.rsa_bits(), None);
+    }
+
+    #[test]
     fn a_key_survives_its_file_and_signs() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key.pem");
@@ -412,8 +499,8 @@ mod tests {
         assert_eq!(loaded.public(), key.public());
         assert_eq!(loaded.sign(b"x").unwrap().len(), 256);
         assert_eq!(
-            key.image_key().unwrap().public_key().id(),
-            key.image_key_id().unwrap()
+            key.image_key().unwrap().signature_len(),
+            Some(SignatureLen::Rsa2048)
         );
         std::fs::write(&path, "no key").unwrap();
         assert!(matches!(

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use ecu_image::{
     Algorithm, KeyId, KeySetVersion,
-    keyset::{KEY_SET_MAX, KeySet, KeySetContent, KeyStatus, NewKey, add_signature},
+    keyset::{
+        BuildError, KEY_SET_MAX, KeySet, KeySetContent, KeyStatus, MAX_KEYS, NewKey, add_signature,
+    },
     provision::{ImageKey, KeySetBytes, RootKeys},
 };
 
@@ -79,7 +81,7 @@ pub fn active(repo: &Repo) -> Result<Vec<ImageKey>, Error> {
     let active = parsed
         .keys()
         .filter(|entry| entry.status == KeyStatus::Active);
-    let keys = active.map(|entry| ImageKey::new(entry.key.bytes));
+    let keys = active.map(|entry| ImageKey::new(entry.key));
     keys.collect::<Result<_, _>>()
         .map_err(Error::crypto("key set"))
 }
@@ -107,17 +109,23 @@ pub(crate) fn first(image: &ImageKey, signers: &[&SigningKey]) -> Result<KeySetB
     let content = KeySetContent {
         hardware_id: None,
         version: KeySetVersion(1),
-        keys: vec![NewKey {
-            algorithm: Algorithm::RsaPssSha256,
-            status: KeyStatus::Active,
-            bytes: image.modulus().to_vec(),
-        }],
+        keys: vec![new_key(image)],
     };
     let mut set = content.build().map_err(Error::crypto("key set"))?;
     for signer in signers {
         set = sign(&set, signer)?;
     }
     set.try_into().map_err(Error::crypto("key set"))
+}
+
+/// An image key that signs.
+fn new_key(key: &ImageKey) -> NewKey {
+    let key = key.as_ref();
+    NewKey {
+        algorithm: key.algorithm,
+        status: KeyStatus::Active,
+        bytes: key.bytes.to_vec(),
+    }
 }
 
 /// The key set with one more signature.
@@ -132,6 +140,9 @@ fn sign(set: &[u8], root: &SigningKey) -> Result<Vec<u8>, Error> {
 pub struct Changes {
     /// Adds a new image key, which signs once the set is in use.
     pub rotate: bool,
+    /// What the new key signs by; as the image key in use where it is not said. A key that waits already
+    /// must be of it.
+    pub algorithm: Option<Algorithm>,
     /// Keys that no longer sign.
     pub revoke: Vec<KeyId>,
     /// Keys that are left out; ECUs that still run an image of theirs refuse the set.
@@ -147,7 +158,8 @@ fn next_key_path(repo: &Repo) -> PathBuf {
 ///
 /// # Errors
 ///
-/// [`Error::KeySet`] for a key that is not in the set or a set that cannot be, [`Error::File`].
+/// [`Error::KeySet`] for a key that is not in the set, a set that cannot be, a key that waits and is of
+/// another algorithm, or a key that would leave its token; [`Error::File`].
 pub fn make(repo: &Repo, changes: &Changes, bits: usize, out: &Path) -> Result<Vec<u8>, Error> {
     let before = current(repo)?;
     let parsed = before.parsed().map_err(Error::crypto("key set"))?;
@@ -171,18 +183,13 @@ pub fn make(repo: &Repo, changes: &Changes, bits: usize, out: &Path) -> Result<V
         })
         .collect();
     if changes.rotate {
-        let path = next_key_path(repo);
-        if !path.exists() {
-            let old = repo.key(KeyName::Image)?;
-            let key = SigningKey::generate(bits)?;
-            key.with_passphrase(old.passphrase().cloned())
-                .store(&path)?;
+        // Nothing is made for a set that cannot be.
+        if keys.len() >= MAX_KEYS {
+            let error = BuildError::Keys(keys.len().saturating_add(1));
+            return Err(Error::KeySet(error.to_string()));
         }
-        keys.push(NewKey {
-            algorithm: Algorithm::RsaPssSha256,
-            status: KeyStatus::Active,
-            bytes: repo.open_key(&path)?.image_key()?.modulus().to_vec(),
-        });
+        let in_use = |id| parsed.key(id).is_some();
+        keys.push(new_key(&waiting(repo, changes.algorithm, in_use, bits)?));
     }
     let content = KeySetContent {
         hardware_id: parsed.hardware_id,
@@ -194,6 +201,43 @@ pub fn make(repo: &Repo, changes: &Changes, bits: usize, out: &Path) -> Result<V
         .map_err(|error| Error::KeySet(error.to_string()))?;
     files::write_atomic(out, &set, Access::Public)?;
     Ok(set)
+}
+
+/// The image key that waits for a set in which it signs; made where there is none yet. `in_use` says
+/// which are in the set before.
+fn waiting(
+    repo: &Repo,
+    algorithm: Option<Algorithm>,
+    in_use: impl Fn(KeyId) -> bool,
+    bits: usize,
+) -> Result<ImageKey, Error> {
+    let path = next_key_path(repo);
+    let old = repo.key(KeyName::Image)?;
+    let algorithm = algorithm.unwrap_or(old.image_key()?.as_ref().algorithm);
+    // What an interrupted `take` left is no key to come.
+    let waits = path.exists() && !in_use(repo.open_key(&path)?.image_key_id()?);
+    if !waits {
+        if old.is_in_token() {
+            return Err(Error::KeySet(format!(
+                "the image key is in a token, and its successor would be a file: make it with `oem key \
+                 new --out {}`, in a token or not",
+                path.display()
+            )));
+        }
+        let key = SigningKey::generate_for_images(algorithm, bits)?;
+        key.with_passphrase(old.passphrase().cloned())
+            .store(&path)?;
+    }
+    let key = repo.open_key(&path)?.image_key()?;
+    if algorithm != key.as_ref().algorithm {
+        let (key, path) = (key.id(), path.display());
+        return Err(Error::KeySet(format!(
+            "image key {key} in {path} waits for its set, and is of another algorithm: name that one \
+             with `keyset make --rotate --algorithm`; or remove the file, if no draft that names the \
+             key is with holders of roots"
+        )));
+    }
+    Ok(key)
 }
 
 /// Adds the signature of the root in the file `root` to the key set in `input`. It needs no
@@ -214,6 +258,9 @@ pub fn sign_file(input: &Path, root: &Path, out: &Path) -> Result<(), Error> {
 pub fn sign_with(input: &Path, root: &SigningKey, out: &Path) -> Result<(), Error> {
     let set = read_bytes(input)?;
     KeySet::parse(&set).map_err(|error| Error::input(input, error))?;
+    if root.rsa_bits().is_none() {
+        return Err(Error::KeySet("an ECU root is an RSA key".into()));
+    }
     let signed = sign(&set, root).map_err(|error| Error::input(input, error))?;
     files::write_atomic(out, &signed, Access::Public)
 }
@@ -223,8 +270,8 @@ pub fn sign_with(input: &Path, root: &SigningKey, out: &Path) -> Result<(), Erro
 ///
 /// # Errors
 ///
-/// [`Error::KeySet`] where too few roots have signed, it is not newer, or the repository would have
-/// no active key; [`Error::Input`], [`Error::File`].
+/// [`Error::KeySet`] where too few roots have signed, it is neither newer nor the one in use, or the
+/// repository would have no active key; [`Error::Input`], [`Error::File`].
 pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
     let set = read_bytes(input)?;
     let parsed = KeySet::parse(&set).map_err(|error| Error::input(input, error))?;
@@ -235,8 +282,12 @@ pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
     let before = current(repo)?;
     let used = before.parsed().map_err(Error::crypto("key set"))?.version;
     let version = parsed.version;
-    if version <= used {
+    let again = before.as_bytes() == set;
+    if version <= used && !again {
         return Err(refuse(format!("version {version} is not above {used}")));
+    }
+    for entry in parsed.keys() {
+        ImageKey::new(entry.key).map_err(|error| refuse(format!("key {}: {error}", entry.id)))?;
     }
     let active = |id| {
         let entry = parsed.key(id);
@@ -249,11 +300,15 @@ pub fn take(repo: &Repo, input: &Path) -> Result<KeySetVersion, Error> {
     let details = json!({ "version": version, "digest": sha256(&set) });
     audit::record(repo, "keyset use", &details)?;
     if let Some((old, next)) = &image_key {
-        // The set last: interrupted between the two, this is simply done again.
+        // The set after the key, the file of the next key last: interrupted in between, all of this is
+        // simply done again.
         let image = repo.key_path(KeyName::Image);
-        let kept = repo.path(&format!("keys/image-{old}.pem"));
-        repo.open_key(&image)?.store(&kept)?;
-        repo.open_key(next)?.store(&image)?;
+        let next = repo.open_key(next)?;
+        if next.image_key_id()? != *old {
+            let kept = repo.path(&format!("keys/image-{old}.pem"));
+            repo.open_key(&image)?.store(&kept)?;
+            next.store(&image)?;
+        }
     }
     let set = KeySetBytes::try_from(set).map_err(|error| Error::input(input, error))?;
     store(repo, &set)?;

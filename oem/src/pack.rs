@@ -83,7 +83,7 @@ pub fn pack(firmware: &Firmware, options: &PackOptions, key: &SigningKey) -> Res
         iv_seed: IvSeed(random()?),
         plaintext: &firmware.bytes,
     };
-    let bytes = build(&request, |signed| key.sign(signed))
+    let bytes = build(&request, |signed| key.sign_image(signed))
         .map_err(|error| Error::Pack(error.to_string()))?;
     let header = bytes
         .first_chunk::<HEADER_LEN>()

@@ -63,13 +63,12 @@ pub enum KeyName {
 }
 
 impl KeyName {
-    /// Those that are RSA keys.
-    pub const RSA: [Self; 5] = [
+    /// Those that are RSA keys always; an image key is one where nothing else was asked for.
+    pub const RSA: [Self; 4] = [
         Self::ImageRoot,
         Self::ImageTargets,
         Self::DirectorRoot,
         Self::DirectorTargets,
-        Self::Image,
     ];
 
     /// Those that are Ed25519 keys.

@@ -87,9 +87,9 @@ fn image_key(repo: &Repo, id: ecu_image::KeyId, draft: Option<&Path>) -> Result<
     })?;
     let active = keyset::active(repo)?;
     let changes = keyset::Changes {
-        rotate: active.iter().all(|key| key.public_key().id() == id),
+        rotate: active.iter().all(|key| key.id() == id),
         revoke: vec![id],
-        drop: Vec::new(),
+        ..keyset::Changes::default()
     };
     keyset::make(repo, &changes, RSA_BITS, out)?;
     Ok(Revoked::KeySet)

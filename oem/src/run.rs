@@ -168,6 +168,7 @@ fn run_init(cli: &Cli, arguments: &cli::Init) -> Result<(), Error> {
     let mut options = InitOptions::default();
     options.hosts.extend(arguments.hosts.iter().cloned());
     (options.signers, options.threshold) = (arguments.signers, arguments.threshold);
+    options.image_algorithm = arguments.image_algorithm.into();
     if arguments.encrypt {
         let unlock = Unlock::new(cli.passphrase_file.clone());
         options.passphrase = Some(unlock.passphrase(&dir.join("keys"))?);

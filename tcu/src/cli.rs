@@ -86,6 +86,9 @@ pub struct Cli {
     /// ECUs that are staged at the same time on one bus [default: 1].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     parallel: Option<u8>,
+    /// Works on one ECU after the other in the whole vehicle; by default the buses are used side by side.
+    #[arg(long, global = true, conflicts_with = "parallel")]
+    one_at_a_time: bool,
     /// Seconds for a new image to report healthy [default: 60].
     #[arg(long, global = true, value_name = "S")]
     health_timeout: Option<u64>,

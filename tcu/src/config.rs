@@ -66,6 +66,8 @@ pub struct Settings {
     pub transport: Option<Transport>,
     /// ECUs that are staged at the same time on one bus.
     pub parallel: Option<Bounded<1, 16>>,
+    /// One ECU after the other in the whole vehicle.
+    pub one_at_a_time: bool,
     /// Seconds for a new image to report healthy.
     pub health_timeout_s: Option<Seconds>,
     /// Where campaigns come from.

@@ -32,7 +32,7 @@ use crate::lines::Lines;
 use crate::link::{self, Links, Transport};
 use crate::manifest::Asked;
 use crate::output::{Line, Output};
-use crate::planner::{self, Battery, Explanation};
+use crate::planner::{self, Battery, Explanation, Means};
 use crate::state::State;
 use crate::validate;
 use crate::vehicle::{Control, EcuSetup, Event, Inventory, Jobs};
@@ -359,8 +359,11 @@ impl Context {
         if !campaign.rules.is_empty() {
             said.extend(self.ask_others(&ecus, output).await?);
         }
-        let (vehicle, battery) = (&self.vehicle, self.battery);
-        let explanation = planner::judge(campaign, vehicle, &said, &mut planned, battery)?;
+        let means = Means {
+            battery: self.battery,
+            one_at_a_time: self.policy.one_at_a_time,
+        };
+        let explanation = planner::judge(campaign, &self.vehicle, &said, &mut planned, means)?;
         let plan = Plan {
             campaign: campaign.id.to_string(),
             ecus: planned,

@@ -35,6 +35,7 @@ pub mod ports;
 pub mod preconditions;
 pub mod profile;
 pub mod service;
+mod signature;
 pub mod state;
 #[cfg(test)]
 mod testing;

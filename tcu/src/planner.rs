@@ -86,6 +86,15 @@ pub struct ExplainedEcu {
     pub after: Vec<String>,
 }
 
+/// What a campaign may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Means {
+    /// What it may draw, where that matters.
+    pub battery: Option<Battery>,
+    /// One ECU after the other in the whole vehicle.
+    pub one_at_a_time: bool,
+}
+
 /// Judges a campaign. `planned` has its ECUs in its order; `found` what the vehicle's other ECUs say,
 /// as far as they do.
 ///
@@ -97,7 +106,7 @@ pub fn judge(
     vehicle: &Vehicle,
     found: &BTreeMap<EcuName, Outcome>,
     planned: &mut [PlannedEcu],
-    battery: Option<Battery>,
+    means: Means,
 ) -> Result<Explanation, Unfit> {
     let after = would_run(campaign, vehicle, found);
     let broken = check(&after, &campaign.rules);
@@ -109,9 +118,9 @@ pub fn judge(
     for (ecu, first) in planned.iter_mut().zip(order) {
         ecu.after = first;
     }
-    let explanation = explain(campaign, vehicle, planned, battery);
+    let explanation = explain(campaign, vehicle, planned, means);
     let time = Duration::from_secs(explanation.seconds);
-    match battery.filter(|battery| !battery.covers(time)) {
+    match means.battery.filter(|battery| !battery.covers(time)) {
         Some(battery) => Err(Unfit::Battery {
             need: battery.energy_mwh(time),
             battery,
@@ -155,7 +164,10 @@ fn explain(
     campaign: &VerifiedCampaign,
     vehicle: &Vehicle,
     planned: &[PlannedEcu],
-    battery: Option<Battery>,
+    Means {
+        battery,
+        one_at_a_time,
+    }: Means,
 ) -> Explanation {
     let mut loads = Vec::new();
     let mut ecus = Vec::new();
@@ -175,7 +187,7 @@ fn explain(
             after: names(campaign, &planned.after),
         });
     }
-    let seconds_in_all = seconds(estimate::total(&loads));
+    let seconds_in_all = seconds(estimate::total(&loads, one_at_a_time));
     let time = Duration::from_secs(seconds_in_all);
     Explanation {
         campaign: campaign.id.to_string(),

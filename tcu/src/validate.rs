@@ -12,18 +12,15 @@ use campaign::vehicle::Vehicle;
 use campaign::{EcuTarget, Trust, UnixTime, Verification, VerifiedCampaign};
 use ecu_image::provision::{ImageKey, KeySetBytes};
 use ecu_image::verify::{METADATA_MAX_LEN, PageVerifier, Policy, VerifyError, verify_metadata};
-use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature, pss};
+use ecu_image::{GRANT_LEN, Grant, HEADER_LEN, Header, ImageDigest, KeyId, Signature};
 use rand::RngExt;
-use rsa::pss::VerifyingKey;
-use rsa::signature::Verifier;
-use rsa::{BoxedUint, RsaPublicKey};
-use sha2::Sha256;
 
 use crate::engine::{Engine, Phase, PlannedEcu, Record, Restore, Running};
 use crate::error::{Error, ImageFault};
 use crate::fetch::Source;
 use crate::flash::{Outcome, Packed, Target};
 use crate::profile::SlotState;
+use crate::signature::is_signed;
 
 /// Fetches the documents of both repositories and verifies them. Returns the campaign, and the
 /// trust to store once its images are verified too. `learned` stores at once the time that the director
@@ -77,8 +74,8 @@ pub fn image(
         what,
     };
     let check = |id: KeyId, signed: &[u8], signature: &Signature| {
-        let signer = keys.iter().find(|key| pss::key_id(key.modulus()) == id);
-        signer.is_some_and(|key| is_signed(key, signed, signature))
+        let signer = keys.iter().find(|key| key.id() == id);
+        signer.is_some_and(|key| is_signed(key.as_ref(), signed, signature.as_bytes()))
     };
     let verified = stream(path, policy, check).map_err(Error::file(path))?;
     let (header, digest) = verified.map_err(|error| refuse(ImageFault::Envelope(error)))?;
@@ -125,17 +122,6 @@ fn stream(
         }
     }
     Ok(pages.finish().map(|()| (header, digest)))
-}
-
-/// RSA-PSS-SHA-256, MGF1-SHA-256, a salt of 32 bytes.
-fn is_signed(key: &ImageKey, signed: &[u8], signature: &Signature) -> bool {
-    let modulus = BoxedUint::from_be_slice_vartime(key.modulus());
-    let Ok(key) = RsaPublicKey::new(modulus, BoxedUint::from(65_537_u32)) else {
-        return false;
-    };
-    let key = VerifyingKey::<Sha256>::new_with_salt_len(key, 32);
-    rsa::pss::Signature::try_from(signature.as_bytes())
-        .is_ok_and(|signature| key.verify(signed, &signature).is_ok())
 }
 
 /// The target of an ECU whose image was verified when it came into the cache: its header is read

@@ -109,7 +109,11 @@ impl Frame {
     /// A frame of `data`, or `None` where no DLC of `format` expresses its length.
     #[must_use]
     pub fn new(id: CanId, format: Format, data: &[u8]) -> Option<Self> {
-        if fd_length(data.len()) != data.len() || (format == Format::Classical && data.len() > 8) {
+        let fits = match format {
+            Format::Classical => data.len() <= 8,
+            Format::Fd { .. } => fd_length(data.len()) == data.len(),
+        };
+        if !fits {
             return None;
         }
         let mut bytes = [0; 64];

@@ -179,6 +179,16 @@ impl Key {
         }
     }
 
+    /// The key of a signer by ECDSA on P-256: SubjectPublicKeyInfo in PEM.
+    #[must_use]
+    pub fn ecdsa_p256(public_pem: &str) -> Self {
+        Self {
+            keytype: String::from("ecdsa"),
+            scheme: String::from(ECDSA_P256_SHA256),
+            ..Self::rsa(public_pem)
+        }
+    }
+
     /// The name that we give it: SHA-256 of its canonical JSON.
     #[must_use]
     pub fn id(&self) -> KeyId {

@@ -161,7 +161,7 @@ impl Forge {
             &root(1, &[Signer::DirectorRoot], &[Signer::DirectorTargets]),
             &[Signer::DirectorRoot],
         );
-        let image_key = ImageKey::new(&private(Signer::Stranger).n().to_be_bytes()).unwrap();
+        let image_key = ImageKey::rsa(&private(Signer::Stranger).n().to_be_bytes()).unwrap();
         let image = json!({"version": "2.0.0", "securityCounter": 4, "imageDigest": IMAGE_DIGEST});
         let mut offered = image.clone();
         offered["hardwareIds"] = json!(["hw-a"]);

@@ -9,7 +9,7 @@ use campaign::{
 use clap::{Args, Subcommand};
 use ecu_image::KeyId;
 
-use super::Inspect;
+use super::{ImageAlgorithm, Inspect};
 use crate::{audit::NotedHead, root::Which};
 
 pub(super) const REVOKE_HELP: &str = "\
@@ -51,6 +51,10 @@ pub enum Keyset {
         /// Add a new image key, which signs once the set is in use.
         #[arg(long)]
         rotate: bool,
+        /// What the new key signs by; as the one in use where it is not said. Every ECU must have it built
+        /// in.
+        #[arg(long, value_enum, requires = "rotate")]
+        algorithm: Option<ImageAlgorithm>,
         /// A key that no longer signs.
         #[arg(long, value_name = "KEY-ID")]
         revoke: Vec<KeyId>,
@@ -197,6 +201,9 @@ pub enum Key {
         /// The private key's file.
         #[arg(long, value_name = "PEM")]
         out: PathBuf,
+        /// What it signs by; a key of ECDSA signs images and nothing else.
+        #[arg(long, value_enum, conflicts_with = "token", default_value_t = ImageAlgorithm::RsaPssSha256)]
+        algorithm: ImageAlgorithm,
         /// Make it in a token (RSA, PKCS #11); the file then holds only this name of it, for example
         /// "pkcs11:token=canopus;object=root?module-path=/usr/lib/softhsm/libsofthsm2.so".
         #[arg(long, value_name = "URI")]

@@ -11,7 +11,7 @@ use crate::{
     cli::{self, Cli},
     draft::{Draft, Published},
     error::Error,
-    files,
+    files, inspect,
     keys::{self, RSA_BITS, SigningKey, Unlock},
     keyset, manifest,
     repo::Repo,
@@ -83,18 +83,30 @@ pub(super) fn keyset(cli: &Cli, command: &cli::Keyset) -> Result<(), Error> {
     match command {
         cli::Keyset::Make {
             rotate,
+            algorithm,
             revoke,
             drop,
             out,
         } => {
             let changes = keyset::Changes {
                 rotate: *rotate,
+                algorithm: algorithm.map(Into::into),
                 revoke: revoke.clone(),
                 drop: drop.clone(),
             };
             keyset::make(&open()?, &changes, RSA_BITS, out)?;
-            let text = format!("unsigned key set in {}", out.display());
-            tell(cli.json, &json!({ "key_set": out }), &text)
+            let content = inspect::inspect(out)?;
+            let shown = inspect::to_text(&content);
+            let text = format!(
+                "unsigned key set in {}\n{}",
+                out.display(),
+                shown.trim_end()
+            );
+            tell(
+                cli.json,
+                &json!({ "key_set": out, "content": content }),
+                &text,
+            )
         }
         cli::Keyset::Sign { input, root, out } => {
             keyset::sign_with(input, &SigningKey::open(root, &unlock())?, out)?;
@@ -210,8 +222,13 @@ pub(super) fn revoke(
             (json!({ "draft": draft }), text.to_owned())
         }
         Revoked::KeySet => {
-            let text = "unsigned key set; next: `oem keyset sign` twice, `oem keyset use`";
-            (json!({ "key_set": draft }), text.to_owned())
+            let path = draft.ok_or_else(|| Error::KeySet("no file for the key set".into()))?;
+            let content = inspect::inspect(path)?;
+            let text = format!(
+                "unsigned key set; next: `oem keyset sign` twice, `oem keyset use`\n{}",
+                inspect::to_text(&content).trim_end()
+            );
+            (json!({ "key_set": draft, "content": content }), text)
         }
         Revoked::Root(version) => {
             let text = format!("root version {version} no longer names the key");
@@ -251,13 +268,14 @@ pub(super) fn key(command: &cli::Key, unlock: &Unlock, as_json: bool) -> Result<
     let (key, public) = match command {
         cli::Key::New {
             out,
+            algorithm,
             token,
             encrypt,
             public,
         } => {
             let key = match token {
                 Some(uri) => SigningKey::generate_in_token(uri, RSA_BITS, unlock)?,
-                None => SigningKey::generate(RSA_BITS)?,
+                None => SigningKey::generate_for_images((*algorithm).into(), RSA_BITS)?,
             };
             let passphrase = encrypt.then(|| unlock.passphrase(out)).transpose()?;
             let key = key.with_passphrase(passphrase);

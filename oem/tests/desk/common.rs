@@ -54,7 +54,8 @@ impl Desk {
     pub(crate) fn new() -> Self {
         static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
         let template = TEMPLATE.get_or_init(|| {
-            let dir = tempfile::tempdir().unwrap();
+            // Nobody removes it: statics are never dropped.
+            let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let options = InitOptions {
                 rsa_bits: 2048,
                 ..InitOptions::default()

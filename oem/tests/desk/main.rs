@@ -1,5 +1,6 @@
 //! The tool through its public surface and its program, on a desk of its own per test.
 
+mod algorithms;
 mod audit;
 mod cli;
 mod common;

@@ -87,7 +87,7 @@ fn a_release_is_believed_by_its_vehicle_and_its_ecus() {
         let released: Vec<_> = campaign
             .image_keys
             .iter()
-            .map(|key| key.modulus())
+            .map(|key| key.as_ref().bytes)
             .collect();
         assert_eq!(active, released);
     }

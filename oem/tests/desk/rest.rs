@@ -299,6 +299,25 @@ fn an_image_key_may_lie_in_a_token() {
     done(&[&pack[..], &header[..]].concat());
     done(&["release", "--campaign", "spring", "--image", text(&image)]);
     assert_eq!(verify(&desk).unwrap().id.as_str(), "spring");
+    // Its successor is not put into a file unless somebody says so.
+    let rotate = ["keyset", "make", "--rotate", "--out", text(&set)];
+    let (code, message) = oem(&desk, &variables, &rotate);
+    assert_eq!(code, Some(4), "{message}");
+    assert!(
+        message.contains("in a token") && !next.exists(),
+        "{message}"
+    );
+    done(&[
+        "key",
+        "new",
+        "--algorithm",
+        "ecdsa-p256-sha256",
+        "--out",
+        text(&next),
+        "--public",
+        text(&public),
+    ]);
+    done(&[&rotate[..], &["--algorithm", "ecdsa-p256-sha256"]].concat());
     assert!(
         !SigningKey::load(&desk.path("repo/keys/targets.pem"))
             .unwrap()

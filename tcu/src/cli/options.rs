@@ -28,6 +28,7 @@ pub(super) struct Options {
     pub(super) state: PathBuf,
     pub(super) transport: Transport,
     pub(super) parallel: u8,
+    pub(super) one_at_a_time: bool,
     pub(super) health_timeout: Duration,
     pub(super) battery: Option<Battery>,
     pub(super) accept_rsa_2048: bool,
@@ -64,6 +65,8 @@ impl Options {
             state: path(&cli.state, file.state, "tcu-state"),
             transport: cli.transport.or(file.transport).unwrap_or(Transport::Isotp),
             parallel: cli.parallel.or(parallel).unwrap_or(1),
+            // Who names a number wants them side by side.
+            one_at_a_time: cli.one_at_a_time || (file.one_at_a_time && cli.parallel.is_none()),
             health_timeout: Duration::from_secs(cli.health_timeout.or(health).unwrap_or(60)),
             battery: battery.map(|budget_wh| Battery {
                 budget_wh,
@@ -123,7 +126,7 @@ impl Options {
         })?;
         let mut images = ecu_image::verify::Policy::default();
         if self.accept_rsa_2048 {
-            images.shortest_signature = ecu_image::SignatureLen::Rsa2048;
+            images.weakest_signature = ecu_image::SignatureLen::Rsa2048;
         }
         Ok(Context {
             lines: Lines::new(vehicle.clone(), self.transport),
@@ -134,6 +137,7 @@ impl Options {
             transport: self.transport,
             policy: engine::Policy {
                 parallel_per_bus: usize::from(self.parallel),
+                one_at_a_time: self.one_at_a_time,
                 ..engine::Policy::default()
             },
             flash: flash::Policy {
@@ -170,5 +174,21 @@ mod tests {
         assert_eq!(options.health_timeout, Duration::from_secs(9));
         assert_eq!(options.vehicle, PathBuf::from("vehicle.json"));
         assert_eq!(options.interval(), 3600);
+    }
+
+    #[test]
+    fn who_names_a_number_wants_ecus_side_by_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tcu.toml");
+        std::fs::write(&file, "one-at-a-time = true\n").unwrap();
+        let file = file.to_str().unwrap();
+        let one_at_a_time = |more: &[&str]| {
+            let arguments = [&["tcu", "--settings", file], more, &["inventory"]].concat();
+            Options::new(&Cli::parse_from(arguments))
+                .unwrap()
+                .one_at_a_time
+        };
+        assert!(one_at_a_time(&[]));
+        assert!(!one_at_a_time(&["--parallel", "2"]));
     }
 }

@@ -53,9 +53,17 @@ impl Engine {
             let job = self.next_job(ecu)?;
             let due =
                 ecu.not_before.is_none() && self.permit.allows(job) && self.is_its_turn(index);
-            let free = job != Job::Stage || self.staging_on(ecu.bus) < self.policy.parallel_per_bus;
-            (ecu.running.is_none() && due && free).then_some(Record::Start { ecu: index, job })
+            (ecu.running.is_none() && due && self.has_room(ecu, job))
+                .then_some(Record::Start { ecu: index, job })
         })
+    }
+
+    /// Whether a job may run beside those that do.
+    fn has_room(&self, ecu: &Ecu, job: Job) -> bool {
+        if self.policy.one_at_a_time {
+            return self.ecus.iter().all(|ecu| ecu.running.is_none());
+        }
+        job != Job::Stage || self.staging_on(ecu.bus) < self.policy.parallel_per_bus
     }
 
     /// Whether all ECUs that are activated before this one are. After COMMIT nobody waits.

@@ -105,6 +105,8 @@ pub struct Running {
 pub struct Policy {
     /// ECUs that are staged at the same time on one bus.
     pub parallel_per_bus: usize,
+    /// One ECU after the other in the whole vehicle, whatever is done to it.
+    pub one_at_a_time: bool,
     /// How often sealing or reverting an ECU is tried in one run before the vehicle is left
     /// incomplete.
     pub converge_attempts: u32,
@@ -116,6 +118,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             parallel_per_bus: 1,
+            one_at_a_time: false,
             converge_attempts: 5,
             converge_backoff: Duration::from_secs(1),
         }

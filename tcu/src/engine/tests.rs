@@ -304,6 +304,36 @@ fn an_ecu_is_activated_after_those_that_go_first() {
 }
 
 #[test]
+fn one_ecu_after_the_other_where_that_is_asked_for() {
+    let one = Policy {
+        one_at_a_time: true,
+        ..policy()
+    };
+    for (policy, most) in [(one, 1), (policy(), 2)] {
+        let mut engine = Engine::new(plan(false), policy, &[], 1);
+        let (mut journal, mut now) = (Vec::new(), Instant::ZERO);
+        let mut side_by_side = 0;
+        while engine.finished().is_none() {
+            let mut running = Vec::new();
+            while let Some(command) = engine.poll_command(now, &mut journal).unwrap() {
+                if let Command::Start(ecu, job) = command {
+                    running.push((ecu, job));
+                }
+            }
+            side_by_side = side_by_side.max(running.len());
+            for (ecu, job) in running {
+                engine
+                    .on_job_end(now, ecu, Ok(done(job)), Cost::default(), &mut journal)
+                    .unwrap();
+            }
+            now = now + Duration::from_secs(1);
+        }
+        assert_eq!(engine.finished(), Some(CampaignState::Completed));
+        assert_eq!(side_by_side, most);
+    }
+}
+
+#[test]
 fn an_ecu_with_one_slot_goes_last() {
     let mut plan = plan(false);
     plan.ecus[0].last = true;

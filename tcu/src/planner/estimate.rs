@@ -89,11 +89,16 @@ impl Load<'_> {
     }
 }
 
-/// The time of a campaign that brings `loads`; nothing takes no time.
+/// The time of a campaign that brings `loads`; nothing takes no time. `one_at_a_time`: no two buses work
+/// side by side, and each ECU has its trial alone.
 #[must_use]
-pub fn total(loads: &[Load<'_>]) -> Duration {
+pub fn total(loads: &[Load<'_>], one_at_a_time: bool) -> Duration {
     if loads.is_empty() {
         return Duration::ZERO;
+    }
+    if one_at_a_time {
+        let alone = |load: &Load<'_>| load.staging() + TRIAL + SEALING;
+        return loads.iter().map(alone).sum();
     }
     let on_bus = |bus: &Bus| {
         let of_bus = loads.iter().filter(|load| load.bus.name == bus.name);
@@ -134,14 +139,15 @@ mod tests {
             bytes: 400 << 10,
         };
         let one = load(&slow).staging();
-        assert_eq!(total(&[load(&slow)]), one + TRIAL + SEALING);
-        assert_eq!(
-            total(&[load(&slow), load(&slow)]),
-            one * 2 + TRIAL + SEALING
-        );
-        let both = total(&[load(&slow), load(&fast)]);
+        let side_by_side = |loads: &[Load<'_>]| total(loads, false);
+        assert_eq!(side_by_side(&[load(&slow)]), one + TRIAL + SEALING);
+        let two = side_by_side(&[load(&slow), load(&slow)]);
+        assert_eq!(two, one * 2 + TRIAL + SEALING);
+        let both = side_by_side(&[load(&slow), load(&fast)]);
         assert_eq!(both, one + TRIAL + SEALING);
-        assert_eq!(total(&[]), Duration::ZERO);
+        let in_turn = total(&[load(&slow), load(&fast)], true);
+        assert_eq!(in_turn, one + load(&fast).staging() + (TRIAL + SEALING) * 2);
+        assert_eq!(side_by_side(&[]), Duration::ZERO);
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn what_stays_counts_as_much_as_what_comes() {
             &vehicle,
             &found.into_iter().collect(),
             &mut planned,
-            None,
+            Means::default(),
         )
     };
     assert!(judge(Some("1.4.0")).is_ok());
@@ -142,7 +142,14 @@ fn an_ecu_waits_for_those_that_go_first() {
         &[(new_image("abs"), rules)],
     );
     let mut planned = planned(&campaign);
-    let judged = judge(&campaign, &vehicle, &BTreeMap::new(), &mut planned, None).unwrap();
+    let judged = judge(
+        &campaign,
+        &vehicle,
+        &BTreeMap::new(),
+        &mut planned,
+        Means::default(),
+    )
+    .unwrap();
     assert_eq!(planned[0].after, [1, 2]);
     assert!(planned[1].after.is_empty() && planned[2].after.is_empty());
     insta::assert_snapshot!(judged.to_string(), @r"
@@ -165,7 +172,11 @@ fn a_campaign_that_the_battery_does_not_carry_is_left() {
             draw_w,
         });
         let mut planned = planned(&campaign);
-        judge(&campaign, &vehicle, &BTreeMap::new(), &mut planned, battery)
+        let means = Means {
+            battery,
+            ..Means::default()
+        };
+        judge(&campaign, &vehicle, &BTreeMap::new(), &mut planned, means)
     };
     let enough = judge(60).unwrap();
     insta::assert_snapshot!(enough.sum(), @"campaign spring: 2 ECUs in about 51 s; 0.850 Wh of the 1 Wh that the battery may give, at 60 W");

@@ -138,10 +138,12 @@ impl Config {
     /// The frame of these bytes, filled as configured.
     pub(super) fn frame(&self, id: CanId, bytes: &mut Bytes) -> Option<Frame> {
         let least = if self.padding.is_some() { 8 } else { 0 };
-        bytes.fill_to(
-            fd_length(bytes.len().max(least)),
-            self.padding.unwrap_or(0xCC),
-        );
+        let len = bytes.len().max(least);
+        let len = match self.format {
+            Format::Classical => len,
+            Format::Fd { .. } => fd_length(len),
+        };
+        bytes.fill_to(len, self.padding.unwrap_or(0xCC));
         Frame::new(id, self.format, bytes.as_slice())
     }
 }

@@ -37,11 +37,13 @@ impl<T: Copy + PartialEq, const N: usize> Queue<T, N> {
 
     /// Appends; the oldest item makes room where there is none.
     pub(super) fn push(&mut self, item: T) {
-        if self.is_full() {
-            self.pop();
-        }
         if let Some(slot) = self.items.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some(item);
+            return;
+        }
+        self.items.rotate_left(1);
+        if let Some(newest) = self.items.last_mut() {
+            *newest = Some(item);
         }
     }
 

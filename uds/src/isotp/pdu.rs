@@ -234,10 +234,10 @@ impl Bytes {
     }
 
     fn extend(&mut self, data: &[u8]) {
-        let end = self.len.saturating_add(data.len());
-        if let Some(room) = self.bytes.get_mut(self.len..end) {
+        let room = self.bytes.get_mut(self.len..).unwrap_or(&mut []);
+        if let Some(room) = room.get_mut(..data.len()) {
             room.copy_from_slice(data);
-            self.len = end;
+            self.len = self.len.saturating_add(data.len());
         }
     }
 

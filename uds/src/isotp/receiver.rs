@@ -224,15 +224,13 @@ impl<R: AsRef<[u8]> + AsMut<[u8]>> Receiver<R> {
 
     /// Appends to the message; `false` where it does not fit.
     fn store(&mut self, data: &[u8]) -> bool {
-        let end = self.offset.saturating_add(data.len());
-        match self.storage.as_mut().get_mut(self.offset..end) {
-            Some(target) => {
-                target.copy_from_slice(data);
-                self.offset = end;
-                true
-            }
-            None => false,
-        }
+        let room = self.storage.as_mut().get_mut(self.offset..);
+        let Some(room) = room.and_then(|room| room.get_mut(..data.len())) else {
+            return false;
+        };
+        room.copy_from_slice(data);
+        self.offset = self.offset.saturating_add(data.len());
+        true
     }
 
     /// The FlowControl that is due. It counts as sent with [`Receiver::on_transmitted`].
