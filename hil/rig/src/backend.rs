@@ -149,11 +149,12 @@ impl Backend {
         self.oem(&["refresh"])
     }
 
-    /// Gives images a new key and revokes the one before: a key set that two ECU roots sign.
+    /// Gives images a new key and revokes the one before: a key set that two ECU roots sign. The key
+    /// is of `algorithm`, as `oem` names it, or else as the one before.
     ///
     /// # Errors
     /// When an `oem keyset` command fails.
-    pub fn replace_image_key(&self) -> Result<()> {
+    pub fn replace_image_key(&self, algorithm: Option<&str>) -> Result<()> {
         let old = Repo::open(&self.repo)?
             .key(KeyName::Image)?
             .image_key_id()?;
@@ -164,9 +165,9 @@ impl Backend {
             path.display().to_string()
         };
         let (draft, once, twice) = (file("0.keyset"), file("1.keyset"), file("2.keyset"));
-        let make = [
-            "keyset", "make", "--rotate", "--revoke", &old, "--out", &draft,
-        ];
+        let mut make = vec!["keyset", "make", "--rotate", "--revoke", &old];
+        make.extend(["--out", &draft]);
+        make.extend(algorithm.iter().flat_map(|name| ["--algorithm", *name]));
         self.oem(&make)?;
         self.oem(&["keyset", "sign", &draft, "--root", &root(1), "--out", &once])?;
         self.oem(&["keyset", "sign", &once, "--root", &root(3), "--out", &twice])?;

@@ -1,17 +1,17 @@
 //! One vehicle of processes: buses, ECUs, backend and TCU, and what scenarios do to them.
 
 mod harm;
+mod releases;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use virtual_ecu::app::{AppConfig, Behaviour};
+use anyhow::{Context, Result};
 
-use crate::backend::{Backend, Firmware};
+use crate::backend::Backend;
 use crate::bus::Buses;
-use crate::display::Display;
+use crate::display::{Display, Download};
 use crate::ecu::EcuProcess;
 use crate::monitor::{Mark, Monitor};
 use crate::process::Process;
@@ -107,6 +107,7 @@ pub struct Bench {
     options: Options,
     before: Vec<String>,
     outcome: Option<TcuReport>,
+    downloads: Vec<Download>,
     tcu_memory: u64,
     work: WorkDir,
 }
@@ -140,6 +141,7 @@ impl Bench {
             options,
             before: vec![FACTORY_VERSION.into(); specs.len()],
             outcome: None,
+            downloads: Vec::new(),
             tcu_memory: 0,
             work,
         };
@@ -147,108 +149,6 @@ impl Bench {
         bench.say(&format!("{count} ECUs boot their factory firmware"));
         bench.await_heartbeats()?;
         Ok(bench)
-    }
-
-    /// Packs `app` for every hardware type.
-    ///
-    /// # Errors
-    /// When packing fails.
-    pub fn pack(&self, app: &NewApp) -> Result<Vec<PathBuf>> {
-        self.pack_by(&self.backend, app, |_| Behaviour::Good)
-    }
-
-    /// Releases `app` to all ECUs.
-    ///
-    /// # Errors
-    /// When the backend refuses.
-    pub fn release(&mut self, campaign: &str, app: &NewApp) -> Result<()> {
-        let images = self.pack(app)?;
-        self.release_images(campaign, &images)
-    }
-
-    /// Releases `app` to all ECUs; that of `victim`'s hardware type behaves as `behaviour`.
-    ///
-    /// # Errors
-    /// When the backend refuses.
-    pub fn release_with(
-        &mut self,
-        campaign: &str,
-        app: &NewApp,
-        victim: &str,
-        behaviour: Behaviour,
-    ) -> Result<()> {
-        let hardware = spec_of(victim)?.hardware_id;
-        let images = self.pack_by(&self.backend, app, |id| {
-            if id == hardware {
-                behaviour
-            } else {
-                Behaviour::Good
-            }
-        })?;
-        self.release_images(campaign, &images)
-    }
-
-    /// Releases packed images as a campaign.
-    ///
-    /// # Errors
-    /// When the backend refuses.
-    pub fn release_images(&mut self, campaign: &str, images: &[PathBuf]) -> Result<()> {
-        self.say(&format!("the OEM releases the campaign {campaign}"));
-        self.backend.release(campaign, images)
-    }
-
-    /// The OEM repository's folder, for attackers that hold keys of it.
-    #[must_use]
-    pub fn repo(&self) -> &Path {
-        self.backend.repo()
-    }
-
-    /// Gives a role of the repository a new key.
-    ///
-    /// # Errors
-    /// When the backend refuses.
-    pub fn rotate(&mut self, role: &str) -> Result<()> {
-        self.say(&format!("the OEM rotates the key of {role}"));
-        self.backend.rotate(role)
-    }
-
-    /// The OEM gives images a new key and revokes the one before.
-    ///
-    /// # Errors
-    /// When the backend refuses.
-    pub fn replace_image_key(&mut self) -> Result<()> {
-        self.say("two holders of ECU roots sign a key set that replaces the image key");
-        self.backend.replace_image_key()
-    }
-
-    /// Releases images whose security counter is below the one released before.
-    ///
-    /// # Errors
-    /// When the backend refuses.
-    pub fn release_downgrade(&mut self, campaign: &str, app: &NewApp) -> Result<()> {
-        let images = self.pack(app)?;
-        self.say(&format!(
-            "somebody with the repository's keys releases the downgrade {campaign}"
-        ));
-        crate::forge::release_without_exception(self.backend.repo(), campaign, &images)
-    }
-
-    /// Releases `app` after `change` was made to the image of the last hardware type, with metadata
-    /// that agree with it.
-    ///
-    /// # Errors
-    /// When packing or forging fails.
-    pub fn release_changed(
-        &mut self,
-        campaign: &str,
-        app: &NewApp,
-        change: fn(&mut [u8]) -> Result<()>,
-    ) -> Result<()> {
-        let images = self.pack(app)?;
-        self.say(&format!(
-            "somebody with the repository's keys releases the forged {campaign}"
-        ));
-        crate::forge::release_changed(self.backend.repo(), campaign, &images, change)
     }
 
     /// Runs the TCU until it ends, giving ECUs whose power was cut their power back.
@@ -289,6 +189,7 @@ impl Bench {
             );
         };
         self.restore_power()?;
+        self.downloads = run.downloads().to_vec();
         self.outcome = Some(run.report()?);
         Ok(status)
     }
@@ -338,6 +239,12 @@ impl Bench {
     #[must_use]
     pub fn last_campaign(&self) -> Option<&TcuCampaign> {
         self.outcome.as_ref().map(|outcome| &outcome.campaign)
+    }
+
+    /// Where the download of each image began in the last installation.
+    #[must_use]
+    pub fn downloads(&self) -> &[Download] {
+        &self.downloads
     }
 
     /// The OEM signs its timestamps anew.
@@ -440,62 +347,6 @@ impl Bench {
             self.ecus.push(ecu);
         }
         Ok(())
-    }
-
-    fn pack_one(
-        &self,
-        backend: &Backend,
-        version: &str,
-        counter: u32,
-        hardware_id: &str,
-    ) -> Result<PathBuf> {
-        let app = AppConfig::new(version, Behaviour::Good).map_err(|error| anyhow!("{error}"))?;
-        let program = self.write_app(&app, hardware_id, 0)?;
-        backend.pack(&Firmware {
-            program: &program,
-            hardware_id,
-            version,
-            counter,
-            limp_home: true,
-        })
-    }
-
-    fn pack_by(
-        &self,
-        backend: &Backend,
-        app: &NewApp,
-        behaviour: impl Fn(&str) -> Behaviour,
-    ) -> Result<Vec<PathBuf>> {
-        let size = self.options.app_size.unwrap_or(app.size);
-        let mut images = Vec::new();
-        for hardware_id in vehicle::hardware_ids() {
-            let config = AppConfig::new(app.version, behaviour(hardware_id))
-                .map_err(|error| anyhow!("{error}"))?;
-            let program = self.write_app(&config, hardware_id, size)?;
-            let (version, counter) = (app.version, app.counter);
-            let firmware = Firmware {
-                program: &program,
-                hardware_id,
-                version,
-                counter,
-                limp_home: false,
-            };
-            images.push(backend.pack(&firmware)?);
-        }
-        Ok(images)
-    }
-
-    fn write_app(&self, config: &AppConfig, hardware_id: &str, size: usize) -> Result<PathBuf> {
-        let elf = self.programs.app()?;
-        let program = virtual_ecu::app::patch(&elf, config, size)
-            .map_err(|error| anyhow!("the ECU application: {error}"))?;
-        let path = self
-            .work
-            .path()
-            .join(format!("{hardware_id}-{}.elf", config.version()));
-        std::fs::write(&path, program)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
     }
 
     pub(crate) fn serve(&mut self) -> Result<String> {

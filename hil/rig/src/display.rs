@@ -20,6 +20,8 @@ pub enum Event {
         /// Which.
         detail: String,
     },
+    /// An image is downloaded.
+    Download(Download),
     /// Pages were accepted.
     Progress {
         /// The ECU.
@@ -46,6 +48,17 @@ pub enum Event {
     /// Anything else.
     #[serde(other)]
     Other,
+}
+
+/// How far the download of an image is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Download {
+    /// Its path in the repository.
+    pub artifact: String,
+    /// Bytes there are.
+    pub have: u64,
+    /// Bytes in all.
+    pub of: u64,
 }
 
 impl Event {
@@ -86,7 +99,7 @@ impl Display {
             Event::Retry { ecu, detail } => self.say(&format!("{ecu} again: {detail}")),
             Event::Failed { ecu, detail } => self.say(&format!("{ecu} failed: {detail}")),
             Event::Progress { ecu, done, total } => self.progress(ecu, *done, *total),
-            Event::Other => {}
+            Event::Download(_) | Event::Other => {}
         }
     }
 

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod monitor;
 pub mod process;
 pub mod programs;
+pub mod relay;
 pub mod report;
 pub mod scenario;
 pub mod tcu;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::display::{Display, Event};
+use crate::display::{Display, Download, Event};
 use crate::process::Process;
 use crate::programs::Programs;
+use crate::relay::Relay;
 
 /// How the TCU program is called.
 #[derive(Debug)]
@@ -141,6 +142,7 @@ impl Tcu {
         Ok(Run {
             process: Process::spawn("tcu", command, &self.dir)?,
             report: None,
+            downloads: Vec::new(),
         })
     }
 }
@@ -150,6 +152,7 @@ impl Tcu {
 pub struct Run {
     process: Process,
     report: Option<TcuReport>,
+    downloads: Vec<Download>,
 }
 
 impl Run {
@@ -158,11 +161,16 @@ impl Run {
     /// # Errors
     /// When the process cannot be waited for.
     pub fn poll(&mut self, time: Duration, display: &mut Display) -> Result<Option<ExitStatus>> {
-        let report = &mut self.report;
+        let (report, downloads) = (&mut self.report, &mut self.downloads);
         self.process.poll(time, |line| {
             if let Ok(done) = serde_json::from_str(line) {
                 *report = Some(done);
             } else if let Some(event) = Event::parse(line) {
+                if let Event::Download(download) = &event
+                    && !(downloads.iter()).any(|begun| begun.artifact == download.artifact)
+                {
+                    downloads.push(download.clone());
+                }
                 display.show(&event);
             }
         })
@@ -190,6 +198,35 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Lets answers through `relay` until a part of some image is there, and says of which.
+    ///
+    /// # Errors
+    /// When the TCU ends before, or `limit` passes.
+    pub fn wait_for_part(&mut self, relay: &Relay, limit: Duration) -> Result<Download> {
+        let deadline = Instant::now() + limit;
+        loop {
+            relay.let_through(1024);
+            let mut part = None;
+            let ended = self.process.poll(Duration::from_millis(10), |line| {
+                if let Some(Event::Download(download)) = Event::parse(line) {
+                    part = Some(download).filter(|part| (1..part.of).contains(&part.have));
+                }
+            })?;
+            if let Some(part) = part {
+                return Ok(part);
+            }
+            if ended.is_some() || Instant::now() > deadline {
+                bail!("the TCU never had a part of an image\n{}", self.tail());
+            }
+        }
+    }
+
+    /// Where the download of each image began.
+    #[must_use]
+    pub fn downloads(&self) -> &[Download] {
+        &self.downloads
     }
 
     /// Whether it has reported a campaign that it knows by its id.

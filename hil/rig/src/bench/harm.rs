@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 
 use super::{Bench, FACTORY_COUNTER, FACTORY_VERSION, HEARTBEAT_TIMEOUT, narrate, spec_of};
 use crate::backend::Backend;
-use crate::display::Display;
+use crate::display::{Display, Download};
+use crate::relay::Relay;
 use crate::vehicle::{self, Exchanged};
 
 impl Bench {
@@ -65,6 +66,19 @@ impl Bench {
         let mut run = self.tcu.install(&url)?;
         run.wait_for_progress(1, 3, self.limit(Duration::from_secs(120)))?;
         run.kill()
+    }
+
+    /// Starts the TCU and kills it when it has a part of an image; says how much it had at least.
+    ///
+    /// # Errors
+    /// When the TCU ends before that.
+    pub fn kill_tcu_while_downloading(&mut self) -> Result<Download> {
+        let relay = Relay::start(&self.serve()?)?;
+        self.say("the TCU starts to download it, and is killed meanwhile");
+        let mut run = self.tcu.install(&relay.url())?;
+        let part = run.wait_for_part(&relay, self.limit(Duration::from_secs(60)))?;
+        run.kill()?;
+        Ok(part)
     }
 
     /// Arms a power cut inside the `operation`-th flash operation of `ecu` from now on.

@@ -76,7 +76,7 @@ impl Expected {
 }
 
 /// All scenarios, in the order in which `--list` names them.
-pub const ALL: [Scenario; 19] = [
+pub const ALL: [Scenario; 20] = [
     update::UPDATE,
     channel::CONTROL_CHANNEL,
     attack::TAMPERED_PAGE,
@@ -89,6 +89,7 @@ pub const ALL: [Scenario; 19] = [
     trust::MIX_AND_MATCH,
     trust::ROTATED_ROOT,
     trust::ROTATED_IMAGE_KEY,
+    trust::SECOND_ALGORITHM,
     trust::STOLEN_ONLINE_KEYS,
     manifest::LYING_TCU,
     fault::TRIAL_CRASH,

@@ -1,7 +1,8 @@
 //! What the metadata are for: old, mixed and directed statements change nothing, new keys are
 //! followed.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use ecu_image::{Header, SignatureLen};
 
 use super::{Expected, Scenario};
 use crate::bench::{Bench, NewApp};
@@ -41,6 +42,12 @@ pub(super) const ROTATED_IMAGE_KEY: Scenario = Scenario {
     name: "rotated-image-key",
     about: "a key set signed by two ECU roots replaces the image key; the next release brings it",
     play: rotated_image_key,
+};
+
+pub(super) const SECOND_ALGORITHM: Scenario = Scenario {
+    name: "second-algorithm",
+    about: "a fleet leaves RSA: the next image key is one of ECDSA, and the one of RSA is revoked",
+    play: second_algorithm,
 };
 
 pub(super) const STOLEN_ONLINE_KEYS: Scenario = Scenario {
@@ -118,8 +125,24 @@ fn rotated_root(bench: &mut Bench) -> Result<Expected> {
 fn rotated_image_key(bench: &mut Bench) -> Result<Expected> {
     bench.release("old-key", &NewApp::good("2.0.0", 2))?;
     bench.install()?;
-    bench.replace_image_key()?;
+    bench.replace_image_key(None)?;
     bench.release("new-key", &NewApp::good("3.0.0", 3))?;
+    bench.install()?;
+    Ok(Expected::all("completed", "sealed", "3.0.0"))
+}
+
+fn second_algorithm(bench: &mut Bench) -> Result<Expected> {
+    bench.release("rsa", &NewApp::good("2.0.0", 2))?;
+    bench.install()?;
+    bench.replace_image_key(Some("ecdsa-p256-sha256"))?;
+    let images = bench.pack(&NewApp::good("3.0.0", 3))?;
+    for path in &images {
+        let bytes = std::fs::read(path)?;
+        let header = bytes.first_chunk().context("no header")?;
+        let signature = Header::parse(header)?.signature.len();
+        ensure!(signature == SignatureLen::P256, "{signature:?}");
+    }
+    bench.release_images("ecdsa", &images)?;
     bench.install()?;
     Ok(Expected::all("completed", "sealed", "3.0.0"))
 }
