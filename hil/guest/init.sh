@@ -7,6 +7,8 @@ set -eu
 trap 'echo "GUEST init failed"; poweroff -f' EXIT
 
 mount -t proc proc /proc
+# What the kernel said of its boot is on the console; from here on it is for errors and for our lines.
+echo 4 >/proc/sys/kernel/printk
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 while read -r module; do

@@ -144,3 +144,19 @@ pub fn to_text(description: &Value) -> String {
     };
     members.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+    use crate::cli::ImageAlgorithm;
+
+    #[test]
+    fn algorithms_have_the_names_of_the_command_line() {
+        for algorithm in ImageAlgorithm::value_variants() {
+            let value = algorithm.to_possible_value().unwrap();
+            assert_eq!(algorithm_name((*algorithm).into()), value.get_name());
+        }
+    }
+}

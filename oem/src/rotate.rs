@@ -101,8 +101,8 @@ pub fn rotate(repo: &Repo, rotated: Rotated, now: UnixTime) -> Result<u64, Error
     let (before, _) = root::newest(repo, repository)?;
     let old_key = first_here(repo, rotated, &before)?;
     if old_key.is_in_token() {
-        let reason = "the key is in a token: make another there (`oem key new --token`), then use \
-                      `oem root change`";
+        let reason = "the key is in a token: make another there (`oem key new --token URI --out PEM \
+                      --public PEM`), then use `oem root change`";
         return Err(Error::Root(reason.into()));
     }
     let new_key = match KeyName::ED25519.contains(&name) {

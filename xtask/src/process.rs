@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -60,28 +60,49 @@ pub(crate) fn run(mut command: Command, deadline: Instant, tally: &mut Tally) ->
 /// Runs `command` until `deadline`, passing each line of its standard output to `on_line`.
 ///
 /// # Errors
-/// When it cannot be started or is still running at the deadline; it is killed then.
+/// When it cannot be started or is still running at the deadline; it and its descendants are killed
+/// then.
 pub(crate) fn stream(
     command: &mut Command,
     deadline: Instant,
     mut on_line: impl FnMut(&str),
 ) -> Result<(ExitStatus, Tally)> {
-    let ended = stream_until(command, deadline, |line| {
-        on_line(line);
-        false
-    })?;
-    ended.context("killed, and nobody asked for it")
+    let streamed = stream_until(
+        command,
+        || deadline,
+        |line| {
+            on_line(line);
+            false
+        },
+    )?;
+    match streamed {
+        Streamed::Exited(status, tally) => Ok((status, tally)),
+        Streamed::Stopped => bail!("killed, and nobody asked for it"),
+        Streamed::Late => bail!("still running when its time was over; killed"),
+    }
 }
 
-/// The same, but kills the program as soon as `on_line` says so; `None` then.
+/// How a program ended whose output was read.
+#[derive(Debug)]
+pub(crate) enum Streamed {
+    /// By itself.
+    Exited(ExitStatus, Tally),
+    /// Killed because of a line of it.
+    Stopped,
+    /// Killed because its time was over.
+    Late,
+}
+
+/// The same, but kills the program as soon as `on_line` says so, and looks at its deadline anew each
+/// time.
 ///
 /// # Errors
-/// As for [`stream`].
+/// When it cannot be started or waited for.
 pub(crate) fn stream_until(
     command: &mut Command,
-    deadline: Instant,
+    deadline: impl Fn() -> Instant,
     mut on_line: impl FnMut(&str) -> bool,
-) -> Result<Option<(ExitStatus, Tally)>> {
+) -> Result<Streamed> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -89,33 +110,40 @@ pub(crate) fn stream_until(
         .context("cannot be started; is it installed?")?;
     let lines = lines_of(child.stdout.take().context("no standard output")?);
     let mut tally = Tally::default();
-    let mut ended: Option<(ExitStatus, Instant)> = None;
-    loop {
+    let mut exited: Option<(ExitStatus, Instant)> = None;
+    let mut is_open = true;
+    while Instant::now() < deadline() || exited.is_some() {
         match lines.recv_timeout(POLL) {
             Ok(line) => {
                 tally += Tally::from_line(&line).unwrap_or_default();
                 if on_line(&line) {
-                    kill_tree(child.id());
-                    child.wait()?;
-                    return Ok(None);
+                    return end(&mut child, Streamed::Stopped);
                 }
+                continue;
             }
-            Err(RecvTimeoutError::Disconnected) => {
-                return Ok(Some((wait(&mut child, deadline)?, tally)));
-            }
-            // A daemon that it left behind may hold its output open for ever.
-            Err(RecvTimeoutError::Timeout) => match ended {
-                Some((status, since)) if since.elapsed() > LINGER => {
-                    return Ok(Some((status, tally)));
-                }
-                Some(_) => {}
-                None => ended = child.try_wait()?.map(|status| (status, Instant::now())),
-            },
+            // It has closed its output, and may run on.
+            Err(RecvTimeoutError::Disconnected) if is_open => is_open = false,
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL),
+            Err(RecvTimeoutError::Timeout) => {}
         }
-        if ended.is_none() && Instant::now() >= deadline {
-            return Err(kill_late(&mut child));
+        exited = match exited {
+            None => child.try_wait()?.map(|status| (status, Instant::now())),
+            exited => exited,
+        };
+        // A daemon that it left behind may hold its output open for ever.
+        if let Some((status, since)) = exited
+            && (!is_open || since.elapsed() > LINGER)
+        {
+            return Ok(Streamed::Exited(status, tally));
         }
     }
+    end(&mut child, Streamed::Late)
+}
+
+fn end(child: &mut Child, how: Streamed) -> Result<Streamed> {
+    kill_tree(child.id());
+    child.wait()?;
+    Ok(how)
 }
 
 /// The standard output of `command` if it exits with 0.
@@ -165,25 +193,6 @@ fn lines_of(output: ChildStdout) -> Receiver<String> {
     lines
 }
 
-fn wait(child: &mut Child, deadline: Instant) -> Result<ExitStatus> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if Instant::now() >= deadline {
-            return Err(kill_late(child));
-        }
-        thread::sleep(POLL);
-    }
-}
-
-fn kill_late(child: &mut Child) -> Error {
-    kill_tree(child.id());
-    // Reaped or not, the time is over.
-    let _ = child.wait();
-    anyhow!("still running when its time was over; killed")
-}
-
 /// Kills the process `root` and all its descendants.
 fn kill_tree(root: u32) {
     let mut doomed = vec![root];
@@ -223,6 +232,8 @@ fn parents() -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn shell(script: &str) -> Command {
@@ -267,6 +278,27 @@ mod tests {
             assert!(Instant::now() < patience, "{pid} is still alive");
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_line_of_a_program_ends_it_or_moves_its_deadline() {
+        let (seen, start, later) = (Cell::new(false), Instant::now(), soon());
+        let see = |line: &str| {
+            seen.set(true);
+            line == "stop"
+        };
+        let deadline = || if seen.get() { start } else { later };
+        let late = stream_until(&mut shell("echo go; sleep 1000"), deadline, see).unwrap();
+        assert!(matches!(late, Streamed::Late), "{late:?}");
+        let stopped = stream_until(&mut shell("echo stop; sleep 1000"), || later, see).unwrap();
+        assert!(matches!(stopped, Streamed::Stopped), "{stopped:?}");
+        // It closes its output first.
+        let ended = stream_until(&mut shell("exec >&-; exit 3"), || later, see).unwrap();
+        let code = match ended {
+            Streamed::Exited(status, _) => status.code(),
+            _ => None,
+        };
+        assert_eq!(code, Some(3));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(super) const NAME: &str = "guest-kill";
 /// How often the guest is killed.
 const KILLS: u32 = 6;
 
+/// How long one boot may take to its kill, or to the end of all campaigns.
+const BOOT_LIMIT_S: u32 = 600;
+
 /// Bytes of the disk.
 const DISK: u64 = 64 << 20;
 
@@ -42,7 +45,9 @@ pub(super) fn run(
             ("KILLED", u32::from(!last).to_string()),
         ];
         guest.write_settings(setup, std::slice::from_ref(case), None, &settings)?;
-        match qemu::boot_on(guest, &disk, limit)? {
+        let limit = limit.min(qemu::after(BOOT_LIMIT_S));
+        let ended = qemu::boot_on(guest, &disk, limit).with_context(|| format!("boot {boot}"))?;
+        match ended {
             qemu::Ended::Killed if !last => {}
             qemu::Ended::Itself if last => {}
             _ => bail!("boot {boot} of {NAME} ended too early"),

@@ -160,7 +160,7 @@ pub(crate) fn run_script(script: &Path) -> Result<()> {
     let mut tally = Tally::default();
     let guest = prepare(1, deadline, &mut tally)?;
     guest.write_settings(&programs::Setup::unbuilt(), &[], Some(&script), &[])?;
-    qemu::boot(&guest, &[], deadline)
+    qemu::boot_script(&guest, deadline)
 }
 
 fn choose(names: &[String]) -> Result<Vec<Case>> {
