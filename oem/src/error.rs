@@ -286,6 +286,9 @@ pub enum Error {
         /// The variable of the environment that may hold it.
         variable: &'static str,
     },
+    /// A key's next passphrase, which nobody can be asked for.
+    #[error("the new passphrase of {0}: give it in a file (--new), or at a terminal")]
+    NoNewPassphrase(std::path::PathBuf),
     /// A token, or a key in it.
     #[error("token key {0}")]
     Token(String),
@@ -316,6 +319,7 @@ impl Error {
             | Self::Corrupt { .. }
             | Self::Audit(_)
             | Self::Locked { .. }
+            | Self::NoNewPassphrase(_)
             | Self::Token(_)
             | Self::Crypto { .. } => ExitCode::Repository,
             _ => ExitCode::Refused,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use campaign::ids::Vin;
+use campaign::{ids::Vin, time::UnixTime};
 use serde::Serialize;
 
 use crate::{
@@ -31,9 +31,12 @@ impl Status {
         Ok(Self { vehicles })
     }
 
-    /// One line for each vehicle.
+    /// One line for each vehicle, or one that there is none.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
+        if self.vehicles.is_empty() {
+            return vec!["no vehicle has been seen".to_owned()];
+        }
         let line = |seen: &Seen| {
             let action = seen.action.as_ref().map_or_else(
                 || "nothing released".to_owned(),
@@ -46,9 +49,10 @@ impl Status {
                     format!("action {} {campaign}: {state}{detail}", action.id)
                 },
             );
+            let seen_at = UnixTime::from_secs(u64::try_from(seen.seen_at).unwrap_or_default());
             format!(
-                "{} seen at {}: {action}, {} reports",
-                seen.vin, seen.seen_at, seen.reports
+                "{} seen at {seen_at}: {action}, {} reports",
+                seen.vin, seen.reports
             )
         };
         self.vehicles.iter().map(line).collect()

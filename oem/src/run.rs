@@ -113,7 +113,10 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
             clap_complete::generate(*shell, &mut Cli::command(), "oem", &mut script);
             write_out(&script)
         }
-        Command::Man => {
+        Command::Man { out: Some(dir) } => {
+            clap_mangen::generate_to(Cli::command(), dir).map_err(Error::file(dir))
+        }
+        Command::Man { out: None } => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command())
                 .render(&mut page)
@@ -210,7 +213,7 @@ fn run_vehicle(repo: &Repo, command: &cli::Vehicle, json: bool) -> Result<(), Er
             vehicle::export(repo, vin, out)?;
             match json {
                 true => say(&json!({ "vin": vin, "out": out }).to_string()),
-                false => Ok(()),
+                false => say(&format!("files of vehicle {vin} are in {}", out.display())),
             }
         }
         cli::Vehicle::List if json => say(&json!({ "vehicles": repo.vins()? }).to_string()),

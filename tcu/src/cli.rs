@@ -200,8 +200,12 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
-    Man,
+    /// Print the manual page, or write one for each command too.
+    Man {
+        /// The folder for all pages: tcu-COMMAND.1.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Seconds, at least one.
@@ -262,7 +266,11 @@ fn execute(cli: &Cli) -> Result<Exit, Error> {
             clap_complete::generate(*shell, &mut command, "tcu", &mut std::io::stdout());
             return Ok(Exit::Success);
         }
-        Command::Man => {
+        Command::Man { out: Some(dir) } => {
+            clap_mangen::generate_to(Cli::command(), dir).map_err(Error::file(dir))?;
+            return Ok(Exit::Success);
+        }
+        Command::Man { out: None } => {
             let page = clap_mangen::Man::new(Cli::command());
             let rendered = page.render(&mut std::io::stdout());
             rendered.map_err(Error::file(Path::new("stdout")))?;

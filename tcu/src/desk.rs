@@ -277,14 +277,15 @@ impl Desk {
 
     fn offer(&self, plan: &Plan) -> Result<(), Error> {
         let mut inner = self.inner();
-        if inner.policy.memory().campaign == plan.campaign {
+        let content = plan.content();
+        if inner.policy.offers(&plan.campaign, &content) {
             return Ok(());
         }
         inner.evidence.record(&Decision::Offered {
             campaign: &plan.campaign,
             ecus: Change::of(plan),
         })?;
-        self.policy(&mut inner, |policy| policy.offer(&plan.campaign))
+        self.policy(&mut inner, |policy| policy.offer(&plan.campaign, &content))
     }
 
     fn verdict(&self) -> Result<Verdict, Error> {
@@ -397,6 +398,12 @@ impl Desk {
                 ecus: Changed::of(report),
             },
         );
+        if report.campaign.state != CampaignState::Incomplete {
+            let campaign = &report.campaign.id;
+            if let Err(error) = self.policy(inner, |policy| policy.end(campaign)) {
+                tracing::error!(%error, "the answers to a campaign that has ended cannot be deleted");
+            }
+        }
         drop(guard);
         self.control.send_modify(|control| control.cancel = false);
     }

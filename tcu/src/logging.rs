@@ -1,6 +1,7 @@
 //! What the program logs to stderr: text, lines for journald, or JSON.
 
 use std::fmt;
+use std::io::IsTerminal as _;
 
 use tracing::{Event, Level as Gravity, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -58,12 +59,18 @@ pub fn start(log: &Log, level: Level) {
             true => LogFormat::Journal,
             false => LogFormat::Text,
         });
-    let subscriber = subscriber(&wanted, format, std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let subscriber = subscriber(&wanted, format, is_terminal, std::io::stderr);
     // A second start within a process, as tests may do it, changes nothing.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-fn subscriber<W>(wanted: &str, format: LogFormat, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    wanted: &str,
+    format: LogFormat,
+    is_terminal: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -71,7 +78,7 @@ where
         .with_env_filter(EnvFilter::new(wanted))
         .with_writer(writer);
     match format {
-        LogFormat::Text => Box::new(builder.finish()),
+        LogFormat::Text => Box::new(builder.with_ansi(is_terminal).finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
         LogFormat::Journal => {
             let format = Format::default().without_time().with_level(false);
@@ -103,12 +110,21 @@ mod tests {
     fn logged(format: LogFormat) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = subscriber("info", format, move || writer.clone());
+        let subscriber = subscriber("info", format, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(bus = "chassis", "no answer");
             tracing::debug!("not shown");
         });
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_terminal_gets_no_colours() {
+        let line = logged(LogFormat::Text);
+        assert!(
+            !line.contains('\u{1b}') && line.contains(" WARN "),
+            "{line:?}"
+        );
     }
 
     #[test]

@@ -78,8 +78,11 @@ pub struct Answer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Memory {
-    /// The campaign on offer.
+    /// The campaign on offer; empty where none is, or the last one has ended.
     pub campaign: String,
+    /// What it installs ([`Plan::content`](crate::engine::Plan::content)): the same name may come again
+    /// for something else.
+    pub content: String,
     /// Consent to it.
     pub consent: Option<Answer>,
     /// It is not wanted.
@@ -174,16 +177,36 @@ impl Policy {
         &self.rules
     }
 
-    /// A campaign is on offer. The answers to another one are forgotten.
-    pub fn offer(&mut self, campaign: &str) {
-        if self.memory.campaign != campaign {
-            self.memory = Memory {
-                campaign: campaign.to_owned(),
-                latest: self.memory.latest,
-                behind: self.memory.behind,
-                ..Memory::default()
-            };
+    /// A campaign is on offer. The answers to another one are forgotten, and those to one of the same
+    /// name that installs something else.
+    pub fn offer(&mut self, campaign: &str, content: &str) {
+        if !self.offers(campaign, content) {
+            self.forget();
+            self.memory.campaign = campaign.to_owned();
+            self.memory.content = content.to_owned();
         }
+    }
+
+    /// Whether that is on offer already.
+    #[must_use]
+    pub fn offers(&self, campaign: &str, content: &str) -> bool {
+        self.memory.campaign == campaign && self.memory.content == content
+    }
+
+    /// A campaign has ended, and the answers to it with it: what comes under its name again is asked
+    /// for again. Only what is not wanted stays so.
+    pub fn end(&mut self, campaign: &str) {
+        if self.memory.campaign == campaign && self.memory.declined.is_none() {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.memory = Memory {
+            latest: self.memory.latest,
+            behind: self.memory.behind,
+            ..Memory::default()
+        };
     }
 
     /// Whether the campaign on offer may be installed now.

@@ -129,6 +129,7 @@ impl Service<'_> {
         if self.server.is_some() {
             desk.refuse_uploads();
         }
+        self.say_what_is_missing(&context);
         let watch = self.preconditions.clone();
         let (vehicle, lines) = (&context.vehicle, &context.lines);
         let watch = watch.map(|machine| preconditions::start(machine, vehicle, lines, &desk));
@@ -156,6 +157,18 @@ impl Service<'_> {
         board.set(Doing::Stopping, "stopping");
         end(herald).await;
         result.map(|()| Exit::Success)
+    }
+
+    /// What a vehicle seldom means to be without.
+    fn say_what_is_missing(&self, context: &Context) {
+        if self.server.is_none() && self.repository.is_empty() {
+            tracing::warn!(
+                "no server is named (repository.url, --url): campaigns come as bundles alone"
+            );
+        }
+        if context.tcu_key.is_none() {
+            tracing::info!("no key of the TCU (tcu.pem, tcu-key): the backend gets no manifests");
+        }
     }
 
     /// Looks for campaigns at the repository and where bundles are brought.
@@ -204,6 +217,7 @@ impl Service<'_> {
                 let pause = bundle.as_ref().map_or(pause, |_| pause.min(RETRY));
                 let detail = match bundle {
                     Some(_) => format!("the bundle is tried again in {} s", pause.as_secs()),
+                    None if self.repository.is_empty() => "no repository; waits for bundles".into(),
                     None => format!("next poll in {} s", self.policy.interval.as_secs()),
                 };
                 board.set(Doing::Idle, &detail);

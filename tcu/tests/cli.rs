@@ -88,6 +88,10 @@ fn a_control_channel_that_cannot_be_used_is_usage() {
 fn completions_and_the_manual_page_are_printed() {
     check(&["completions", "bash"], 0, "_tcu");
     check(&["man"], 0, ".TH tcu");
+    let dir = tempfile::tempdir().unwrap();
+    check(&["man", "--out", dir.path().to_str().unwrap()], 0, "");
+    let page = std::fs::read_to_string(dir.path().join("tcu-install.1")).unwrap();
+    assert!(page.contains(".TH tcu-install"), "{page}");
 }
 
 #[test]

@@ -90,23 +90,29 @@ fn require_cargo_deb(deadline: Instant, tally: &mut Tally) -> Result<()> {
     process::run(install, deadline, tally)
 }
 
-/// The manual page and the completions, as the program itself prints them.
+/// The manual pages and the completions, as the program itself prints them.
 fn documents(tcu: &Path, dir: &Path) -> Result<()> {
-    for (arguments, file) in [
-        (&["man"][..], "tcu.1"),
-        (&["completions", "bash"], "tcu.bash"),
-        (&["completions", "zsh"], "_tcu"),
-    ] {
+    let pages = dir.join("man");
+    if pages.exists() {
+        fs::remove_dir_all(&pages)?;
+    }
+    fs::create_dir_all(&pages)?;
+    let status = Command::new(tcu)
+        .args(["man", "--out"])
+        .arg(&pages)
+        .status()?;
+    ensure!(status.success(), "tcu man: {status}");
+    let mut pack = program("gzip", &["--force", "--no-name", "--best", "--recursive"]);
+    pack.arg(&pages);
+    ensure!(succeeds(pack), "gzip cannot pack the manual pages");
+    for (shell, file) in [("bash", "tcu.bash"), ("zsh", "_tcu")] {
         let path = dir.join(file);
         let status = Command::new(tcu)
-            .args(arguments)
+            .args(["completions", shell])
             .stdout(File::create(&path)?)
             .status()?;
-        ensure!(status.success(), "tcu {}: {status}", arguments.join(" "));
+        ensure!(status.success(), "tcu completions {shell}: {status}");
     }
-    let mut pack = program("gzip", &["--force", "--no-name", "--best"]);
-    pack.arg(dir.join("tcu.1"));
-    ensure!(succeeds(pack), "gzip cannot pack the manual page");
     Ok(())
 }
 
@@ -119,6 +125,10 @@ fn extracted(package: &Path, made: &Path, deadline: Instant, tally: &mut Tally) 
     let mut extract = program("dpkg-deb", &["--extract"]);
     extract.arg(package).arg(&root);
     process::run(extract, deadline, tally)?;
+    for page in ["tcu", "tcu-install"] {
+        let path = root.join(format!("usr/share/man/man1/{page}.1.gz"));
+        ensure!(path.exists(), "{}: missing", path.display());
+    }
     let mut version = Command::new(root.join("usr/bin/tcu"));
     version.arg("--version");
     process::run(version, deadline, tally)?;

@@ -62,8 +62,12 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write one for each command too
+    Man {
+        /// The folder for all pages: virtual-ecu-COMMAND.1
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -193,7 +197,11 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut command, "virtual-ecu", &mut std::io::stdout());
             Ok(ExitCode::Ok)
         }
-        Command::Man => {
+        Command::Man { out: Some(dir) } => {
+            clap_mangen::generate_to(Cli::command(), dir).map_err(io)?;
+            Ok(ExitCode::Ok)
+        }
+        Command::Man { out: None } => {
             let page = clap_mangen::Man::new(Cli::command());
             page.render(&mut std::io::stdout()).map_err(io)?;
             Ok(ExitCode::Ok)

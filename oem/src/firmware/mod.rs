@@ -162,8 +162,9 @@ impl Firmware {
 
 /// Whether somebody could have written this in an editor.
 fn is_text(bytes: &[u8]) -> bool {
-    let printed = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-    !bytes.is_empty() && bytes.iter().all(printed)
+    let printed = |char: char| !char.is_control() || char.is_ascii_whitespace();
+    let text = std::str::from_utf8(bytes);
+    text.is_ok_and(|text| !text.is_empty() && text.chars().all(printed))
 }
 
 /// The format by the first bytes.

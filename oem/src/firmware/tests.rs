@@ -185,7 +185,12 @@ fn what_no_format_fits_is_raw_unless_it_is_text() {
     let raw = parse(b"S0\0is not always a record").unwrap();
     assert_eq!((raw.load_address, raw.bytes.len()), (0, 25));
     assert_eq!(parse(b""), Err(FirmwareError::Empty));
-    for text in [&b"S0 is not always a record"[..], b":0000000\n", b"{}"] {
+    for text in [
+        &b"S0 is not always a record"[..],
+        b":0000000\n",
+        b"{}",
+        "ECU — front".as_bytes(),
+    ] {
         assert_eq!(parse(text), Err(FirmwareError::Text));
         let raw = Firmware::parse(text, Format::Raw).unwrap();
         assert_eq!(raw.bytes, text);

@@ -1,5 +1,6 @@
 //! The commands that decide who is trusted.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use campaign::manifest::MANIFEST_MAX_LEN;
@@ -286,6 +287,9 @@ pub(super) fn key(command: &cli::Key, unlock: &Unlock, as_json: bool) -> Result<
             let key = SigningKey::open(path, unlock)?;
             let new = match new {
                 Some(file) => keys::first_line(file)?,
+                None if !std::io::stdin().is_terminal() => {
+                    return Err(Error::NoNewPassphrase(path.clone()));
+                }
                 None => Unlock::ask("new passphrase")?,
             };
             return key.with_passphrase(Some(new)).store(path);

@@ -77,6 +77,11 @@ fn help_scripts_and_manual_are_printed() {
     assert!(check(&desk, &["--help"], 0).contains("Exit codes:"));
     assert!(check(&desk, &["completions", "bash"], 0).contains("oem"));
     assert!(check(&desk, &["man"], 0).contains(".TH oem"));
+    let pages = desk.path("pages");
+    std::fs::create_dir(&pages).unwrap();
+    check(&desk, &["man", "--out", pages.to_str().unwrap()], 0);
+    let page = std::fs::read_to_string(pages.join("oem-key-new.1")).unwrap();
+    assert!(page.contains("encrypt"), "{page}");
     assert_eq!(
         check(&desk, &["vehicle", "list"], 0),
         format!("{}\n", crate::common::VIN)

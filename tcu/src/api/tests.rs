@@ -8,7 +8,7 @@ use std::path::Path;
 use tokio::sync::watch;
 
 use super::*;
-use crate::engine::{Phase, Plan};
+use crate::engine::{self, CampaignState, Engine, Phase, Plan, Record};
 use crate::evidence;
 use crate::output::Line;
 use crate::policy::{Mode, Rules};
@@ -124,6 +124,47 @@ async fn consent_lets_a_campaign_begin_and_says_who() {
     assert_eq!(recorded(&service), ["offered", "consented", "started"]);
     let text = std::fs::read_to_string(service.dir.path().join(evidence::FILE)).unwrap();
     assert!(text.contains("by the local API"), "{text}");
+}
+
+#[tokio::test]
+async fn what_was_answered_ends_with_the_campaign() {
+    let service = service();
+    let waiting = at_the_desk(&service).await;
+    let _: Reply = service.client.post("/v1/consent", &said()).await.unwrap();
+    waiting.await.unwrap().unwrap();
+    let report = |end| {
+        let end = [Record::Done(end)];
+        Engine::new(plan(), engine::Policy::default(), &end, 0).report()
+    };
+    service.desk.end(&report(CampaignState::Incomplete));
+    let _: Reply = service.client.post("/v1/consent", &said()).await.unwrap();
+    service.desk.end(&report(CampaignState::Completed));
+    for path in ["/v1/consent", "/v1/cancel", "/v1/postpone"] {
+        let seconds = Some(60);
+        let said = Said { seconds, ..said() };
+        let refused = service.client.post::<Reply>(path, &said).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("no campaign is on offer"), "{refused}");
+    }
+    let expected = [
+        "offered",
+        "consented",
+        "started",
+        "ended",
+        "consented",
+        "ended",
+    ];
+    assert_eq!(recorded(&service), expected);
+    // Under its name comes something again: somebody is asked.
+    let waiting = at_the_desk(&service).await;
+    let offer = loop {
+        match service.desk.on_offer() {
+            Some(offer) => break offer,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(offer.waits_for.as_deref(), Some("consent"));
+    waiting.abort();
 }
 
 #[tokio::test]

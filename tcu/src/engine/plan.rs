@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ecu_image::{Digest, ImageDigest, provision::KeySetBytes};
+use ecu_image::{Digest, ImageDigest, crypto, provision::KeySetBytes};
 use serde::{Deserialize, Serialize};
 
 use super::Together;
@@ -29,6 +29,18 @@ impl Plan {
     #[must_use]
     pub fn has_nothing_to_do(&self) -> bool {
         self.ecus.iter().all(|ecu| ecu.unchanged)
+    }
+
+    /// What it installs, as a digest (hexadecimal): the image and the key set of each ECU. Fresh grants
+    /// for the same, another order and what the ECUs run by now change nothing.
+    #[must_use]
+    pub fn content(&self) -> String {
+        let ecus = self.ecus.iter();
+        let ecus: BTreeMap<_, _> = ecus
+            .map(|ecu| (&ecu.name, (&ecu.image, &ecu.key_set)))
+            .collect();
+        let text = serde_json::to_vec(&ecus).unwrap_or_default();
+        crypto::sha256(&[&text]).to_string()
     }
 }
 

@@ -591,3 +591,18 @@ fn an_ecu_that_lost_the_new_image_is_not_reported_to_run_it() {
         assert_eq!(to(&records), "1.0.0");
     }
 }
+
+#[test]
+fn the_content_of_a_plan_is_what_it_installs() {
+    let content = plan(false).content();
+    assert_eq!(plan(true).content(), content, "what runs by now");
+    let mut again = plan(false);
+    again.ecus.reverse();
+    again.ecus[0].grant = "00".into();
+    assert_eq!(again.content(), content, "a fresh grant, another order");
+    again.ecus[0].image = OLD;
+    assert_ne!(again.content(), content, "another image");
+    let mut fewer = plan(false);
+    fewer.ecus.pop();
+    assert_ne!(fewer.content(), content, "an ECU less");
+}

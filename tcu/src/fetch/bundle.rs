@@ -85,12 +85,20 @@ impl BundleSource {
             }
             Ok(None)
         };
+        let printable = |error: &std::io::Error| -> String {
+            // It quotes what it found, which may be anything.
+            let text = error.to_string();
+            let shown = text
+                .chars()
+                .take_while(|char| !char.is_control() && *char != '\u{fffd}');
+            shown.take(120).collect()
+        };
         find().map_err(|error| match error.raw_os_error() {
             Some(_) => FetchError::file(&self.path)(error),
             // The system has no complaint, so the archive is malformed or cut.
             None => FetchError::NoBundle {
                 path: self.path.clone(),
-                what: error.to_string(),
+                what: printable(&error),
             },
         })
     }

@@ -20,7 +20,7 @@ fn rules(mode: Mode, windows: &[&str]) -> Rules {
 
 fn policy(mode: Mode, windows: &[&str]) -> Policy {
     let mut policy = Policy::new(rules(mode, windows), Memory::default());
-    policy.offer("spring");
+    policy.offer("spring", "1");
     policy
 }
 
@@ -105,7 +105,7 @@ fn postponing_has_a_limit_and_asks_again() {
         policy.postpone(None, 1, at(HOUR)),
         Err(Refusal::TooOften(2))
     );
-    policy.offer("summer");
+    policy.offer("summer", "1");
     assert_eq!(
         policy.postpone(None, 1, at(HOUR)),
         Ok(()),
@@ -118,13 +118,43 @@ fn what_is_declined_waits_for_consent_or_another_campaign() {
     let mut policy = policy(Mode::Automatic, &[]);
     policy.decline(None, answer(false)).unwrap();
     assert_eq!(policy.verdict(at(0)), Verdict::Declined);
-    policy.offer("spring");
+    policy.offer("spring", "1");
     assert_eq!(policy.verdict(at(1)), Verdict::Declined, "the same again");
-    policy.offer("summer");
+    policy.offer("summer", "1");
     assert_eq!(policy.verdict(at(2)), Verdict::Go);
     policy.decline(None, answer(false)).unwrap();
     policy.consent(None, answer(false)).unwrap();
     assert_eq!(policy.verdict(at(3)), Verdict::Go);
+}
+
+#[test]
+fn answers_are_about_what_was_on_offer() {
+    let mut policy = policy(Mode::Ask, &[]);
+    policy.consent(None, answer(true)).unwrap();
+    policy.offer("spring", "1");
+    assert_eq!(policy.verdict(at(0)), Verdict::Go);
+    policy.offer("spring", "2");
+    let asks = Verdict::Wait(Why::Consent, None);
+    assert_eq!(policy.verdict(at(1)), asks, "other images under its name");
+}
+
+#[test]
+fn answers_end_with_their_campaign_but_for_a_refusal() {
+    let mut policy = policy(Mode::Ask, &[]);
+    policy.postpone(None, HOUR, at(0)).unwrap();
+    policy.consent(None, answer(true)).unwrap();
+    policy.end("winter");
+    assert_eq!(policy.verdict(at(1)), Verdict::Go, "another one has ended");
+    policy.end("spring");
+    assert_eq!(policy.consent(None, answer(true)), Err(Refusal::NoOffer));
+    assert_eq!(policy.decline(None, answer(true)), Err(Refusal::NoOffer));
+    assert_eq!(policy.postpone(None, 1, at(1)), Err(Refusal::NoOffer));
+    policy.offer("spring", "1");
+    assert_eq!(policy.verdict(at(2)), Verdict::Wait(Why::Consent, None));
+    assert_eq!(policy.memory().postponed, 0);
+    policy.decline(None, answer(false)).unwrap();
+    policy.end("spring");
+    assert_eq!(policy.verdict(at(3)), Verdict::Declined);
 }
 
 #[test]
@@ -299,7 +329,7 @@ proptest! {
                 }
                 Step::Offer(other) => {
                     let name = if other { "summer" } else { "spring" };
-                    policy.offer(name);
+                    policy.offer(name, "1");
                     if model.campaign != name {
                         model = Model { campaign: name.into(), ..Model::default() };
                     }

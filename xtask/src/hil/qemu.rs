@@ -15,7 +15,7 @@ use crate::process::{Streamed, program, stream_until};
 /// How long the guest may take to reach its first program.
 const BOOT_S: u32 = 120;
 
-/// How many boots may hang before the guest's first program.
+/// How many boots in a row hang until that is an error.
 const HUNG_BOOTS: u32 = 2;
 
 /// What `hil/guest/run.sh` prints before a line that is for us.
@@ -67,8 +67,8 @@ pub(super) fn boot_on(guest: &Guest, disk: &Path, limit: Instant) -> Result<Ende
     })
 }
 
-/// Boots again where the guest hung before any program of ours ran: an emulated machine with two
-/// processors does, some time in hundreds. It is said, and never more than [`HUNG_BOOTS`] times.
+/// Boots again where the guest hung before any program of ours ran, which was seen once in some hundreds of
+/// boots of the emulated machine. It is said, and the second time it is an error.
 fn up(guest: &Guest, boot: impl Fn() -> Result<Ended>) -> Result<Ended> {
     let console = console(guest);
     for hung in 1..=HUNG_BOOTS {
