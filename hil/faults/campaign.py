@@ -141,19 +141,18 @@ class Injector:
         self.faults += 1
         if self.faults % CHECKED == 0:
             self.check()
-        block = self.trace.blocks[index]
         board.restore(state)
         board.skip(address)
-        outcome = None
         if single:
-            board.until([])
-            outcome = board.run(self.trace.inside[block].index(address) + 1)
-            outcome = None if outcome == HUNG else outcome
+            # To the instruction behind it, and no further: from there on the code is as it was.
+            behind = address + instruction_len(board.code, address)
+            board.until([behind])
+            if board.run(self.limit) is not None or board.pc() != behind:
+                raise RuntimeError(f"skipped {address:#x}, and went on at {board.pc():#x}")
             board.unskip(address)
-        if outcome is None:
-            outcome = self.finish(index if single else max(index, self.trace.last[address]))
-        if not single:
-            board.unskip(address)
+            return self.finish(index)
+        outcome = self.finish(max(index, self.trace.last[address]))
+        board.unskip(address)
         return outcome
 
     def check(self):

@@ -13,7 +13,9 @@ SLOT_A_LEN = 256 * 1024
 JOURNAL_LEN = 2 * 4096
 PROVISION, REPORT = 0x21E0_0000, 0x21E0_1000
 SYSTEM = 0xE000_E000
-NOP = b"\x00\xbf"
+# NOP of two bytes and of four: one instruction either way, so that a count of instructions and the
+# conditions of an IT block stay with what they were for.
+NOPS = {2: b"\x00\xbf", 4: b"\xaf\xf3\x00\x80"}
 REGISTERS = (
     [getattr(arm, f"UC_ARM_REG_R{n}") for n in range(13)]
     + [arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR, arm.UC_ARM_REG_PC, arm.UC_ARM_REG_XPSR]
@@ -161,7 +163,7 @@ class Board:
 
     def skip(self, address):
         """Makes the instruction at an address do nothing."""
-        self.patch(address, NOP * (instruction_len(self.code, address) // 2))
+        self.patch(address, NOPS[instruction_len(self.code, address)])
 
     def unskip(self, address):
         """Undoes `skip`."""
