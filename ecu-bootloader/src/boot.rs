@@ -113,6 +113,9 @@ pub struct Inputs<'a> {
     pub state: &'a State,
     /// Why the ECU started.
     pub cause: ResetCause,
+    /// Whether the reset has been charged to what ran: where a decision of this start is durable, once
+    /// is enough.
+    pub charged: bool,
     /// Whether the application left a valid handover to programming.
     pub programming: bool,
     /// The higher of the journal's floor and the monotonic counter.
@@ -172,10 +175,18 @@ pub(crate) enum Choice {
 /// The decision; `state` is the journal's, and becomes what is to be journaled before it is acted
 /// upon. It means nothing beside [`Choice::Verify`].
 pub(crate) fn choose(inputs: &Inputs<'_>, state: &mut State) -> Choice {
-    blame(state, inputs.cause);
+    if !inputs.charged {
+        blame(state, inputs.cause);
+    }
     // A handover is believed only after the reset that leaves one: stale RAM is no request.
     if inputs.programming && inputs.cause == ResetCause::Software {
         return programming(inputs, state);
+    }
+    // A counter that cannot be read is above everything and says nothing of the images: nothing boots,
+    // and nothing of this start is kept.
+    if inputs.floor == SecurityCounter(u32::MAX) {
+        *state = *inputs.state;
+        return Choice::Stay(BootReason::Recovery);
     }
     match trial(inputs, state) {
         Some(choice) => choice,
@@ -309,10 +320,7 @@ fn settled(inputs: &Inputs<'_>, state: &mut State) -> Choice {
         now_confirmed(state, SlotId::Factory);
         return Choice::Boot(SlotId::Factory, BootReason::LimpHome);
     }
-    // A counter that cannot be read is above everything, and says nothing of the images.
-    if inputs.floor != SecurityCounter(u32::MAX) {
-        nothing_boots(state);
-    }
+    nothing_boots(state);
     Choice::Stay(BootReason::Recovery)
 }
 

@@ -1,4 +1,4 @@
-//! Erasing: the metadata area under a freshly accepted grant, the payload area on 31 FF00, and after
+//! Erasing: the metadata area under a freshly accepted grant, the image's pages on 31 FF00, and after
 //! a reset the sectors behind the durable pages. Never the confirmed slot.
 
 use crate::flash::FlashError;
@@ -195,7 +195,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
         self.erase(slot, eraser, then);
     }
 
-    /// Every sector of the payload area is erased: that is journaled too, since a sector that reads
+    /// Every sector of the image's pages is erased: that is journaled too, since a sector that reads
     /// blank proves nothing.
     pub(crate) fn payload_erased(&mut self) {
         self.durable = Some(0);

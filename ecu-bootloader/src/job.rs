@@ -42,6 +42,8 @@ pub(crate) struct Core<P, M: Storage> {
     pub(crate) phase: Phase,
     in_flight: Option<InFlight>,
     pub(crate) cause: ResetCause,
+    /// Whether a decision of this start, which charged the reset, is durable.
+    pub(crate) charged: bool,
     pub(crate) programming: bool,
     pub(crate) self_tested: bool,
     /// Whether the journal was read.
@@ -96,6 +98,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             state: None,
             next: State::none(),
             cause: ResetCause::PowerOn,
+            charged: false,
             programming: false,
             evidence: Evidence::default(),
             phase: Phase::Starting,

@@ -47,7 +47,7 @@ pub struct Memory<const BLOCK: usize, const PAGE: usize> {
 
 impl<const BLOCK: usize, const PAGE: usize> Memory<BLOCK, PAGE> {
     /// Buffers of these sizes. They are checked when the board is compiled: a page buffer holds grant
-    /// and header, both together a table page, a block no more than a page and its counter.
+    /// and header, both together a table page.
     #[must_use]
     pub const fn new() -> Self {
         const {

@@ -241,7 +241,7 @@ impl Borrow<Config> for Profile {
     }
 }
 
-/// Bytes for the longest response: three DIDs of the longest content.
+/// Bytes for the longest response; what does not fit is answered 0x14 (responseTooLong).
 pub(crate) const RESPONSE_LEN: usize = 252;
 
 impl<P: Platform, M: Storage> Handler for Core<P, M> {

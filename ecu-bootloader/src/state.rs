@@ -103,9 +103,9 @@ pub enum Progress {
     MetadataBegun = 1,
     /// Grant, header and table are stored.
     Metadata = 2,
-    /// An erase of the payload area was begun, perhaps not completed.
+    /// An erase of the image's pages was begun, perhaps not completed.
     EraseBegun = 3,
-    /// The payload area was erased completely and is being filled.
+    /// The image's pages were erased completely and are being filled.
     Erased = 4,
 }
 

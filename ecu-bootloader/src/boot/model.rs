@@ -148,6 +148,7 @@ impl Model {
             let decision = decide(&Inputs {
                 state: &ecu.state,
                 cause,
+                charged: false,
                 programming,
                 floor,
                 two_update_slots: self.two_update_slots,

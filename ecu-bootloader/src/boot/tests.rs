@@ -114,6 +114,7 @@ fn run(
         let decision = decide(&Inputs {
             state,
             cause,
+            charged: false,
             programming,
             floor: FLOOR,
             two_update_slots: true,

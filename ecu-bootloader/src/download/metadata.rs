@@ -21,6 +21,7 @@ use crate::platform::Platform;
 use crate::reason::{Failure, Reason};
 use crate::state::{Progress, SlotState, State};
 use crate::{head, transition};
+use ecu_image::SecurityCounter;
 
 impl<P: Platform, M: Storage> Core<P, M> {
     pub(super) fn metadata_download(&mut self, len: u32) -> Replied {
@@ -100,7 +101,9 @@ impl<P: Platform, M: Storage> Core<P, M> {
         }
         let resumed = check_sequence(state, head)?;
         let counter = head.header.security_counter();
-        if counter < floor && !head.downgrade {
+        // No grant excuses what is below a counter that cannot be read.
+        let excused = head.downgrade && floor != SecurityCounter(u32::MAX);
+        if counter < floor && !excused {
             return Err(Failure::with(Reason::HeaderCounter, counter.get()));
         }
         let highest = floor.get().saturating_add(board.max_counter_jump);
@@ -178,7 +181,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             return u32::MAX;
         };
         let counter = head.header.security_counter().get();
-        let excused = u32::from(head.downgrade).wrapping_sub(1);
+        let excused = u32::from(head.downgrade & (floor != u32::MAX)).wrapping_sub(1);
         let old = head
             .sequence
             .get()

@@ -65,6 +65,7 @@ impl<P: Platform, M: Storage> Core<P, M> {
             &Inputs {
                 state,
                 cause: self.cause,
+                charged: self.charged,
                 programming: self.programming,
                 floor,
                 two_update_slots: self.platform.board().layout.has_b(),
@@ -138,9 +139,11 @@ impl<P: Platform, M: Storage> Core<P, M> {
 
     #[inline(never)]
     pub(super) fn boot(&mut self, slot: SlotId, reason: BootReason) {
-        // The slot that boots is the last one verified. Should that ever not hold, it is verified.
+        // The slot that boots is the last one verified, but where it bridges the crashes of another:
+        // then it is verified again.
         if self.head.as_ref().is_none_or(|head| head.slot != slot) {
             self.evidence.clear(slot);
+            self.charged = !self.journal_dead;
             return self.verify_for_boot(slot);
         }
         let ledger = self.account(slot, reason);

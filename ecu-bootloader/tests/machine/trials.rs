@@ -271,6 +271,63 @@ fn a_counter_that_cannot_be_read_changes_nothing_that_lasts() {
     assert_eq!(booted(&bench), (SlotId::A, BootReason::Normal));
 }
 
+/// The same where there would be something to keep: a trial, and a factory image for limp-home.
+#[test]
+fn a_start_without_a_counter_neither_ends_a_trial_nor_falls_back() {
+    let factory = Recipe {
+        limp_home: true,
+        ..recipe(1)
+    };
+    let mut bench = Bench::new(&Setup::new(true), &factory.make(), 1);
+    bench.update(&recipe(2).make()).unwrap();
+    bench.stage(&recipe(3).make()).unwrap();
+    bench.activate().unwrap();
+    let attempts = bench.ecu.state().unwrap().attempts_left;
+    for cause in [ResetCause::PowerOn, ResetCause::Crash] {
+        bench.counter.fail(true);
+        bench.start(cause, None).unwrap();
+        assert_eq!(bench.booted, None);
+        assert_eq!(bench.ecu.state().unwrap().attempts_left, attempts);
+    }
+    bench.counter.fail(false);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench), (SlotId::B, BootReason::Trial));
+    bench.start(ResetCause::Crash, None).unwrap();
+    assert_eq!(booted(&bench).0, SlotId::A);
+    bench.counter.fail(true);
+    bench.power_cycle().unwrap();
+    assert_eq!(bench.booted, None);
+    bench.counter.fail(false);
+    bench.power_cycle().unwrap();
+    assert_eq!(booted(&bench).0, SlotId::A);
+}
+
+/// A factory image that is not enough for the floor bridges eight crashes, each counted once.
+#[test]
+fn limp_home_bridges_as_many_crashes_as_are_counted() {
+    let factory = Recipe {
+        limp_home: true,
+        ..recipe(1)
+    };
+    let mut bench = Bench::new(&Setup::new(true), &factory.make(), 1);
+    bench.update(&recipe(2).make()).unwrap();
+    bench.power_cycle().unwrap();
+    let mut limped = 0;
+    for crashes in 1..16 {
+        bench.start(ResetCause::Crash, None).unwrap();
+        assert_eq!(bench.ecu.state().unwrap().crashes, crashes);
+        let expected = match crashes < 8 {
+            true => SlotId::A,
+            false => SlotId::Factory,
+        };
+        assert_eq!(booted(&bench).0, expected, "{crashes}");
+        limped += u32::from(booted(&bench).1 == BootReason::LimpHome);
+    }
+    assert_eq!(limped, 8);
+    bench.start(ResetCause::Crash, None).unwrap();
+    assert_eq!(bench.booted, None);
+}
+
 #[test]
 fn an_ecu_whose_only_image_crashes_at_start_can_still_be_programmed() {
     let mut bench = Bench::new(&Setup::new(true), &recipe(1).make(), 1);
