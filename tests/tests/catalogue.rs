@@ -142,6 +142,29 @@ fn each_threat_names_tests_that_exist() {
     }
 }
 
+/// What has no package's name before it is one of the bootloader's.
+#[test]
+fn the_comparison_of_bootloaders_names_tests_that_exist() {
+    let tests = tests_by_crate();
+    let text = fs::read_to_string(root().join("docs/comparison.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let mut names = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let words = cells[1].split('`').skip(1).step_by(2);
+        for word in words.filter(|word| word.contains("::")) {
+            let package = word.split("::").next().unwrap_or_default();
+            let path = match tests.contains_key(package) {
+                true => format!("`{word}`"),
+                false => format!("`ecu-bootloader::machine::{word}`"),
+            };
+            assert_tests(&tests, cells[0], &path);
+            names += 1;
+        }
+    }
+    assert!(names > 10, "{names}");
+}
+
 #[test]
 fn each_clause_of_uptane_names_tests_that_exist() {
     let tests = tests_by_crate();
