@@ -157,6 +157,25 @@ fn a_downgrade_unless_the_grant_excepts_it() {
     assert_eq!(bench.booted.unwrap().digest, excepted.digest);
 }
 
+/// A counter that cannot be read stands above every image, and its room to jump is the largest: a grant
+/// that excepts a downgrade must not let an image in that raises the floor to its end.
+#[test]
+fn what_a_grant_excepts_while_the_counter_cannot_be_read() {
+    let mut bench = fresh();
+    bench.enter_programming().unwrap();
+    bench.unlock().unwrap();
+    let highest = Recipe {
+        counter: u32::MAX - 1,
+        downgrade: true,
+        ..recipe(2)
+    }
+    .make();
+    bench.counter.fail(true);
+    check_metadata(&mut bench, &highest, Reason::HeaderCounter);
+    bench.counter.fail(false);
+    check_metadata(&mut bench, &highest, Reason::HeaderJump);
+}
+
 #[test]
 fn a_replayed_grant() {
     let mut bench = fresh();
