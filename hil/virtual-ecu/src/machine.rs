@@ -75,7 +75,8 @@ struct Running<A> {
 /// Call order, in a loop: [`handle_frame`](Self::handle_frame), or
 /// [`handle_timeout`](Self::handle_timeout) when the deadline of `poll_timeout` has passed or an
 /// application with a clock of its own has something to say; then
-/// [`poll_event`](Self::poll_event) and [`poll_transmit`](Self::poll_transmit) until `None`; then
+/// [`poll_transmit`](Self::poll_transmit) until `None`, then [`poll_event`](Self::poll_event) until
+/// `None`, since what is done by then may be done by the first; then
 /// [`poll_timeout`](Self::poll_timeout).
 pub struct Machine<L: Launcher> {
     hardware: Hardware,
@@ -222,21 +223,26 @@ impl<L: Launcher> Machine<L> {
         self.work(now);
     }
 
-    /// The next frame to send.
+    /// The next frame to send; `None` where nothing is to be sent before the next frame or deadline.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
-        if let Some(frame) = self.outbox.pop_front() {
-            return Some(frame);
+        loop {
+            let moved = self.work(now);
+            if let Some(frame) = self.outbox.pop_front() {
+                return Some(frame);
+            }
+            if let Power::On(running) = &mut self.power
+                && running.application.is_none()
+                && let Some(frame) = running.bootloader.poll_transmit(now)
+            {
+                self.work(now);
+                return Some(frame);
+            }
+            // Time may have passed since the last call: what became ready in this one is not left
+            // until somebody calls again.
+            if !moved && !self.work(now) {
+                return None;
+            }
         }
-        let Power::On(running) = &mut self.power else {
-            return None;
-        };
-        if running.application.is_some() {
-            self.work(now);
-            return self.outbox.pop_front();
-        }
-        let frame = running.bootloader.poll_transmit(now);
-        self.work(now);
-        frame
     }
 
     /// What happened, oldest first.
@@ -265,8 +271,10 @@ impl<L: Launcher> Machine<L> {
         }
     }
 
-    /// Carries everything from one part to the next until nothing moves at this time.
-    fn work(&mut self, now: Instant) {
+    /// Carries everything from one part to the next until nothing moves at this time; whether
+    /// anything did.
+    fn work(&mut self, now: Instant) -> bool {
+        let mut any = false;
         loop {
             let moved = self.come_up(now)
                 | self.flash(now)
@@ -276,8 +284,9 @@ impl<L: Launcher> Machine<L> {
             self.supervise(now);
             if !moved {
                 self.report_stay();
-                return;
+                return any;
             }
+            any = true;
         }
     }
 

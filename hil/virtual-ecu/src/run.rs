@@ -139,13 +139,13 @@ impl<W: Write> Driver<W> {
         loop {
             self.receive()?;
             self.machine.handle_timeout(now());
+            self.transmit()?;
             while let Some(event) = self.machine.poll_event() {
                 self.output.event(&event)?;
                 if matches!(event, Event::PowerCut { .. }) {
                     return Ok(ExitCode::PowerCut);
                 }
             }
-            self.transmit()?;
             self.watch_application()?;
             if self.wait().await? {
                 return Ok(ExitCode::Ok);

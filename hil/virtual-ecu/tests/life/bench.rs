@@ -37,6 +37,8 @@ pub(crate) struct Bench {
     bus: VecDeque<(Instant, Node, Frame)>,
     /// Steps since time last moved.
     idle_steps: u32,
+    /// How long the host takes from one call of the machine to the next.
+    pub(crate) host_delay: Duration,
 }
 
 /// Why a request was not answered positively.
@@ -67,6 +69,7 @@ impl Bench {
             client: Client::new(client::Config::default(), vec![0; 4200], vec![0; 4200]),
             bus: VecDeque::new(),
             idle_steps: 0,
+            host_delay: Duration::ZERO,
         }
     }
 
@@ -106,6 +109,7 @@ impl Bench {
             self.deliver(from, &frame);
         }
         self.machine.handle_timeout(self.now);
+        self.now = self.now + self.host_delay;
         self.transport.handle_timeout(self.now);
         self.client.handle_timeout(self.now);
         self.outputs();
@@ -143,11 +147,14 @@ impl Bench {
     }
 
     fn outputs(&mut self) {
-        while let Some(event) = self.machine.poll_event() {
-            self.events.push(event);
-        }
         while let Some(frame) = self.machine.poll_transmit(self.now) {
             self.put_on_bus(Node::Ecu, frame);
+        }
+        // Who was told that there is none waits for a deadline, and nobody else asks.
+        let forgotten = self.machine.poll_transmit(self.now);
+        assert_eq!(forgotten, None, "a frame after the last one");
+        while let Some(event) = self.machine.poll_event() {
+            self.events.push(event);
         }
         if let Some(transmit) = self.client.poll_transmit(self.now) {
             let sent = if transmit.functional {

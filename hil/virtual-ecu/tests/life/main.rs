@@ -85,6 +85,19 @@ fn an_update_runs_becomes_healthy_and_is_sealed_on_classical_and_fd_buses() {
     }
 }
 
+/// A host that is short of CPU: time passes between the calls of the machine, so what ends a flash
+/// operation or a slice is as likely to be the question for the next frame as the deadline.
+#[test]
+fn a_response_that_is_ready_while_the_host_asks_for_the_next_frame_is_sent() {
+    for micros in [1, 20, 150, 700, 1500] {
+        let mut bench = started(false);
+        bench.host_delay = Duration::from_micros(micros);
+        bench.stage(&image(2, Behaviour::Good)).unwrap();
+        bench.activate().unwrap();
+        bench.wait_for("2.0.0", 1);
+    }
+}
+
 /// The second algorithm: an image under a key of P-256 that the key set names is installed, verified at
 /// each boot, and sealed; one whose signature was altered is refused before anything is erased.
 #[test]
