@@ -33,13 +33,16 @@ wait_for() {
 }
 
 # start_ecu: the ECU that prepare.sh made, on the virtual interface can0; returns when it is heard.
-# Its flash is a fresh copy, so every case begins with the factory firmware. Sets ECU_PID.
+# Its flash is a fresh copy, so every case begins with the factory firmware. Sets ECU_PID. The end of
+# what was on the bus is in the case's log, behind what the ECU said.
 start_ecu() {
     ip link add dev can0 type vcan
     ip link set dev can0 up
     cp "$PREPARED"/ecu.nor* /tmp/
     candump -n 1 -T 100000 can0,510:7FF >/tmp/heartbeat &
     local heard=$!
+    candump -t a can0 >/tmp/bus 2>&1 &
+    BUS_PID=$!
     "$BIN/virtual-ecu" run --config "$PREPARED/ecu.json" --flash /tmp/ecu.nor --bus can0 \
         --json >"$SHARE/ecu.log" 2>&1 &
     ECU_PID=$!
@@ -54,6 +57,9 @@ start_ecu() {
 stop_ecu() {
     kill "$ECU_PID" || true
     wait "$ECU_PID" || true
+    kill "$BUS_PID" || true
+    wait "$BUS_PID" || true
     ip link delete dev can0
     cat "$SHARE/ecu.log"
+    tail -n 60 /tmp/bus
 }
