@@ -65,6 +65,9 @@ pub struct Parts<'a> {
     pub key_set: &'a [u8],
     /// The first floor.
     pub floor: SecurityCounter,
+    /// Bytes of the ECU's page buffer, the `PAGE` of its memory: what does not fit there, page or key
+    /// set, could be written, and never be read back.
+    pub page_buffer: usize,
 }
 
 /// Writes factory slot and key set, then the first journal record. `scratch` holds a page, the key
@@ -81,8 +84,9 @@ pub fn provision(
     mut perform: impl FnMut(FlashOp<'_>) -> Result<(), FlashError>,
 ) -> Result<(), ProvisionError> {
     let Parts { image, grant, .. } = *parts;
-    let key_set = examine_key_set(board, parts.key_set, scratch.len())?;
-    let head = stage_head(board, keys, image, grant, scratch)?;
+    let room = parts.page_buffer.min(scratch.len());
+    let key_set = examine_key_set(board, parts.key_set, room)?;
+    let head = stage_head(board, keys, (image, grant), room, scratch)?;
     let place = board
         .layout
         .slot(SlotId::Factory)
@@ -147,13 +151,12 @@ fn padded<'s>(bytes: &[u8], board: &Board, scratch: &'s mut [u8]) -> Result<&'s 
 fn stage_head(
     board: &Board,
     keys: &mut impl KeyStore,
-    image: &[u8],
-    grant: &[u8],
+    (image, grant): (&[u8], &[u8]),
+    room: usize,
     scratch: &mut [u8],
 ) -> Result<Head, Failure> {
     let short = Failure::new(Reason::MetadataLength);
     let header = image.get(..ecu_image::HEADER_LEN).ok_or(short)?;
-    let limit = scratch.len();
     let out = scratch.get_mut(..usize_of(METADATA_HEAD)).ok_or(short)?;
     out.fill(0);
     if grant.len() != ecu_image::GRANT_LEN {
@@ -164,7 +167,7 @@ fn stage_head(
     }
     let bytes = out.get(..HEAD_LEN).unwrap_or(&[]);
     let mut head = Head::NONE;
-    examine(&mut head, bytes, SlotId::Factory, limit, (board, keys))?;
+    examine(&mut head, bytes, SlotId::Factory, room, (board, keys))?;
     fits(&head.header, SlotId::Factory, board)?;
     Ok(head)
 }

@@ -60,6 +60,7 @@ impl Factory {
                 grant: &factory.grant,
                 key_set: &key_set(1, KeyStatus::Active),
                 floor: SecurityCounter(1),
+                page_buffer: 4096,
             },
             &mut [0; 4096],
             |op| flash.perform(op, End::Done),

@@ -3,10 +3,11 @@
 
 use ecu_bootloader::layout::SlotId;
 use ecu_bootloader::platform::COUNTER_JUMP;
+use ecu_bootloader::provision::{Parts, ProvisionError, provision};
 use ecu_bootloader::reason::Reason;
 use ecu_image::{Slot, SlotSet};
 
-use crate::bench::{Bench, Setup};
+use crate::bench::{Bench, Setup, board, keys, parts};
 use crate::images::{Image, Recipe, recipe};
 use crate::tester::Failed;
 
@@ -38,6 +39,35 @@ fn check_metadata(bench: &mut Bench, image: &Image, reason: Reason) {
     assert_eq!(bench.last_failure(), reason.code(), "{reason:?}");
     assert_eq!(bench.nor.borrow().operations(), before, "{reason:?}");
     assert_eq!(bench.progress().unwrap().state, 0);
+}
+
+/// The factory's page and key set must fit the buffer from which the ECU will read them.
+#[test]
+fn what_an_ecu_could_not_read_back_is_not_provisioned() {
+    let setup = Setup::new(true);
+    let factory = recipe(1).make();
+    let write = |page_buffer| {
+        let mut operations = 0;
+        let parts = Parts {
+            page_buffer,
+            ..parts(&factory, 1)
+        };
+        let mut scratch = [0; 4096];
+        let board = board(setup.layout);
+        let result = provision(&board, &mut keys(), &parts, &mut scratch, |_| {
+            operations += 1;
+            Ok(())
+        });
+        (result, operations)
+    };
+    let reason = |(result, operations): (Result<(), ProvisionError>, u32)| match result {
+        Err(ProvisionError::Image(failure)) if operations == 0 => failure.reason,
+        other => panic!("{other:?} after {operations} operations"),
+    };
+    let page = factory.page_size;
+    assert!(matches!(write(page), (Ok(()), 1..)));
+    assert_eq!(reason(write(page - 1)), Reason::HeaderSize);
+    assert_eq!(reason(write(100)), Reason::KeySetMalformed);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub fn provisioned(keys: &Keys, factory: &Image, floor: u32) -> Result<Vec<u8>> 
             grant: &factory.grant,
             key_set: &keys.key_set()?,
             floor: SecurityCounter(floor),
+            page_buffer: board_shell::machine::PAGE_SIZE as usize,
         },
         &mut [0; 4096],
         |op| perform(&mut flash, op).ok_or(FlashError),

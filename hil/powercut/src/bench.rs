@@ -307,6 +307,7 @@ pub fn parts(factory: &Image, floor: u32) -> provision::Parts<'_> {
         grant: &factory.grant,
         key_set: images::first_key_set(),
         floor: SecurityCounter(floor),
+        page_buffer: 4096,
     }
 }
 

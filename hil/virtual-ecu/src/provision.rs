@@ -77,6 +77,7 @@ pub fn provision(
             grant,
             key_set: provisioning.key_set.as_bytes(),
             floor: provisioning.floor,
+            page_buffer: LARGEST_PAGE,
         },
         &mut [0; LARGEST_PAGE],
         |op| perform(chip, &op),
