@@ -132,7 +132,7 @@ pub enum Command {
     /// The record of all commands that changed trust or released something.
     #[command(subcommand)]
     Audit(Audit),
-    /// Show what an image, a grant, a key set or a draft says.
+    /// Show what an image, a grant, a key set, a draft or a bundle says.
     Inspect(Inspect),
     /// Print a completion script for a shell.
     Completions {
@@ -388,7 +388,7 @@ pub enum Fleet {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// An image, a grant, a key set or a draft.
+    /// An image, a grant, a key set, a draft or a bundle.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Print JSON.

@@ -1,6 +1,12 @@
-//! `oem inspect`: what an image, a grant, a key set or a draft says. Needs no keys, verifies digests;
-//! signatures only of a draft, by the roots that it holds itself.
+//! `oem inspect`: what an image, a grant, a key set, a draft or a bundle says. Needs no keys, verifies
+//! digests; signatures only of a draft, by the roots that it holds itself.
 
+mod bundle;
+mod text;
+
+pub use text::to_text;
+
+use std::io::Read as _;
 use std::path::Path;
 
 use campaign::layout::ARTIFACT_MAX_LEN;
@@ -13,19 +19,33 @@ use serde_json::{Value, json};
 
 use crate::{draft::Draft, error::Error, files};
 
-/// Describes an image, a grant, a key set or a draft, told apart by their first bytes.
+/// Bytes by which files are told apart: the first block of a tar file.
+const HEAD: u64 = 512;
+
+/// Describes an image, a grant, a key set, a draft or a bundle, told apart by their first bytes.
 ///
 /// # Errors
 ///
 /// [`Error::Input`] where it is none of them, or malformed.
 pub fn inspect(path: &Path) -> Result<Value, Error> {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(Error::file(path))?;
+    file.take(HEAD)
+        .read_to_end(&mut head)
+        .map_err(Error::file(path))?;
+    if bundle::is_bundle(&head) {
+        return bundle::describe(path);
+    }
     let bytes = files::read(path, ARTIFACT_MAX_LEN)?;
     match bytes.first_chunk::<4>() {
         Some(b"CNPG") => grant(&bytes, path),
         Some(b"CNPI") => image(&bytes, path),
         Some(b"CNPK") => key_set(&bytes, path),
         Some([b'{', ..]) => Draft::load(path)?.describe(),
-        _ => Err(Error::input(path, "no image, grant, key set or draft")),
+        _ => Err(Error::input(
+            path,
+            "no image, grant, key set, draft or bundle",
+        )),
     }
 }
 
@@ -122,27 +142,6 @@ fn image(bytes: &[u8], path: &Path) -> Result<Value, Error> {
             Err(error) => error.to_string(),
         },
     }))
-}
-
-/// The description as lines of text.
-#[must_use]
-pub fn to_text(description: &Value) -> String {
-    let Some(members) = description.as_object() else {
-        return description.to_string();
-    };
-    let line = |(name, value): (&String, &Value)| match value {
-        Value::String(text) => format!("{name:18} {text}\n"),
-        Value::Array(items) => {
-            let text = |item: &Value| {
-                item.as_str()
-                    .map_or_else(|| item.to_string(), str::to_owned)
-            };
-            let items: Vec<_> = items.iter().map(text).collect();
-            format!("{name:18} {}\n", items.join(","))
-        }
-        other => format!("{name:18} {other}\n"),
-    };
-    members.iter().map(line).collect()
 }
 
 #[cfg(test)]

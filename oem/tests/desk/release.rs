@@ -253,6 +253,39 @@ fn a_bundle_holds_what_the_vehicle_needs_and_is_reproducible() {
     );
 }
 
+/// Which ECU gets which image, as the vehicle will read it, and whether the images are those.
+#[test]
+fn inspect_shows_what_a_bundle_holds() {
+    let desk = Desk::new();
+    let out = desk.path("x.bundle");
+    desk.release("x", &[desk.pack("hw-a", "1.0.0", 2)]).unwrap();
+    let campaign = bundle::bundle(&desk.repo(), &vin(), &out, now()).unwrap();
+    let image = campaign.ecus[0].artifact_path();
+    let shown = inspect::inspect(&out).unwrap();
+    let files = shown["files"].as_array().unwrap();
+    let last = files.last().unwrap();
+    assert_eq!(
+        (&last["path"], &last["digest"]),
+        (&image.clone().into(), &"ok".into())
+    );
+    assert_eq!(files.len(), 7);
+    let text = inspect::to_text(&shown);
+    for part in ["hw-a", VIN, "1.0.0", "SN-1"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let mut bytes = fs::read(&out).unwrap();
+    // In the image's last page; behind it are the zeros that fill a block, and two blocks of them.
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 1;
+    fs::write(&out, &bytes).unwrap();
+    let shown = inspect::inspect(&out).unwrap();
+    let files = shown["files"].as_array().unwrap();
+    assert_eq!(files.last().unwrap()["digest"], "not that of its name");
+    // Cut off within its first file.
+    fs::write(&out, &bytes[..600]).unwrap();
+    assert!(matches!(inspect::inspect(&out), Err(Error::Input { .. })));
+}
+
 #[test]
 fn init_and_vehicles_are_not_overwritten() {
     let desk = Desk::new();
