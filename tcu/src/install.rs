@@ -84,11 +84,7 @@ impl Context {
         output: &mut Output,
     ) -> Result<Vec<Found>, Error> {
         let names: Vec<String> = ecus.iter().map(|ecu| ecu.name.to_string()).collect();
-        let mut show = |event| {
-            Line::of(event, &names)
-                .into_iter()
-                .for_each(|line| output.line(&line));
-        };
+        let mut show = |event| output.event(event, &names);
         self.ask(ecus, job, &self.flash, &mut show).await
     }
 

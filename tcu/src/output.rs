@@ -222,6 +222,18 @@ impl Output {
         Self { board, ..self }
     }
 
+    /// Shows the event of a machine that works on the ECUs `names`, or logs it where no line is for it.
+    pub fn event(&mut self, event: Event, names: &[String]) {
+        if let Event::Repeated(ecu) = event {
+            // The response comes in the end; who looks for a bad bus or a slow ECU finds it here.
+            let ecu = names.get(ecu).map(String::as_str);
+            tracing::info!(ecu, "no response in time: asked again");
+        }
+        if let Some(line) = Line::of(event, names) {
+            self.line(&line);
+        }
+    }
+
     /// Shows an event.
     pub fn line(&mut self, line: &Line) {
         if let Some(board) = &self.board {

@@ -186,9 +186,7 @@ impl Context {
             if let (Event::Phase(phase), Some(desk)) = (&event, &self.desk) {
                 desk.phase(*phase);
             }
-            Line::of(event, &names)
-                .into_iter()
-                .for_each(|line| output.line(&line));
+            output.event(event, &names);
         };
         let mut control = self.control.clone();
         let driven =
