@@ -89,7 +89,7 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
@@ -107,15 +107,20 @@ mod tests {
         }
     }
 
-    fn logged(format: LogFormat) -> String {
+    /// What is logged at `info` while `act` runs.
+    pub(crate) fn logged_by(format: LogFormat, act: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let subscriber = subscriber("info", format, false, move || writer.clone());
-        tracing::subscriber::with_default(subscriber, || {
+        tracing::subscriber::with_default(subscriber, act);
+        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn logged(format: LogFormat) -> String {
+        logged_by(format, || {
             tracing::warn!(bus = "chassis", "no answer");
             tracing::debug!("not shown");
-        });
-        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+        })
     }
 
     #[test]

@@ -396,3 +396,25 @@ pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::LogFormat, logging::tests::logged_by};
+
+    #[test]
+    fn a_request_that_had_to_be_repeated_is_logged_with_its_ecu() {
+        let names = ["brake".to_owned(), "door".to_owned()];
+        let log = |event| {
+            logged_by(LogFormat::Text, || {
+                Output::plain(true).event(event, &names);
+            })
+        };
+        let line = log(Event::Repeated(1));
+        assert!(
+            line.contains("asked again") && line.contains("\"door\""),
+            "{line}"
+        );
+        assert_eq!(log(Event::Pending(1, 1)), "");
+    }
+}

@@ -1,4 +1,7 @@
 //! A description as lines for people: a name and its value, what belongs to something indented below it.
+//!
+//! The file may be from anybody, and who reads the lines decides by them whether to sign: what would move
+//! the terminal's cursor, begin another line or turn the direction of writing is shown as an escape.
 
 use std::fmt::Write as _;
 
@@ -43,6 +46,7 @@ fn object(out: &mut String, depth: usize, members: &Map<String, Value>) {
 fn line(out: &mut String, depth: usize, name: &str, value: &str) {
     let indent = depth * 2;
     let width = NAME.saturating_sub(indent);
+    let name = printable(name);
     let text = format!("{:indent$}{name:width$} {value}", "");
     // Writing to a string does not fail.
     let _ = writeln!(out, "{}", text.trim_end());
@@ -64,10 +68,22 @@ fn scalar(value: &Value) -> String {
 fn shortened(text: &str) -> String {
     let len = text.chars().count();
     if len <= LONGEST {
-        return text.to_owned();
+        return printable(text);
     }
     let start: String = text.chars().take(SHOWN).collect();
+    let start = printable(&start);
     format!("{start}... ({len} characters, whole with --json)")
+}
+
+fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        match character {
+            '"' | '\'' => out.push(character),
+            other => out.extend(other.escape_debug()),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -81,6 +97,20 @@ mod tests {
         assert!(text.contains(&"d".repeat(64)));
         let cut = format!("key                {}... (800 characters", "k".repeat(48));
         assert!(text.contains(&cut), "{text}");
+    }
+
+    #[test]
+    fn a_file_cannot_forge_lines_or_move_the_cursor() {
+        let hostile = "x\nsignatures\u{1b}[2A\r\u{202e}\u{9b}";
+        let text =
+            to_text(&json!({hostile: hostile, "list": [hostile], "long": hostile.repeat(20)}));
+        assert_eq!(text.lines().count(), 3, "{text}");
+        let fine = |character: char| character == '\n' || (' '..='~').contains(&character);
+        assert!(text.chars().all(fine), "{text:?}");
+        assert!(
+            text.contains(r"x\nsignatures\u{1b}[2A\r\u{202e}\u{9b}"),
+            "{text}"
+        );
     }
 
     #[test]
